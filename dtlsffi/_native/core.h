@@ -1,0 +1,255 @@
+/* dtlsffi's own C: its structures and prototypes.
+ *
+ * The part between the two CDEF lines is declared once and read twice: by the compiler here, and by build_ffi.py,
+ * which hands it to cffi. It is what Python sees; what stands after it, only the C files see.
+ */
+#ifndef DTLSFFI_CORE_H
+#define DTLSFFI_CORE_H
+
+#include "compat.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* CDEF BEGIN */
+
+/* What a call on a connection answers when it is not a count: always negative. */
+enum dtlsffi_answer {
+    DTLSFFI_WANT_READ = -1,  /* nothing to report until a datagram or the timer comes */
+    DTLSFFI_WANT_WRITE = -2, /* the socket's send buffer is full; nothing was sent */
+    DTLSFFI_CLOSED = -3,     /* the peer's close_notify */
+    DTLSFFI_FAULT = -4,      /* see dtlsffi_fault_last() */
+    DTLSFFI_FAILED = -5,     /* the connection failed in an earlier call */
+    DTLSFFI_SHUT = -6,       /* we have sent our own close_notify */
+    DTLSFFI_NOT_READY = -7,  /* the handshake is not finished */
+    DTLSFFI_TOO_LARGE = -8,  /* larger than one datagram may be, or than the caller's buffer */
+    DTLSFFI_FORKED = -9,     /* the connection belongs to the parent of this process */
+    DTLSFFI_REENTERED = -10, /* called from within a callback of the same connection */
+    DTLSFFI_BAD_STATE = -11, /* the call does not fit this connection's carrier */
+};
+
+#define DTLSFFI_RECORD_MAX 16384  /* the largest plaintext of one record: RFC 6347 section 4.1 */
+#define DTLSFFI_MTU_MIN 208       /* OpenSSL's floor for a UDP payload: SSL_set_mtu */
+#define DTLSFFI_MTU_MAX 65527     /* the largest payload a UDP header can name */
+#define DTLSFFI_MTU_DEFAULT 1200  /* what any path carries nowadays: RFC 9000 section 14 */
+
+/* Why a call failed, taken down in the very call and thread that failed. */
+typedef struct {
+    int errno_value;        /* of the system call that failed, or 0 */
+    int library;            /* OpenSSL's library number, or 0 */
+    int reason;             /* its reason code, or 0 */
+    long verify_code;       /* X509_V_OK or X509_V_ERR_... */
+    char library_name[48];  /* "SSL routines" */
+    char reason_text[128];  /* "certificate verify failed" */
+    char detail[256];       /* what OpenSSL adds to the error, or "" */
+} dtlsffi_fault;
+
+/* Counters of one connection. */
+typedef struct {
+    uint64_t datagrams_received;
+    uint64_t datagrams_sent;
+    uint64_t bytes_received;
+    uint64_t bytes_sent;
+    uint64_t records_received;          /* application records handed out */
+    uint64_t records_sent;              /* application records sent */
+    uint64_t flights_retransmitted;     /* because our timer ran out */
+    uint64_t dropped_junk;              /* datagrams that hold no DTLS record at all */
+    uint64_t dropped_replayed;          /* records seen before, or older than the window */
+    uint64_t dropped_unauthenticated;   /* records whose MAC did not fit, as far as can be seen */
+    uint64_t dropped_unsent;            /* datagrams the kernel would not take during a handshake */
+    uint64_t alerts_held;               /* plaintext alerts held back until the timer ran out */
+} dtlsffi_stats;
+
+/* Plaintext on its way to Python: `count` records of `length[i]` bytes, one behind the other in `data`. There is room
+ * for all that one datagram can hold, whatever its records' size, and for one record more. */
+#define DTLSFFI_INBOX_RECORDS 2304
+#define DTLSFFI_INBOX_BYTES 81920
+#define DTLSFFI_MORE 0x10000      /* added to a count: call again, with no data, for the rest */
+typedef struct {
+    uint32_t count;
+    uint32_t used;
+    uint32_t length[DTLSFFI_INBOX_RECORDS];
+    uint8_t data[DTLSFFI_INBOX_BYTES];
+} dtlsffi_inbox;
+
+/* Datagrams on their way to the wire, likewise. */
+typedef struct {
+    size_t count;
+    size_t used;
+    uint32_t *length;
+    uint8_t *data;
+    size_t count_room;
+    size_t data_room;
+} dtlsffi_outbox;
+
+/* What happened on a connection beside its data: bits of dtlsffi_conn_events(). */
+#define DTLSFFI_EVENT_ESTABLISHED 1
+#define DTLSFFI_EVENT_ALERT 2
+#define DTLSFFI_EVENT_CLOSED 4
+#define DTLSFFI_EVENT_MTU 8
+
+typedef struct dtlsffi_conn dtlsffi_conn;
+
+/* module.c */
+int dtlsffi_module_init(void);
+
+/* fault.c */
+dtlsffi_fault *dtlsffi_fault_last(void);
+void dtlsffi_fault_take(void);
+
+/* conn.c: one SSL, its lock and its carrier (memory, or a connected socket where fd >= 0) */
+dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *handle);
+void dtlsffi_conn_free(dtlsffi_conn *conn);
+int dtlsffi_conn_lock(dtlsffi_conn *conn);
+void dtlsffi_conn_unlock(dtlsffi_conn *conn);
+SSL *dtlsffi_conn_ssl(dtlsffi_conn *conn);
+int dtlsffi_conn_handshake(dtlsffi_conn *conn);
+int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
+int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
+int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
+int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
+size_t dtlsffi_conn_pending(dtlsffi_conn *conn);
+int dtlsffi_conn_events(dtlsffi_conn *conn);
+int dtlsffi_conn_alert_received(dtlsffi_conn *conn);
+int dtlsffi_conn_alert_held(dtlsffi_conn *conn);
+int dtlsffi_conn_established(dtlsffi_conn *conn);
+void dtlsffi_conn_detach(dtlsffi_conn *conn);
+dtlsffi_outbox *dtlsffi_conn_outbox(dtlsffi_conn *conn);
+void dtlsffi_conn_outbox_clear(dtlsffi_conn *conn);
+const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
+
+/* timer.c: microseconds; the back-off is a factor of at least 1 */
+int64_t dtlsffi_conn_timer(dtlsffi_conn *conn);
+int dtlsffi_conn_handle_timer(dtlsffi_conn *conn);
+void dtlsffi_conn_set_timers(dtlsffi_conn *conn, uint32_t initial, double back_off, uint32_t cap);
+
+/* conn.c: NSS key log lines go to the connection's handle */
+void dtlsffi_ctx_log_keys(SSL_CTX *ctx, int on);
+
+/* mtu.c: UDP payload bytes, and the plaintext that fits */
+int dtlsffi_conn_set_mtu(dtlsffi_conn *conn, size_t mtu);
+size_t dtlsffi_conn_mtu(dtlsffi_conn *conn);
+size_t dtlsffi_conn_flight_mtu(dtlsffi_conn *conn);
+size_t dtlsffi_conn_data_mtu(dtlsffi_conn *conn);
+
+/* CDEF END */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* OpenSSL calls a timer run out 15 ms early (d1_lib.c: dtls1_get_timeout). Ours are longer by as much. */
+#define DTLSFFI_TIMER_SLACK 15000
+
+/* OpenSSL gathers a flight in a buffer BIO of this size; a larger datagram would leave it in two pieces, each half a
+ * record (bf_buff.c). No flight gains from larger datagrams anyway. */
+#define DTLSFFI_FLIGHT_MAX 4096
+
+/* What remains of an MTU that two flights in a row have not survived: 576 bytes of IPv4 less its headers, which is also
+ * what OpenSSL's own BIO answers (bss_dgram.c). */
+#define DTLSFFI_MTU_FALLBACK 548
+
+/* lock.c: may be taken again by the thread that holds it; whoever waits for it has let go of the GIL */
+typedef struct {
+    pthread_mutex_t mutex;
+    _Atomic(uintptr_t) owner;
+    unsigned depth;
+} dtlsffi_lock;
+
+bool dtlsffi_lock_init(dtlsffi_lock *lock);
+void dtlsffi_lock_destroy(dtlsffi_lock *lock);
+unsigned dtlsffi_lock_take(dtlsffi_lock *lock);
+void dtlsffi_lock_release(dtlsffi_lock *lock);
+
+/* gil.c */
+void *dtlsffi_gil_release(void);
+void dtlsffi_gil_retake(void *token);
+
+/* outbox.c */
+bool dtlsffi_outbox_append(dtlsffi_outbox *box, const uint8_t *data, size_t length);
+void dtlsffi_outbox_clear(dtlsffi_outbox *box);
+
+/* records.c: what can be seen of records without their keys */
+#define DTLSFFI_RECORD_HEADER 13
+#define DTLSFFI_ALERT_RECORD 15 /* a plaintext alert: header, level, description */
+#define DTLSFFI_WATCHED 32
+
+typedef struct {
+    uint64_t top;                       /* epoch and sequence number of the newest record delivered */
+    uint64_t seen;                      /* bit i: record top - i was delivered */
+    uint64_t fed[DTLSFFI_WATCHED];      /* the records OpenSSL is reading just now */
+    uint32_t fed_count;
+    uint32_t delivered;                 /* how many of them came out as plaintext */
+} dtlsffi_watch;
+
+size_t dtlsffi_record_length(const uint8_t *data, size_t length);
+size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, const uint8_t *data, size_t length);
+void dtlsffi_records_settle(dtlsffi_conn *conn);
+
+/* conn.c */
+struct dtlsffi_conn {
+    SSL *ssl;
+    void *handle;               /* Python's object for the callbacks, or NULL */
+    dtlsffi_lock lock;
+    unsigned long born;         /* dtlsffi_fork_count at birth */
+    bool established;           /* the handshake is finished */
+    bool failed;                /* OpenSSL will not go on with this SSL */
+    bool shut;                  /* we have sent close_notify */
+    bool sending;               /* an application record is on its way through the BIO */
+    int io_errno;               /* what the BIO met in this call */
+
+    int fd;                     /* the carrier: a connected socket, or -1 for memory */
+    bool detached;              /* there was a socket, and it is gone */
+    bool ipv6;
+    const uint8_t *in;          /* one datagram to be read before the carrier is asked */
+    size_t in_length;
+    dtlsffi_outbox out;
+
+    size_t mtu;                 /* UDP payload ceiling; 0: ask the kernel */
+    size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
+    size_t data_mtu;            /* plaintext that fits in one datagram; 0 before the handshake */
+
+    uint32_t timer_initial;     /* microseconds */
+    uint32_t timer_cap;
+    double timer_back_off;
+    uint32_t timer_current;
+
+    int events;
+    int alert_received;         /* description, or -1 */
+    uint8_t held_alert[DTLSFFI_ALERT_RECORD];
+    bool alert_is_held;
+    bool alert_is_released;
+
+    uint8_t *held_record;       /* a record larger than the buffer it was asked into */
+    size_t held_record_length;
+
+    dtlsffi_watch watch;
+    dtlsffi_stats stats;
+};
+
+extern unsigned long dtlsffi_fork_count;
+
+int dtlsffi_conn_enter(dtlsffi_conn *conn);
+void dtlsffi_conn_leave(dtlsffi_conn *conn);
+int dtlsffi_conn_step(dtlsffi_conn *conn);
+int dtlsffi_conn_result(dtlsffi_conn *conn, int ret);
+
+/* datagram_bio.c */
+bool dtlsffi_datagram_bio_init(void);
+BIO *dtlsffi_datagram_bio_new(dtlsffi_conn *conn);
+
+/* mtu.c */
+size_t dtlsffi_mtu_overhead(const dtlsffi_conn *conn);
+size_t dtlsffi_mtu_fall_back(dtlsffi_conn *conn);
+void dtlsffi_mtu_refresh(dtlsffi_conn *conn);
+
+/* timer.c */
+unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous);
+
+/* fault.c */
+int dtlsffi_fault_system(int errno_value);
+
+/* The trampolines: the only way from C to Python. They are defined in core/callbacks.py. */
+void dtlsffi_on_keylog(void *handle, const char *line);
+
+#endif

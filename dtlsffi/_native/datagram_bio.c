@@ -1,0 +1,202 @@
+/* The BIO beneath every SSL: one read or write is one datagram.
+ *
+ * It has two carriers: memory (a slot for one datagram coming in, an outbox for those going out) and a connected,
+ * non-blocking UDP socket. Everything else is common to both: what may come in (records.c), how large a datagram may
+ * get (mtu.c), what is counted. OpenSSL's own BIO_s_datagram offers none of this for a socket: see docs/design.md.
+ *
+ * An error of the socket is noted in the connection, and OpenSSL is told to try again later: the SSL stays healthy, and
+ * the caller gets the errno.
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+/* How many junk datagrams in a row are read from a socket before Python gets a chance to look at its clock. */
+#define READS_AT_MOST 64
+
+static BIO_METHOD *method;
+
+static size_t take_from_memory(dtlsffi_conn *conn, char *buffer, size_t size)
+{
+    size_t taken = 0;
+    size_t record;
+
+    /* A datagram larger than OpenSSL's buffer goes over in several reads, each of whole records. */
+    while ((record = dtlsffi_record_length(conn->in + taken, conn->in_length - taken)) > 0 && taken + record <= size)
+        taken += record;
+    if (taken == 0)
+        taken = conn->in_length < size ? conn->in_length : size;
+    memcpy(buffer, conn->in, taken);
+    conn->in += taken;
+    conn->in_length -= taken;
+    return taken;
+}
+
+static size_t take_from_socket(dtlsffi_conn *conn, char *buffer, size_t size)
+{
+    for (int i = 0; i < READS_AT_MOST; i++) {
+        ssize_t got = recv(conn->fd, buffer, size, MSG_DONTWAIT);
+        size_t accepted;
+
+        if (got < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno != EAGAIN && errno != EWOULDBLOCK)
+                conn->io_errno = errno;
+            return 0;
+        }
+        accepted = dtlsffi_records_accept_untrusted(conn, (const uint8_t *)buffer, (size_t)got);
+        if (accepted > 0)
+            return accepted;
+    }
+    return 0;
+}
+
+static int read_datagram(BIO *bio, char *buffer, int size)
+{
+    dtlsffi_conn *conn = BIO_get_data(bio);
+    size_t taken = 0;
+
+    BIO_clear_retry_flags(bio);
+    if (conn->in_length > 0)
+        taken = take_from_memory(conn, buffer, (size_t)size);
+    else if (conn->fd >= 0)
+        taken = take_from_socket(conn, buffer, (size_t)size);
+    else if (conn->detached)
+        conn->io_errno = EBADF;
+    if (taken > 0)
+        return (int)taken;
+    dtlsffi_records_settle(conn);
+    BIO_set_retry_read(bio);
+    return -1;
+}
+
+/* Returns whether the datagram is dealt with; false means: not yet, try again. */
+static bool put_into_socket(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    ssize_t sent;
+
+    do {
+        sent = send(conn->fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    if (sent >= 0) {
+        conn->stats.datagrams_sent++;
+        conn->stats.bytes_sent += length;
+        return true;
+    }
+    if (!conn->sending && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return false;
+    if (!conn->sending) {
+        conn->stats.dropped_unsent++;
+        if (errno == EMSGSIZE) { /* the path has become narrower: the next try is smaller */
+            dtlsffi_mtu_refresh(conn);
+            return true;
+        }
+    }
+    conn->io_errno = errno;
+    return true;
+}
+
+static bool put_into_memory(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    if (conn->detached) {
+        conn->io_errno = EBADF;
+        return true;
+    }
+    if (!dtlsffi_outbox_append(&conn->out, data, length)) {
+        conn->io_errno = ENOMEM;
+        return true;
+    }
+    conn->stats.datagrams_sent++;
+    conn->stats.bytes_sent += length;
+    return true;
+}
+
+/* As many whole records as fit in a datagram; at least one. */
+static size_t cut(const uint8_t *data, size_t length, size_t mtu)
+{
+    size_t end = 0;
+    size_t record;
+
+    if (length <= mtu)
+        return length;
+    while ((record = dtlsffi_record_length(data + end, length - end)) > 0) {
+        if (end > 0 && end + record > mtu)
+            break;
+        end += record;
+    }
+    return end > 0 ? end : length;
+}
+
+/* OpenSSL reckons without what an AEAD adds to an encrypted Finished (dtls1_do_write), so a flight may come out too
+ * large by some 24 bytes; it is cut between two records then. */
+static int write_datagram(BIO *bio, const char *buffer, int size)
+{
+    dtlsffi_conn *conn = BIO_get_data(bio);
+    const uint8_t *data = (const uint8_t *)buffer;
+    size_t length = (size_t)size;
+    size_t mtu = conn->sending ? length : dtlsffi_conn_flight_mtu(conn);
+    size_t done = 0;
+
+    BIO_clear_retry_flags(bio);
+    while (done < length) {
+        size_t next = cut(data + done, length - done, mtu);
+        bool dealt_with = conn->fd >= 0 ? put_into_socket(conn, data + done, next)
+                                        : put_into_memory(conn, data + done, next);
+
+        if (!dealt_with)
+            break;
+        done += next;
+    }
+    if (done > 0)
+        return (int)done;
+    BIO_set_retry_write(bio);
+    return -1;
+}
+
+static long control(BIO *bio, int command, long number, void *pointer)
+{
+    dtlsffi_conn *conn = BIO_get_data(bio);
+
+    (void)number;
+    (void)pointer;
+    switch (command) {
+    case BIO_CTRL_FLUSH:
+        return 1;
+    case BIO_CTRL_DGRAM_QUERY_MTU:
+        return (long)dtlsffi_conn_flight_mtu(conn);
+    case BIO_CTRL_DGRAM_GET_FALLBACK_MTU:
+        return (long)dtlsffi_mtu_fall_back(conn);
+    case BIO_CTRL_DGRAM_GET_MTU_OVERHEAD:
+        return (long)dtlsffi_mtu_overhead(conn);
+    default:
+        return 0;
+    }
+}
+
+static int create(BIO *bio)
+{
+    BIO_set_init(bio, 1);
+    return 1;
+}
+
+bool dtlsffi_datagram_bio_init(void)
+{
+    int type = BIO_get_new_index();
+
+    if (type == -1)
+        return false;
+    method = BIO_meth_new(type | BIO_TYPE_SOURCE_SINK, "dtlsffi datagram");
+    return method != NULL && BIO_meth_set_read(method, read_datagram) && BIO_meth_set_write(method, write_datagram)
+           && BIO_meth_set_ctrl(method, control) && BIO_meth_set_create(method, create);
+}
+
+BIO *dtlsffi_datagram_bio_new(dtlsffi_conn *conn)
+{
+    BIO *bio = BIO_new(method);
+
+    if (bio != NULL)
+        BIO_set_data(bio, conn);
+    return bio;
+}

@@ -1,0 +1,147 @@
+/* What can be seen of records without their keys: RFC 6347 section 4.1.
+ *
+ *     type(1) version(2) epoch(2) sequence(6) length(2) fragment(length)
+ *
+ * Every datagram passes here before OpenSSL sees it. OpenSSL ends a handshake over a plaintext alert, over application
+ * data in plaintext and over a record of unknown type, all of which anybody can send who knows two ports. What no
+ * honest peer sends goes no further; an alert is held back until the timer shows that nothing better comes.
+ */
+#include "core.h"
+
+enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23 };
+
+#define FRAGMENT_MAX (DTLSFFI_RECORD_MAX + 2048) /* RFC 6347 section 4.1, DTLSCiphertext.length */
+
+static uint16_t read16(const uint8_t *p)
+{
+    return (uint16_t)((p[0] << 8) | p[1]);
+}
+
+/* The epoch and the sequence number, as one number that grows. */
+static uint64_t read_number(const uint8_t *record)
+{
+    uint64_t number = 0;
+
+    for (int i = 3; i < 11; i++)
+        number = (number << 8) | record[i];
+    return number;
+}
+
+/* The length of the record that begins here, header included, or 0 if none does. */
+size_t dtlsffi_record_length(const uint8_t *data, size_t length)
+{
+    size_t whole;
+
+    if (length < DTLSFFI_RECORD_HEADER || data[1] != 0xfe)
+        return 0;
+    if (data[0] < CHANGE_CIPHER_SPEC || data[0] > APPLICATION_DATA)
+        return 0;
+    whole = read16(data + 11);
+    if (whole > FRAGMENT_MAX || whole > length - DTLSFFI_RECORD_HEADER)
+        return 0;
+    return DTLSFFI_RECORD_HEADER + whole;
+}
+
+/* DTLS 1.3 hides its header: RFC 9147 section 4. Only OpenSSL can tell what such a datagram holds. */
+static bool is_unified(const dtlsffi_conn *conn, uint8_t first)
+{
+    return DTLSFFI_HAS_DTLSv1_3 && (first & 0xe0) == 0x20 && SSL_version(conn->ssl) == DTLS1_3_VERSION;
+}
+
+static void hold_alert(dtlsffi_conn *conn, const uint8_t *record, size_t length)
+{
+    if (length != sizeof(conn->held_alert)) {
+        conn->stats.dropped_junk++;
+        return;
+    }
+    memcpy(conn->held_alert, record, length);
+    conn->alert_is_held = true;
+    conn->stats.alerts_held++;
+}
+
+/* Whether a plaintext record may reach OpenSSL. */
+static bool accept_plaintext(dtlsffi_conn *conn, const uint8_t *record, size_t length)
+{
+    if (record[0] == APPLICATION_DATA) {
+        conn->stats.dropped_junk++;
+        return false;
+    }
+    if (record[0] == ALERT && !conn->established && !conn->alert_is_released) {
+        hold_alert(conn, record, length);
+        return false;
+    }
+    return true;
+}
+
+static void watch(dtlsffi_conn *conn, const uint8_t *record)
+{
+    dtlsffi_watch *w = &conn->watch;
+
+    if (conn->established && record[0] == APPLICATION_DATA && w->fed_count < DTLSFFI_WATCHED)
+        w->fed[w->fed_count++] = read_number(record);
+}
+
+/* How much of a datagram OpenSSL may read: its records up to the first that is none, or must not be seen. */
+size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    size_t accepted = 0;
+    size_t size;
+
+    dtlsffi_records_settle(conn);
+    conn->stats.datagrams_received++;
+    conn->stats.bytes_received += length;
+    if (length > 0 && is_unified(conn, data[0]))
+        return length;
+    while ((size = dtlsffi_record_length(data + accepted, length - accepted)) > 0) {
+        const uint8_t *record = data + accepted;
+
+        if (read16(record + 3) == 0 && !accept_plaintext(conn, record, size))
+            return accepted;
+        watch(conn, record);
+        accepted += size;
+    }
+    if (accepted == 0)
+        conn->stats.dropped_junk++;
+    return accepted;
+}
+
+static bool was_delivered(const dtlsffi_watch *w, uint64_t number)
+{
+    uint64_t age = w->top - number;
+
+    if (number > w->top)
+        return false;
+    return age >= 64 || ((w->seen >> age) & 1) != 0;
+}
+
+static void mark_delivered(dtlsffi_watch *w, uint64_t number)
+{
+    if (number > w->top) {
+        uint64_t step = number - w->top;
+
+        w->seen = step >= 64 ? 0 : w->seen << step;
+        w->top = number;
+    }
+    if (w->top - number < 64)
+        w->seen |= (uint64_t)1 << (w->top - number);
+}
+
+/* OpenSSL drops a replayed or forged record without a word. Once it has read all of a datagram, the records that did
+ * not come out are the dropped ones: those seen before are replays, the others did not authenticate. */
+void dtlsffi_records_settle(dtlsffi_conn *conn)
+{
+    dtlsffi_watch *w = &conn->watch;
+    uint32_t lost = w->fed_count > w->delivered ? w->fed_count - w->delivered : 0;
+
+    for (uint32_t i = 0; i < w->fed_count; i++) {
+        if (lost == 0) {
+            mark_delivered(w, w->fed[i]);
+        } else if (was_delivered(w, w->fed[i])) {
+            conn->stats.dropped_replayed++;
+            lost--;
+        }
+    }
+    conn->stats.dropped_unauthenticated += lost;
+    w->fed_count = 0;
+    w->delivered = 0;
+}

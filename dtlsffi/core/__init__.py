@@ -1,0 +1,1 @@
+"""The protocol: imports no socket, select, threading, asyncio or time. Datagrams go in, datagrams and data come out."""

@@ -1,0 +1,669 @@
+"""The blocking door: DTLS over one connected UDP socket, with the manners of `ssl.SSLSocket`."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Literal, NoReturn, TypeVar, overload
+
+from .core.connection import Buffer, Connection
+from .core.context import DTLSContext
+from .core.errors import (
+    DTLSCertVerificationError,
+    DTLSError,
+    DTLSWantReadError,
+    DTLSWantWriteError,
+    DTLSZeroReturnError,
+    HandshakeTimeout,
+    make,
+)
+from .core.session import DTLSSession
+
+__all__ = ["DTLSSocket", "create_connection"]
+
+T = TypeVar("T")
+DEFAULT: Final = object()  # stands for socket.getdefaulttimeout(), which may be None
+
+ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last: RFC 8305 section 5
+
+
+class Deadline:
+    """When a call has to be over, by the monotonic clock."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        """Seconds left, at least 0, or None for ever."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def is_over(self) -> bool:
+        """Whether nothing is left."""
+        return self._end is not None and time.monotonic() >= self._end
+
+
+def shorter(*durations: float | None) -> float | None:
+    """The shortest of some durations, where None is for ever."""
+    finite = [duration for duration in durations if duration is not None]
+    return min(finite) if finite else None
+
+
+def poll(waiting: dict[int, int], duration: float | None) -> set[int]:
+    """Waits until one of the descriptors is ready for its events; returns those that are."""
+    poller = select.poll()
+    for descriptor, events in waiting.items():
+        poller.register(descriptor, events)
+    # Rounded up: a timer that is polled a little early is polled again and again.
+    milliseconds = None if duration is None else math.ceil(duration * 1000)
+    return {descriptor for descriptor, _ in poller.poll(milliseconds)}
+
+
+class DTLSSocket(socket.socket):
+    """A connected UDP socket that speaks DTLS; from `DTLSContext.wrap_socket` or `create_connection`.
+
+    It is a `socket.socket`, and has the methods of `ssl.SSLSocket`. One `send` is one record in one datagram, and one
+    `recv` returns one record. A timeout covers a whole call, with all its retransmissions; in non-blocking mode
+    (`settimeout(0)`) calls raise `DTLSWantReadError`, and `get_timer` and `handle_timer` say when the handshake has to
+    be moved on. One thread may send while another receives.
+    """
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        raise TypeError(
+            f"{type(self).__name__} does not have a public constructor. Instances are returned by "
+            "DTLSContext.wrap_socket() and dtlsffi.create_connection()."
+        )
+
+    @classmethod
+    def _create(
+        cls,
+        sock: socket.socket,
+        context: DTLSContext,
+        *,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        server_hostname: str | None = None,
+        session: DTLSSession | None = None,
+    ) -> DTLSSocket:
+        peer = connected_peer(sock)
+        timeout = sock.gettimeout()
+        if do_handshake_on_connect and timeout == 0:
+            raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
+        connection = Connection(
+            context,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            session=session,
+            peer=describe(peer, server_hostname),
+            fileno=sock.fileno(),
+        )
+        kind = (sock.family, sock.type, sock.proto)
+        self = cls.__new__(cls)
+        socket.socket.__init__(self, *kind, fileno=sock.detach())
+        socket.socket.settimeout(self, 0)  # we do the waiting
+        self._connection = connection
+        self._timeout = timeout
+        self._handshake_lock = threading.Lock()
+        self._ready = False
+        self._ended = False
+        self._waiting = 0
+        self._process = os.getpid()
+        if do_handshake_on_connect:
+            try:
+                self.do_handshake()
+            except BaseException:
+                self.close()
+                raise
+        return self
+
+    _connection: Connection
+    _timeout: float | None
+    _handshake_lock: threading.Lock
+    _ready: bool  # the handshake is finished
+    _ended: bool  # shutdown() has stopped us from receiving
+    _waiting: int  # threads in poll()
+    _process: int
+
+    # ---- waiting ----
+
+    def gettimeout(self) -> float | None:
+        """The timeout in seconds, None to block for ever, 0.0 not to block."""
+        return self._timeout
+
+    @property
+    def timeout(self) -> float | None:
+        """`gettimeout()`."""
+        return self._timeout
+
+    def settimeout(self, value: float | None) -> None:
+        """Sets the timeout of each call in seconds, with all its retransmissions; None blocks for ever, 0 never.
+
+        Raises ValueError for a negative one.
+        """
+        if value is not None:
+            value = float(value)
+            if not value >= 0:
+                raise ValueError(f"Timeout value out of range: {value} (seconds, at least 0)")
+        self._timeout = value
+
+    def setblocking(self, flag: bool) -> None:
+        """`settimeout(None)` or `settimeout(0)`."""
+        self._timeout = None if flag else 0.0
+
+    def getblocking(self) -> bool:
+        """Whether calls may wait."""
+        return self._timeout != 0
+
+    def get_timer(self) -> float | None:
+        """Seconds until `handle_timer` is due, or None: for use without blocking."""
+        return self._connection.get_timer()
+
+    def handle_timer(self) -> None:
+        """Sends the last flight again if its timer has run out: `Connection.handle_timer`."""
+        self._check_open()
+        self._connection.handle_timer()
+
+    def _check_open(self) -> None:
+        if self.fileno() < 0:
+            raise OSError(errno.EBADF, "this DTLSSocket is closed")
+
+    def _wait(self, events: int, deadline: Deadline) -> None:
+        """Waits for the socket, the timer or the deadline, and moves the timer on; TimeoutError after the deadline."""
+        timer = Deadline(self._connection.get_timer())
+        self._waiting += 1
+        try:
+            ready = poll({self.fileno(): events}, shorter(deadline.left(), timer.left()))
+        finally:
+            self._waiting -= 1
+        self._check_open()
+        if timer.is_over():
+            self._connection.handle_timer()
+        if not ready and deadline.is_over():
+            raise TimeoutError(errno.ETIMEDOUT, f"timed out after {deadline.timeout} s")
+
+    def _retry(self, operation: Callable[[], T], deadline: Deadline) -> T:
+        """Calls `operation` until it needs to wait no more."""
+        while True:
+            self._check_open()
+            try:
+                return operation()
+            except DTLSWantReadError:
+                events = select.POLLIN
+                if self._ended:
+                    raise make(DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "shutdown() was called") from None
+                if deadline.timeout == 0:
+                    raise
+            except DTLSWantWriteError:
+                events = select.POLLOUT
+                if deadline.timeout == 0:
+                    raise
+            self._wait(events, deadline)
+
+    # ---- the handshake ----
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Finishes the handshake; raises `HandshakeTimeout` when the timeout is over, all retransmissions included.
+
+        Without blocking it does one step, and raises `DTLSWantReadError` until it is finished. `block` waits for ever
+        where the socket would not wait at all, as in `ssl`. Raises `DTLSCertVerificationError` or another `DTLSError`
+        where it fails, and ConnectionRefusedError where nothing listens; it may be tried again then.
+        """
+        self._shake_hands(Deadline(None if block and self._timeout == 0 else self._timeout))
+
+    def _shake_hands(self, deadline: Deadline) -> None:
+        if self._ready:
+            return
+        left = deadline.left()
+        if not self._handshake_lock.acquire(timeout=-1 if left is None else left):
+            self._give_up(deadline)
+        try:
+            self._retry(self._connection.do_handshake, deadline)
+        except TimeoutError as error:
+            if isinstance(error, HandshakeTimeout):
+                raise
+            self._give_up(deadline)
+        finally:
+            self._handshake_lock.release()
+        self._ready = True
+
+    def _give_up(self, deadline: Deadline) -> NoReturn:
+        alert = self._connection.alert_held()
+        counters = self._connection.statistics()
+        if alert is not None:
+            why = f"the last that came was an alert that nobody signed: {alert}"
+        elif counters["datagrams_received"]:
+            why = f"{counters['datagrams_received']} datagrams came, but not all that the handshake needs"
+        else:
+            why = "nothing came back: is it a DTLS server, is the port right, does a firewall drop UDP?"
+        raise make(
+            HandshakeTimeout,
+            "HANDSHAKE_TIMEOUT",
+            f"the handshake with {self._connection.peer} did not finish within {deadline.timeout} s "
+            f"({counters['datagrams_sent']} datagrams sent): {why}",
+        ) from None
+
+    def _ready_within(self, deadline: Deadline, flags: int) -> None:
+        """What every call that moves data begins with: as in ssl, the handshake if it has not been done."""
+        if flags:
+            raise ValueError(f"non-zero flags not allowed in calls on {type(self).__name__}")
+        if not self._ready:
+            self._check_open()
+            self._shake_hands(deadline)
+
+    # ---- data ----
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Sends `data`, a bytes-like object, as one record in one datagram; returns its length.
+
+        Raises `DatagramTooLarge` above `data_mtu`, ValueError for nothing, TimeoutError where the socket's buffer
+        stays full, ConnectionRefusedError where the last datagram found nobody listening (the connection goes on).
+        """
+        deadline = Deadline(self._timeout)
+        self._ready_within(deadline, flags)
+        return self._retry(lambda: self._connection.send(data), deadline)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """`send`: a datagram goes whole or not at all."""
+        self.send(data, flags)
+
+    def write(self, data: Buffer) -> int:
+        """`send`."""
+        return self.send(data)
+
+    def sendto(self, data: Any, *flags_and_address: Any) -> int:
+        """`send`, for code that names the address each time: ValueError for any but the peer's."""
+        *flags, address = flags_and_address
+        if address != self.getpeername():
+            raise ValueError(f"this DTLSSocket speaks with {self.getpeername()} only, not with {address}")
+        return self.send(data, *flags)
+
+    def recv(self, bufsize: int | None = None, flags: int = 0) -> bytes:
+        """Receives one record, whole; `b""` after the peer's close_notify.
+
+        A record of more than `bufsize` bytes raises `DatagramTooLarge`, and is kept for the next call. Raises
+        TimeoutError, and ConnectionRefusedError where our last datagram found nobody listening (the connection
+        goes on).
+        """
+        if bufsize is not None and bufsize < 0:
+            raise ValueError("negative buffersize in recv")
+        deadline = Deadline(self._timeout)
+        try:
+            self._ready_within(deadline, flags)
+            if bufsize is None:
+                return self._retry(self._connection.read, deadline)
+            return self._retry(lambda: self._connection.read(bufsize), deadline)
+        except DTLSZeroReturnError:
+            return b""
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""
+        size = memoryview(buffer).nbytes
+        if nbytes is not None and nbytes < 0:
+            raise ValueError("negative buffersize in recv_into")
+        size = min(size, nbytes) if nbytes else size
+        deadline = Deadline(self._timeout)
+        try:
+            self._ready_within(deadline, flags)
+            return self._retry(lambda: self._connection.read_into(buffer, size), deadline)
+        except DTLSZeroReturnError:
+            return 0
+
+    def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002 - ssl's name
+        """`recv(len)`, or `recv_into(buffer, len)` where a buffer is given."""
+        return self.recv(len) if buffer is None else self.recv_into(buffer, len)
+
+    def recvfrom(self, bufsize: int | None = None, flags: int = 0) -> tuple[bytes, Any]:
+        """`recv`, and the peer's address."""
+        return self.recv(bufsize, flags), self.getpeername()
+
+    def recvfrom_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> tuple[int, Any]:
+        """`recv_into`, and the peer's address."""
+        return self.recv_into(buffer, nbytes, flags), self.getpeername()
+
+    def pending(self) -> int:
+        """How many bytes `recv` can give at once, without looking at the socket."""
+        return self._connection.pending()
+
+    # ---- the end ----
+
+    def unwrap(self) -> socket.socket:
+        """Ends DTLS with close_notify, without waiting for the peer's, and returns the plain UDP socket."""
+        self._check_open()
+        kind = (self.family, self.type, self.proto)
+        timeout = self._timeout
+        plain = socket.socket(*kind, fileno=self.detach())
+        plain.settimeout(timeout)
+        return plain
+
+    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
+        """Sends close_notify (unless `how` is SHUT_RD), and ends receiving (unless it is SHUT_WR).
+
+        Whoever waits in `recv` gets `b""`.
+        """
+        self._check_open()
+        if how != socket.SHUT_RD:
+            self._connection.close()
+        if how != socket.SHUT_WR:
+            self._ended = True
+            super().shutdown(socket.SHUT_RD)
+
+    def _leave(self) -> None:
+        """Says goodbye, wakes whoever waits, and lets go of the descriptor while it is still ours."""
+        self._connection.close()
+        self._connection.detach()
+        # A child's copy must not shut down the socket that its parent goes on using.
+        if self._waiting and self._process == os.getpid():
+            super().shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Sends close_notify, once, and closes the socket; nobody is waited for. Later calls raise OSError."""
+        if self.fileno() >= 0:
+            try:
+                self._leave()
+            finally:
+                super().close()
+
+    def detach(self) -> int:
+        """Ends DTLS as `unwrap` does, and returns the descriptor, which is the caller's to close."""
+        self._check_open()
+        self._leave()
+        descriptor = super().detach()
+        os.set_blocking(descriptor, self._timeout is None)
+        return descriptor
+
+    # ---- what is known: see Connection ----
+
+    @property
+    def context(self) -> DTLSContext:
+        """The context it was made from."""
+        return self._connection.context
+
+    @property
+    def server_side(self) -> bool:
+        """Whether it takes the server's part."""
+        return self._connection.server_side
+
+    @property
+    def server_hostname(self) -> str | None:
+        """The name asked for, in its ASCII form (IDNA), or None."""
+        return self._connection.server_hostname
+
+    @property
+    def session(self) -> DTLSSession | None:
+        """The session, for a later connection to resume."""
+        return self._connection.session
+
+    @property
+    def session_reused(self) -> bool:
+        """Whether an earlier session was resumed."""
+        return self._connection.session_reused
+
+    @property
+    def mtu(self) -> int:
+        """The ceiling for a datagram's UDP payload; what the kernel knows of the path until it is set."""
+        return self._connection.mtu
+
+    @mtu.setter
+    def mtu(self, mtu: int) -> None:
+        self._connection.mtu = mtu
+
+    @property
+    def data_mtu(self) -> int | None:
+        """The largest data that `send` takes, in bytes; None before the handshake is finished."""
+        return self._connection.data_mtu
+
+    @property
+    def retransmission(self) -> tuple[float, float, float]:
+        """The handshake's timer: `DTLSContext.retransmission`."""
+        return self._connection.retransmission
+
+    @retransmission.setter
+    def retransmission(self, timers: tuple[float, float, float]) -> None:
+        self._connection.retransmission = timers
+
+    def version(self) -> str | None:
+        """The version spoken, such as `"DTLSv1.2"`, or None before the handshake is finished."""
+        return self._connection.version()
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """The cipher suite: name, the version that defined it, bits of secret; None before there is one."""
+        return self._connection.cipher()
+
+    def shared_ciphers(self) -> list[tuple[str, str, int]] | None:
+        """A server's view of the suites that both sides allow; None for a client."""
+        return self._connection.shared_ciphers()
+
+    @overload
+    def getpeercert(self, binary_form: Literal[False] = False) -> dict[str, Any] | None: ...
+    @overload
+    def getpeercert(self, binary_form: Literal[True]) -> bytes | None: ...
+    @overload
+    def getpeercert(self, binary_form: bool) -> dict[str, Any] | bytes | None: ...
+    def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
+        """The peer's certificate: `Connection.getpeercert`."""
+        return self._connection.getpeercert(binary_form)
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the beginning: `Connection.statistics`."""
+        return self._connection.statistics()
+
+    # ---- what does not fit ----
+
+    def connect(self, address: Any) -> NoReturn:  # noqa: ARG002
+        """Raises ValueError: it is connected from the start."""
+        raise ValueError(f"attempt to connect already-connected {type(self).__name__}!")
+
+    def connect_ex(self, address: Any) -> NoReturn:
+        """Raises ValueError: it is connected from the start."""
+        self.connect(address)
+
+    def dup(self) -> NoReturn:
+        """Raises NotImplementedError: two sockets cannot share one DTLS state."""
+        raise NotImplementedError(f"Can't dup() {type(self).__name__} instances")
+
+    def recvmsg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError, as in ssl."""
+        raise NotImplementedError(f"recvmsg not allowed on instances of {type(self).__name__}")
+
+    def recvmsg_into(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError, as in ssl."""
+        raise NotImplementedError(f"recvmsg_into not allowed on instances of {type(self).__name__}")
+
+    def sendmsg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError, as in ssl."""
+        raise NotImplementedError(f"sendmsg not allowed on instances of {type(self).__name__}")
+
+    def sendfile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError: a file is no datagram."""
+        raise NotImplementedError(f"sendfile not allowed on instances of {type(self).__name__}")
+
+    def makefile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError: datagrams are no stream."""
+        raise NotImplementedError(f"makefile not allowed on instances of {type(self).__name__}")
+
+
+DTLSContext.dtlssocket_class = DTLSSocket
+
+
+def connected_peer(sock: socket.socket) -> Any:
+    """The address that a UDP socket is connected to; ValueError or OSError for a socket that cannot be wrapped."""
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"sock is a socket.socket, not {type(sock).__name__}")
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, "the socket is closed")
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_DGRAM:
+        raise ValueError(f"DTLS needs a UDP socket (SOCK_DGRAM), not {sock.type.name}; for TCP there is the ssl module")
+    if isinstance(sock, DTLSSocket):
+        raise ValueError("the socket speaks DTLS already")
+    try:
+        return sock.getpeername()
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        raise ValueError(
+            "the UDP socket is not connected to a peer: call its connect() first, or use dtlsffi.create_connection()"
+        ) from None
+
+
+def describe(address: Any, name: str | None) -> str:
+    """A peer's address for a message, with the name it goes by."""
+    if not isinstance(address, tuple):
+        where = str(address or "a peer without an address")
+    elif ":" in address[0]:
+        where = f"[{address[0]}]:{address[1]}"
+    else:
+        where = f"{address[0]}:{address[1]}"
+    return where if name is None or name == address[0] else f"{name} ({where})"
+
+
+# ---- connecting by name ----
+
+
+def create_connection(
+    address: tuple[str, int],
+    *,
+    context: DTLSContext,
+    server_hostname: str | None = None,
+    timeout: float | None = DEFAULT,  # type: ignore[assignment]
+    source_address: tuple[str, int] | None = None,
+    session: DTLSSession | None = None,
+) -> DTLSSocket:
+    """Connects to `address`, a host and a port, and finishes the handshake.
+
+    All of the host's addresses are tried, each 0.25 s after the last while that one has not answered, and the first
+    to finish wins (RFC 8305). `server_hostname` is the host unless given. `timeout`, in seconds, is for all of this,
+    and then for each call on the socket; without it the default of `socket.setdefaulttimeout` counts. `source_address`
+    is where to send from. `session` is one to resume.
+
+    Raises `DTLSCertVerificationError` as soon as one address shows a certificate that does not hold, otherwise what the
+    last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
+    """
+    host, port = address
+    limit = socket.getdefaulttimeout() if timeout is DEFAULT else timeout
+    if limit is not None and not limit > 0:
+        raise ValueError(f"timeout is a number of seconds above 0, or None for ever, not {limit}")
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    starts = (
+        Attempt(info, context, host if server_hostname is None else server_hostname, source_address, session)
+        for info in alternate(found)
+    )
+    conn = Race(starts, Deadline(limit)).winner()
+    conn.settimeout(limit)
+    return conn
+
+
+def alternate(found: list[Any]) -> list[Any]:
+    """Addresses in their order, but with the families taking turns: RFC 8305 section 4."""
+    families: dict[int, list[Any]] = {}
+    for info in found:
+        families.setdefault(info[0], []).append(info)
+    queues = list(families.values())
+    turns = max((len(queue) for queue in queues), default=0)
+    return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
+
+
+class Attempt:
+    """One address being tried."""
+
+    def __init__(
+        self,
+        info: Any,
+        context: DTLSContext,
+        server_hostname: str,
+        source_address: tuple[str, int] | None,
+        session: DTLSSession | None,
+    ) -> None:
+        self._info = info
+        self._context = context
+        self._server_hostname = server_hostname
+        self._source_address = source_address
+        self._session = session
+
+    def start(self) -> DTLSSocket:
+        """A socket whose handshake is to be moved on."""
+        family, kind, protocol, _, address = self._info
+        sock = socket.socket(family, kind, protocol)
+        try:
+            if self._source_address is not None:
+                sock.bind(self._source_address)
+            sock.connect(address)
+            sock.setblocking(False)
+            return self._context.wrap_socket(
+                sock, do_handshake_on_connect=False, server_hostname=self._server_hostname, session=self._session
+            )
+        except BaseException:
+            sock.close()
+            raise
+
+
+class Race:
+    """Handshakes with several addresses at once, of which the first to finish wins."""
+
+    def __init__(self, starts: Iterable[Attempt], deadline: Deadline) -> None:
+        self._starts: Iterator[Attempt] = iter(starts)
+        self._deadline = deadline
+        self._running: list[DTLSSocket] = []
+        self._next_start: Deadline | None = Deadline(0)
+        self._failure: BaseException | None = None
+
+    def winner(self) -> DTLSSocket:
+        """The first socket to finish its handshake; raises the last failure where all have failed."""
+        won: DTLSSocket | None = None
+        try:
+            while won is None:
+                self._start_next()
+                won = next((conn for conn in list(self._running) if self._move(conn)), None)
+                if won is None and self._running:
+                    self._wait()
+        finally:
+            for conn in self._running:
+                if conn is not won:
+                    conn.close()
+        return won
+
+    def _start_next(self) -> None:
+        """Starts one more address if none is running, or the last had its time."""
+        while not self._running or (self._next_start is not None and self._next_start.is_over()):
+            attempt = next(self._starts, None)
+            if attempt is None:
+                self._next_start = None
+                if not self._running:
+                    raise self._failure or OSError("getaddrinfo returns an empty list")
+                return
+            try:
+                self._running.append(attempt.start())
+            except OSError as error:
+                self._failure = error
+            self._next_start = Deadline(ATTEMPT_DELAY)
+
+    def _move(self, conn: DTLSSocket) -> bool:
+        """Moves one handshake on; whether it is finished."""
+        try:
+            if conn.get_timer() == 0:
+                conn.handle_timer()
+            conn.do_handshake()
+        except (DTLSWantReadError, DTLSWantWriteError):
+            return False
+        except DTLSCertVerificationError:
+            raise
+        except (OSError, DTLSError) as error:
+            self._failure = error
+            self._running.remove(conn)
+            conn.close()
+            self._next_start = Deadline(0)
+            return False
+        return True
+
+    def _wait(self) -> None:
+        if self._deadline.is_over():
+            self._running[-1]._give_up(self._deadline)
+        timers = [conn.get_timer() for conn in self._running]
+        start = None if self._next_start is None else self._next_start.left()
+        descriptors = {conn.fileno(): select.POLLIN for conn in self._running}
+        poll(descriptors, shorter(self._deadline.left(), start, *timers))
