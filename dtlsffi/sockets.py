@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Literal, NoReturn, TypeVar, overload
+from typing import Any, Final, Literal, NoReturn, SupportsFloat, SupportsIndex, TypeVar, overload
 
 from .core.connection import Buffer, Connection
 from .core.context import DTLSContext
@@ -147,6 +147,8 @@ class DTLSSocket(socket.socket):
         Raises ValueError for a negative one.
         """
         if value is not None:
+            if not isinstance(value, (SupportsFloat, SupportsIndex)):
+                raise TypeError(f"a timeout is a number of seconds or None, not {type(value).__name__}")
             value = float(value)
             if not value >= 0:
                 raise ValueError(f"Timeout value out of range: {value} (seconds, at least 0)")

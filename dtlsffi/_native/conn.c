@@ -57,6 +57,7 @@ static bool attach(dtlsffi_conn *conn, SSL_CTX *ctx, int server_side)
     SSL_set_app_data(conn->ssl, conn);
     SSL_set_info_callback(conn->ssl, note_alert);
     DTLS_set_timer_cb(conn->ssl, dtlsffi_timer_next);
+    dtlsffi_mtu_refresh(conn); /* under SSL_OP_NO_QUERY_MTU nobody asks for it */
     if (server_side)
         SSL_set_accept_state(conn->ssl);
     else
@@ -80,6 +81,7 @@ dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *hand
     conn->ipv6 = is_ipv6(fd);
     conn->mtu = fd < 0 ? DTLSFFI_MTU_DEFAULT : 0;
     conn->alert_received = -1;
+    conn->shortest = DTLSFFI_SHORTEST;
     dtlsffi_conn_set_timers(conn, 1000000, 2.0, 60000000); /* RFC 6347 section 4.2.4.1 */
     if (!attach(conn, ctx, server_side)) {
         dtlsffi_fault_take();
@@ -184,6 +186,7 @@ static void establish(dtlsffi_conn *conn)
     conn->established = true;
     conn->alert_is_held = false;
     conn->events |= DTLSFFI_EVENT_ESTABLISHED;
+    conn->shortest = dtlsffi_records_shortest(conn->ssl);
     dtlsffi_mtu_refresh(conn);
 }
 
@@ -282,7 +285,7 @@ int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length,
         conn->in = data;
         conn->in_length = dtlsffi_records_accept_untrusted(conn, data, length);
     }
-    if (length == 0 || conn->in_length > 0)
+    if (length == 0 || conn->in_length > 0 || conn->failed)
         answer = receive(conn, inbox);
     conn->in_length = 0;
     dtlsffi_conn_leave(conn);

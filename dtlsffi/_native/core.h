@@ -173,6 +173,7 @@ void dtlsffi_outbox_clear(dtlsffi_outbox *box);
 #define DTLSFFI_RECORD_HEADER 13
 #define DTLSFFI_ALERT_RECORD 15 /* a plaintext alert: header, level, description */
 #define DTLSFFI_WATCHED 32
+#define DTLSFFI_SHORTEST 24 /* the longest nonce and tag of any AEAD; a Finished has 24 bytes more */
 
 typedef struct {
     uint64_t top;                       /* epoch and sequence number of the newest record delivered */
@@ -183,6 +184,7 @@ typedef struct {
 } dtlsffi_watch;
 
 size_t dtlsffi_record_length(const uint8_t *data, size_t length);
+size_t dtlsffi_records_shortest(SSL *ssl);
 size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 void dtlsffi_records_settle(dtlsffi_conn *conn);
 
@@ -208,6 +210,7 @@ struct dtlsffi_conn {
     size_t mtu;                 /* UDP payload ceiling; 0: ask the kernel */
     size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
     size_t data_mtu;            /* plaintext that fits in one datagram; 0 before the handshake */
+    size_t shortest;            /* the shortest encrypted fragment there can be */
 
     uint32_t timer_initial;     /* microseconds */
     uint32_t timer_cap;

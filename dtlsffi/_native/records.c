@@ -3,7 +3,8 @@
  *     type(1) version(2) epoch(2) sequence(6) length(2) fragment(length)
  *
  * Every datagram passes here before OpenSSL sees it. OpenSSL ends a handshake over a plaintext alert, over application
- * data in plaintext and over a record of unknown type, all of which anybody can send who knows two ports. What no
+ * data in plaintext and over a record of unknown type, all of which anybody can send who knows two ports; and one
+ * encrypted record too short to hold its own nonce and tag leaves its AEAD unable to read any other (3.0). What no
  * honest peer sends goes no further; an alert is held back until the timer shows that nothing better comes.
  */
 #include "core.h"
@@ -73,6 +74,33 @@ static bool accept_plaintext(dtlsffi_conn *conn, const uint8_t *record, size_t l
     return true;
 }
 
+/* The length below which no encrypted fragment can authenticate: nonce, MAC and padding of the cipher suite agreed on.
+ * libssl tells what they take off a datagram, rounded to a cipher's block, so the least over a block's worth of sizes
+ * is it. Leaves the SSL's MTU to be set anew. */
+size_t dtlsffi_records_shortest(SSL *ssl)
+{
+    size_t least = SIZE_MAX;
+
+    for (long mtu = DTLSFFI_MTU_DEFAULT; mtu < DTLSFFI_MTU_DEFAULT + EVP_MAX_BLOCK_LENGTH; mtu++) {
+        size_t taken;
+
+        SSL_set_mtu(ssl, mtu);
+        taken = (size_t)mtu - DTLSFFI_RECORD_HEADER - DTLS_get_data_mtu(ssl);
+        if (taken < least)
+            least = taken;
+    }
+    return least;
+}
+
+/* Whether an encrypted record may reach OpenSSL. */
+static bool accept_encrypted(dtlsffi_conn *conn, size_t length)
+{
+    if (length >= DTLSFFI_RECORD_HEADER + conn->shortest)
+        return true;
+    conn->stats.dropped_unauthenticated++;
+    return false;
+}
+
 static void watch(dtlsffi_conn *conn, const uint8_t *record)
 {
     dtlsffi_watch *w = &conn->watch;
@@ -95,7 +123,9 @@ size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, const uint8_t *data,
     while ((size = dtlsffi_record_length(data + accepted, length - accepted)) > 0) {
         const uint8_t *record = data + accepted;
 
-        if (read16(record + 3) == 0 && !accept_plaintext(conn, record, size))
+        bool encrypted = read16(record + 3) != 0;
+
+        if (!(encrypted ? accept_encrypted(conn, size) : accept_plaintext(conn, record, size)))
             return accepted;
         watch(conn, record);
         accepted += size;

@@ -38,9 +38,12 @@ static int64_t time_left(dtlsffi_conn *conn)
 
     if (DTLSv1_get_timeout(conn->ssl, &left) != 1)
         return -1;
-    microseconds = (int64_t)left.tv_sec * 1000000 + left.tv_usec - DTLSFFI_TIMER_SLACK;
-    if (microseconds < 0)
+    microseconds = (int64_t)left.tv_sec * 1000000 + left.tv_usec;
+    if (microseconds == 0)
         return 0;
+    microseconds -= DTLSFFI_TIMER_SLACK;
+    if (microseconds < 1) /* OpenSSL says that it has not run out, so it has not */
+        return 1;
     return microseconds < conn->timer_current ? microseconds : conn->timer_current;
 }
 

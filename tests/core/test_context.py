@@ -1,0 +1,319 @@
+"""dtlsffi.core.context."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dtlsffi
+from dtlsffi import DTLSContext, DTLSVersion
+from dtlsffi.testing import Authority, MemoryLink
+
+HOST = "device.example"
+
+
+@pytest.fixture
+def client() -> DTLSContext:
+    return DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+
+
+# ---- safe defaults ----
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mode", "check"),
+    [
+        (dtlsffi.PROTOCOL_DTLS, ssl.CERT_REQUIRED, True),
+        (dtlsffi.PROTOCOL_DTLS_CLIENT, ssl.CERT_REQUIRED, True),
+        (dtlsffi.PROTOCOL_DTLS_SERVER, ssl.CERT_NONE, False),
+    ],
+)
+def test_defaults_are_safe(protocol: dtlsffi.DTLSProtocol, mode: ssl.VerifyMode, check: bool) -> None:
+    """Verification on wherever a server is met, DTLS 1.2, no renegotiation, 112 bits."""
+    context = DTLSContext(protocol)
+    assert context.protocol is protocol
+    assert (context.verify_mode, context.check_hostname) == (mode, check)
+    assert context.minimum_version is DTLSVersion.MINIMUM_SUPPORTED
+    assert context.maximum_version is DTLSVersion.MAXIMUM_SUPPORTED
+    assert dtlsffi.OP_NO_RENEGOTIATION in context.options
+    assert context.security_level >= 2
+    assert context.verify_flags == ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
+    assert context.hostname_checks_common_name
+    assert context.cert_store_stats() == {"x509": 0, "x509_ca": 0, "crl": 0}
+    assert context.mtu is None
+    assert context.retransmission == (1.0, 2.0, 60.0)
+    assert context.keylog_filename is None
+
+
+def test_the_protocol_is_for_either_side_unless_given() -> None:
+    """As in ssl, but verified."""
+    assert DTLSContext().protocol is dtlsffi.PROTOCOL_DTLS
+
+
+def test_default_context_is_that_of_ssl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mode, host name and flags are those of Python 3.13's ssl.create_default_context()."""
+    monkeypatch.delenv("SSLKEYLOGFILE", raising=False)
+    strict = ssl.VerifyFlags.VERIFY_X509_STRICT | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    for purpose in ssl.Purpose:
+        ours, theirs = dtlsffi.create_default_context(purpose), ssl.create_default_context(purpose)
+        assert (ours.verify_mode, ours.check_hostname) == (theirs.verify_mode, theirs.check_hostname)
+        assert ours.verify_flags == theirs.verify_flags | strict
+        assert ours.cert_store_stats() == theirs.cert_store_stats()
+        assert ours.keylog_filename is None
+    assert dtlsffi.create_default_context().protocol is dtlsffi.PROTOCOL_DTLS_CLIENT
+    assert dtlsffi.create_default_context(ssl.Purpose.CLIENT_AUTH).protocol is dtlsffi.PROTOCOL_DTLS_SERVER
+    with pytest.raises(TypeError, match=r"ssl\.Purpose"):
+        dtlsffi.create_default_context("client")  # type: ignore[arg-type]
+
+
+def test_default_context_trusts_what_it_is_given(authority: Authority) -> None:
+    """And not the system's authorities then."""
+    context = dtlsffi.create_default_context(cadata=authority.certificate)
+    assert context.cert_store_stats()["x509"] == 1
+
+
+def test_sslkeylogfile_is_obeyed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By create_default_context() only, as in ssl."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    assert dtlsffi.create_default_context().keylog_filename == str(tmp_path / "keys")
+    assert DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT).keylog_filename is None
+
+
+# ---- setters ----
+
+
+def test_no_verification_needs_two_steps(client: DTLSContext) -> None:
+    """As in ssl: the host name first."""
+    with pytest.raises(ValueError, match="Cannot set verify_mode to CERT_NONE when check_hostname is enabled"):
+        client.verify_mode = ssl.CERT_NONE
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    client.check_hostname = True
+    assert client.verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("verify_mode", 7, ValueError),
+        ("verify_mode", "none", ValueError),
+        ("verify_flags", -1, ValueError),
+        ("options", -1, ValueError),
+        ("security_level", 6, ValueError),
+        ("security_level", -1, ValueError),
+        ("minimum_version", 0xFEFD + 1, ValueError),
+        ("minimum_version", ssl.TLSVersion.TLSv1_2, ValueError),
+        ("maximum_version", "DTLSv1.2", ValueError),
+        ("mtu", 207, ValueError),
+        ("mtu", 65528, ValueError),
+        ("mtu", -1, ValueError),
+        ("mtu", 1200.0, TypeError),
+        ("mtu", True, TypeError),
+        ("retransmission", (0.0, 2.0, 60.0), ValueError),
+        ("retransmission", (2.0, 2.0, 1.0), ValueError),
+        ("retransmission", (1.0, 0.5, 60.0), ValueError),
+        ("retransmission", (1.0, 2.0, 1e9), ValueError),
+        ("retransmission", (float("nan"), 2.0, 60.0), ValueError),
+        ("keylog_filename", "/nonexistent/keys", FileNotFoundError),
+    ],
+)
+def test_bad_values_are_refused_and_change_nothing(
+    client: DTLSContext, name: str, value: object, error: type[Exception]
+) -> None:
+    """At once, and with the argument's name."""
+    before = getattr(client, name)
+    with pytest.raises(error) as caught:
+        setattr(client, name, value)
+    assert getattr(client, name) == before
+    if error is ValueError and name not in ("verify_mode", "minimum_version", "maximum_version"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("verify_mode", ssl.CERT_OPTIONAL),
+        ("verify_flags", ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF),
+        ("verify_flags", ssl.VerifyFlags.VERIFY_DEFAULT),
+        ("options", dtlsffi.OP_NO_TICKET | dtlsffi.OP_NO_RENEGOTIATION),
+        ("security_level", 3),
+        ("minimum_version", DTLSVersion.DTLSv1_2),
+        ("maximum_version", DTLSVersion.DTLSv1_2),
+        ("mtu", 208),
+        ("mtu", 65527),
+        ("mtu", None),
+        ("retransmission", (0.001, 1.0, 3600.0)),
+        ("hostname_checks_common_name", False),
+        ("check_hostname", False),
+    ],
+)
+def test_good_values_are_taken(client: DTLSContext, name: str, value: object) -> None:
+    """And read back."""
+    setattr(client, name, value)
+    assert getattr(client, name) == value
+
+
+def test_options_are_set_and_cleared(client: DTLSContext) -> None:
+    """Assigning replaces them all, as in ssl."""
+    client.options |= dtlsffi.OP_NO_TICKET
+    assert dtlsffi.OP_NO_TICKET in client.options
+    client.options &= ~dtlsffi.OP_NO_TICKET
+    assert dtlsffi.OP_NO_TICKET not in client.options
+
+
+def test_a_version_that_openssl_lacks_is_said(client: DTLSContext) -> None:
+    """With the constant that tells."""
+    if dtlsffi.HAS_DTLSv1_3:
+        client.maximum_version = DTLSVersion.DTLSv1_3
+    else:
+        with pytest.raises(ValueError, match=r"does not have DTLSv1_3 \(see dtlsffi.HAS_DTLSv1_3\)"):
+            client.maximum_version = DTLSVersion.DTLSv1_3
+
+
+def test_bounds_that_leave_no_version_are_said(client: DTLSContext) -> None:
+    """When the first connection is made: either bound may be set first."""
+    client.minimum_version = DTLSVersion.DTLSv1_2
+    client.maximum_version = DTLSVersion.DTLSv1
+    with pytest.raises(ValueError, match="minimum_version is DTLSv1_2, but maximum_version is DTLSv1"):
+        dtlsffi.Connection(client, server_hostname=HOST)
+
+
+def test_ciphers_are_selected_in_order(client: DTLSContext) -> None:
+    """What openssl-ciphers(1) says."""
+    names = ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"]
+    client.set_ciphers(":".join(names))
+    assert [suite["name"] for suite in client.get_ciphers() if suite["protocol"] != "TLSv1.3"] == names
+
+
+@pytest.mark.parametrize("ciphers", ["NO-SUCH-SUITE", "", "TLS_AES_128_GCM_SHA256"])
+def test_ciphers_that_select_nothing_are_refused(client: DTLSContext, ciphers: str) -> None:
+    """And the context keeps those it had: OpenSSL would have dropped them."""
+    before = client.get_ciphers()
+    with pytest.raises(dtlsffi.DTLSError) as caught:
+        client.set_ciphers(ciphers)
+    assert caught.value.reason == "NO_CIPHER_MATCH"
+    assert repr(ciphers) in str(caught.value)
+    assert client.get_ciphers() == before
+    with pytest.raises(ValueError, match="NUL"):
+        client.set_ciphers("ALL\0")
+    with pytest.raises(TypeError, match="ciphers is a str"):
+        client.set_ciphers(b"ALL")  # type: ignore[arg-type]
+
+
+# ---- trust ----
+
+
+def test_default_certs_are_the_systems(client: DTLSContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority) -> None:
+    """SSL_CERT_FILE says where they are."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    client.load_default_certs()
+    assert client.cert_store_stats()["x509"] == 1
+    other = DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+    other.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    assert other.get_ca_certs() == client.get_ca_certs()
+    with pytest.raises(TypeError, match="purpose"):
+        client.load_default_certs("server")  # type: ignore[arg-type]
+
+
+def test_only_authorities_are_listed(client: DTLSContext, authority: Authority) -> None:
+    """get_ca_certs() leaves out what cannot sign, cert_store_stats() counts it."""
+    client.load_verify_locations(cadata=authority.certificate + authority.issue("x.example").certificate)
+    assert client.cert_store_stats() == {"x509": 2, "x509_ca": 1, "crl": 0}
+    (shown,) = client.get_ca_certs()
+    assert shown["issuer"] == shown["subject"]
+
+
+# ---- frozen once used ----
+
+
+SETTINGS: dict[str, Any] = {
+    "check_hostname": False,
+    "hostname_checks_common_name": False,
+    "keylog_filename": None,
+    "maximum_version": DTLSVersion.DTLSv1_2,
+    "minimum_version": DTLSVersion.DTLSv1_2,
+    "mtu": 1300,
+    "options": dtlsffi.OP_ALL,
+    "retransmission": (1.0, 1.0, 1.0),
+    "security_level": 1,
+    "verify_flags": ssl.VerifyFlags.VERIFY_DEFAULT,
+    "verify_mode": ssl.CERT_OPTIONAL,
+}
+
+
+def test_a_context_in_use_no_longer_changes(client: DTLSContext, authority: Authority) -> None:
+    """Every setter says so: connections of one context never differ in what they allow."""
+    settable = {
+        name for name, member in vars(DTLSContext).items() if isinstance(member, property) and member.fset is not None
+    }
+    assert settable == set(SETTINGS)
+    identity = authority.issue(HOST)
+    dtlsffi.Connection(client, server_hostname=HOST)
+    for name, value in SETTINGS.items():
+        with pytest.raises(RuntimeError, match="in use since its first connection"):
+            setattr(client, name, value)
+    for change in (
+        lambda: client.set_ciphers("ALL"),
+        lambda: client.load_cert_chain(identity.certificate, identity.key),
+        lambda: client.load_verify_locations(cadata=authority.certificate),
+        lambda: client.load_default_certs(),
+        lambda: client.set_default_verify_paths(),
+    ):
+        with pytest.raises(RuntimeError, match="in use since its first connection"):
+            change()
+
+
+def test_a_refused_connection_does_not_freeze(client: DTLSContext) -> None:
+    """Bad arguments change nothing."""
+    with pytest.raises(ValueError, match="check_hostname requires server_hostname"):
+        dtlsffi.Connection(client)
+    client.mtu = 1300
+
+
+# ---- the key log ----
+
+
+def test_keys_are_logged_for_wireshark(link: MemoryLink, tmp_path: Path, authority: Authority) -> None:
+    """One CLIENT_RANDOM line for each handshake, appended, with ssl's first line."""
+    file = tmp_path / "keys.log"
+    client, server = authority.client_context(), authority.server_context(HOST)
+    client.keylog_filename = file
+    server.keylog_filename = str(file)
+    for _ in range(2):
+        MemoryLink(
+            dtlsffi.Connection(client, server_hostname=HOST), dtlsffi.Connection(server, server_side=True)
+        ).shake_hands()
+    header, *lines = file.read_text().splitlines()
+    assert header.startswith("# ")
+    assert len(lines) == 4
+    assert len(set(lines)) == 2, "both sides log the same secret"
+    for line in lines:
+        label, random, secret = line.split()
+        assert (label, len(random), len(secret)) == ("CLIENT_RANDOM", 64, 96)
+
+
+def test_a_key_log_that_cannot_be_written_is_no_secret(tmp_path: Path, authority: Authority) -> None:
+    """The exception comes out of the call in which the line got lost."""
+    file = tmp_path / "keys"
+    client, server = authority.client_context(), authority.server_context(HOST)
+    client.keylog_filename = file
+    link = MemoryLink(
+        dtlsffi.Connection(client, server_hostname=HOST), dtlsffi.Connection(server, server_side=True)
+    )
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(IsADirectoryError):
+        link.shake_hands()
+
+
+# ---- what is shown ----
+
+
+def test_repr_names_what_is_verified(client: DTLSContext) -> None:
+    """And nothing secret."""
+    assert repr(client) == "<DTLSContext PROTOCOL_DTLS_CLIENT CERT_REQUIRED check_hostname=True>"

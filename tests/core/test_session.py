@@ -1,0 +1,98 @@
+"""dtlsffi.core.session."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import dtlsffi
+from dtlsffi.testing import Authority, MemoryLink
+
+HOST = "device.example"
+
+
+def connect(
+    client: dtlsffi.DTLSContext, server: dtlsffi.DTLSContext, session: dtlsffi.DTLSSession | None = None
+) -> MemoryLink:
+    link = MemoryLink(
+        dtlsffi.Connection(client, server_hostname=HOST, session=session),
+        dtlsffi.Connection(server, server_side=True),
+    )
+    link.shake_hands()
+    return link
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+def test_a_session_is_resumed(tickets: bool, authority: Authority) -> None:
+    """By ticket, or from the server's cache; both sides know."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    if not tickets:
+        server.options |= dtlsffi.OP_NO_TICKET
+    first = connect(client, server)
+    assert not first.client.session_reused
+    session = first.client.session
+    assert session is not None
+    assert session.has_ticket is tickets
+    assert (session.ticket_lifetime_hint > 0) is tickets
+    assert abs(session.time - time.time()) < 60
+    assert session.timeout > 0
+    first.client.close()
+    del first
+    second = connect(client, server, session)
+    assert second.client.session_reused
+    assert second.server.session_reused
+    assert second.client.getpeercert()
+
+
+def test_a_session_outlives_a_connection_that_was_not_closed(authority: Authority) -> None:
+    """OpenSSL forgets the session of an SSL that was freed without shutdown: ours is not."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    server.options |= dtlsffi.OP_NO_TICKET
+    session = connect(client, server).client.session
+    assert connect(client, server, session).client.session_reused
+
+
+def test_client_certificates_and_resumption_go_together(authority: Authority) -> None:
+    """Which needs a session id context: SSL_CTX_set_session_id_context(3)."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    identity = authority.issue("client.example")
+    client.load_cert_chain(identity.certificate, identity.key)
+    server.load_verify_locations(cadata=authority.certificate)
+    server.verify_mode = dtlsffi.CERT_REQUIRED
+    session = connect(client, server).client.session
+    resumed = connect(client, server, session)
+    assert resumed.server.session_reused
+    assert resumed.server.getpeercert()
+
+
+def test_sessions_are_the_same_by_id(authority: Authority) -> None:
+    """As ssl.SSLSession."""
+    link = connect(authority.client_context(), authority.server_context(HOST))
+    one, two = link.client.session, link.client.session
+    assert one is not two
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one is not None
+    assert len(one.id) == 32
+    assert one != one.id
+
+
+def test_a_session_has_its_place(authority: Authority) -> None:
+    """With the context, the side and the host it was made with."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    session = connect(client, server).client.session
+    with pytest.raises(ValueError, match="refers to a different DTLSContext"):
+        dtlsffi.Connection(authority.client_context(), server_hostname=HOST, session=session)
+    with pytest.raises(ValueError, match="session was made with 'device.example', not with 'other.example'"):
+        dtlsffi.Connection(client, server_hostname="other.example", session=session)
+    with pytest.raises(ValueError, match="client mode"):
+        dtlsffi.Connection(server, server_side=True, session=session)
+    with pytest.raises(TypeError, match="session is a DTLSSession"):
+        dtlsffi.Connection(client, server_hostname=HOST, session=b"x")  # type: ignore[arg-type]
+
+
+def test_there_is_no_session_before_the_handshake(link: MemoryLink) -> None:
+    """None, as in ssl."""
+    assert link.client.session is None
+    assert not link.client.session_reused
