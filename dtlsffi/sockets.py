@@ -515,12 +515,10 @@ def connected_peer(sock: socket.socket) -> Any:
 
 def describe(address: Any, name: str | None) -> str:
     """A peer's address for a message, with the name it goes by."""
-    if not isinstance(address, tuple):
-        where = str(address or "a peer without an address")
-    elif ":" in address[0]:
-        where = f"[{address[0]}]:{address[1]}"
-    else:
-        where = f"{address[0]}:{address[1]}"
+    if not isinstance(address, tuple):  # of a local socket
+        return name or str(address) or "the peer"
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    where = f"{host}:{address[1]}"
     return where if name is None or name == address[0] else f"{name} ({where})"
 
 
