@@ -283,10 +283,11 @@ int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length,
         return answer;
     if (length > 0) {
         conn->in = data;
-        conn->in_length = dtlsffi_records_accept_untrusted(conn, data, length);
+        conn->in_length = length;
+        conn->stats.datagrams_received++;
+        conn->stats.bytes_received += length;
     }
-    if (length == 0 || conn->in_length > 0 || conn->failed)
-        answer = receive(conn, inbox);
+    answer = receive(conn, inbox);
     conn->in_length = 0;
     dtlsffi_conn_leave(conn);
     return answer;

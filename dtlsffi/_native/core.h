@@ -185,7 +185,7 @@ typedef struct {
 
 size_t dtlsffi_record_length(const uint8_t *data, size_t length);
 size_t dtlsffi_records_shortest(SSL *ssl);
-size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, const uint8_t *data, size_t length);
+size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length);
 void dtlsffi_records_settle(dtlsffi_conn *conn);
 
 /* conn.c */

@@ -17,56 +17,65 @@
 
 static BIO_METHOD *method;
 
-static size_t take_from_memory(dtlsffi_conn *conn, char *buffer, size_t size)
+/* As much of the datagram in memory as OpenSSL's buffer holds: whole records, one datagram in several reads. */
+static size_t take_from_memory(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
 {
     size_t taken = 0;
     size_t record;
 
-    /* A datagram larger than OpenSSL's buffer goes over in several reads, each of whole records. */
     while ((record = dtlsffi_record_length(conn->in + taken, conn->in_length - taken)) > 0 && taken + record <= size)
         taken += record;
-    if (taken == 0)
+    if (record == 0 || taken == 0) { /* the rest of the datagram is junk, if anything */
         taken = conn->in_length < size ? conn->in_length : size;
+        conn->in_length = taken;
+    }
     memcpy(buffer, conn->in, taken);
     conn->in += taken;
     conn->in_length -= taken;
     return taken;
 }
 
-static size_t take_from_socket(dtlsffi_conn *conn, char *buffer, size_t size)
+static size_t take_from_socket(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
 {
-    for (int i = 0; i < READS_AT_MOST; i++) {
-        ssize_t got = recv(conn->fd, buffer, size, MSG_DONTWAIT);
-        size_t accepted;
+    ssize_t got;
 
-        if (got < 0) {
-            if (errno == EINTR)
-                continue;
-            if (errno != EAGAIN && errno != EWOULDBLOCK)
-                conn->io_errno = errno;
-            return 0;
-        }
-        accepted = dtlsffi_records_accept_untrusted(conn, (const uint8_t *)buffer, (size_t)got);
-        if (accepted > 0)
-            return accepted;
+    do {
+        got = recv(conn->fd, buffer, size, MSG_DONTWAIT);
+    } while (got < 0 && errno == EINTR);
+    if (got >= 0) {
+        conn->stats.datagrams_received++;
+        conn->stats.bytes_received += (size_t)got;
+        return (size_t)got;
     }
+    if (errno != EAGAIN && errno != EWOULDBLOCK)
+        conn->io_errno = errno;
+    return 0;
+}
+
+static size_t take(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
+{
+    if (conn->in_length > 0)
+        return take_from_memory(conn, buffer, size);
+    if (conn->fd >= 0)
+        return take_from_socket(conn, buffer, size);
+    if (conn->detached)
+        conn->io_errno = EBADF;
     return 0;
 }
 
 static int read_datagram(BIO *bio, char *buffer, int size)
 {
     dtlsffi_conn *conn = BIO_get_data(bio);
-    size_t taken = 0;
+    uint8_t *data = (uint8_t *)buffer;
+    size_t taken;
 
     BIO_clear_retry_flags(bio);
-    if (conn->in_length > 0)
-        taken = take_from_memory(conn, buffer, (size_t)size);
-    else if (conn->fd >= 0)
-        taken = take_from_socket(conn, buffer, (size_t)size);
-    else if (conn->detached)
-        conn->io_errno = EBADF;
-    if (taken > 0)
-        return (int)taken;
+    for (int i = 0; i < READS_AT_MOST && (taken = take(conn, data, (size_t)size)) > 0; i++) {
+        size_t accepted = dtlsffi_records_accept_untrusted(conn, data, taken);
+
+        if (accepted > 0)
+            return (int)accepted;
+    }
     dtlsffi_records_settle(conn);
     BIO_set_retry_read(bio);
     return -1;

@@ -2,16 +2,17 @@
  *
  *     type(1) version(2) epoch(2) sequence(6) length(2) fragment(length)
  *
- * Every datagram passes here before OpenSSL sees it. OpenSSL ends a handshake over a plaintext alert, over application
- * data in plaintext and over a record of unknown type, all of which anybody can send who knows two ports; and one
- * encrypted record too short to hold its own nonce and tag leaves its AEAD unable to read any other (3.0). What no
- * honest peer sends goes no further; an alert is held back until the timer shows that nothing better comes.
+ * Every datagram passes here before OpenSSL sees it, since anybody can send one who knows two ports, and OpenSSL
+ *
+ * - ends a handshake over a plaintext alert, plaintext application data and a record of unknown type;
+ * - cannot read any record after one that is too short to hold its own nonce and tag (AEAD suites, 3.0);
+ * - drops only the header of a record of the wrong version or length, and takes its body for the next record.
+ *
+ * What no honest peer sends goes no further; an alert is held back until the timer shows that nothing better comes.
  */
 #include "core.h"
 
 enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23 };
-
-#define FRAGMENT_MAX (DTLSFFI_RECORD_MAX + 2048) /* RFC 6347 section 4.1, DTLSCiphertext.length */
 
 static uint16_t read16(const uint8_t *p)
 {
@@ -38,7 +39,7 @@ size_t dtlsffi_record_length(const uint8_t *data, size_t length)
     if (data[0] < CHANGE_CIPHER_SPEC || data[0] > APPLICATION_DATA)
         return 0;
     whole = read16(data + 11);
-    if (whole > FRAGMENT_MAX || whole > length - DTLSFFI_RECORD_HEADER)
+    if (whole > SSL3_RT_MAX_ENCRYPTED_LENGTH || whole > length - DTLSFFI_RECORD_HEADER)
         return 0;
     return DTLSFFI_RECORD_HEADER + whole;
 }
@@ -60,10 +61,24 @@ static void hold_alert(dtlsffi_conn *conn, const uint8_t *record, size_t length)
     conn->stats.alerts_held++;
 }
 
-/* Whether a plaintext record may reach OpenSSL. */
-static bool accept_plaintext(dtlsffi_conn *conn, const uint8_t *record, size_t length)
+/* Plaintext records name DTLS 1.0 or 1.2, whatever the version spoken (RFC 6347 section 4.2.1), and OpenSSL accepts one
+ * of them at a time. Nothing depends on it before there are keys. */
+static bool settle_version(const dtlsffi_conn *conn, uint8_t *record)
 {
-    if (record[0] == APPLICATION_DATA) {
+    int version = read16(record + 1);
+    int spoken = SSL_version(conn->ssl);
+
+    if (version != DTLS1_VERSION && version != DTLS1_2_VERSION)
+        return false;
+    if (spoken == DTLS1_VERSION || spoken == DTLS1_2_VERSION)
+        record[2] = (uint8_t)(spoken & 0xff);
+    return true;
+}
+
+/* Whether a plaintext record may reach OpenSSL. */
+static bool accept_plaintext(dtlsffi_conn *conn, uint8_t *record, size_t length)
+{
+    if (record[0] == APPLICATION_DATA || !settle_version(conn, record)) {
         conn->stats.dropped_junk++;
         return false;
     }
@@ -93,9 +108,9 @@ size_t dtlsffi_records_shortest(SSL *ssl)
 }
 
 /* Whether an encrypted record may reach OpenSSL. */
-static bool accept_encrypted(dtlsffi_conn *conn, size_t length)
+static bool accept_encrypted(dtlsffi_conn *conn, const uint8_t *record, size_t length)
 {
-    if (length >= DTLSFFI_RECORD_HEADER + conn->shortest)
+    if (length >= DTLSFFI_RECORD_HEADER + conn->shortest && read16(record + 1) == SSL_version(conn->ssl))
         return true;
     conn->stats.dropped_unauthenticated++;
     return false;
@@ -110,22 +125,20 @@ static void watch(dtlsffi_conn *conn, const uint8_t *record)
 }
 
 /* How much of a datagram OpenSSL may read: its records up to the first that is none, or must not be seen. */
-size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length)
 {
     size_t accepted = 0;
     size_t size;
 
     dtlsffi_records_settle(conn);
-    conn->stats.datagrams_received++;
-    conn->stats.bytes_received += length;
     if (length > 0 && is_unified(conn, data[0]))
         return length;
     while ((size = dtlsffi_record_length(data + accepted, length - accepted)) > 0) {
-        const uint8_t *record = data + accepted;
+        uint8_t *record = data + accepted;
 
         bool encrypted = read16(record + 3) != 0;
 
-        if (!(encrypted ? accept_encrypted(conn, size) : accept_plaintext(conn, record, size)))
+        if (!(encrypted ? accept_encrypted(conn, record, size) : accept_plaintext(conn, record, size)))
             return accepted;
         watch(conn, record);
         accepted += size;

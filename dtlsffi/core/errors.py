@@ -174,19 +174,25 @@ def from_fault(peer: str) -> OSError:
     if reason == "READ_TIMEOUT_EXPIRED":
         return make(HandshakeTimeout, reason, f"handshake{with_whom} timed out: no answer to any retransmission")
     library = library_name(fault.library, fault.library_name)
-    if fault.library == lib.ERR_LIB_SSL and fault.reason >= lib.SSL_AD_REASON_OFFSET:
-        alert = fault.reason - lib.SSL_AD_REASON_OFFSET
+    alert = alert_of(fault)
+    if alert is not None:
         return make(DTLSError, reason, f"the peer{peer and f' ({peer})'} ended the handshake or connection: "
                     f"{alert_text(alert)}")  # fmt: skip
     advice = ADVICE.get(reason)
     return make(DTLSError, reason, f"{words}{with_whom}" + (f": {advice}" if advice else ""), library=library)
 
 
+def alert_of(fault: CData) -> int | None:
+    """The peer's alert that the fault stands for, or None: SSL_R_TLSV1_ALERT_... are alerts plus 1000."""
+    alert: int = fault.reason - lib.SSL_AD_REASON_OFFSET
+    return alert if fault.library == lib.ERR_LIB_SSL and 0 <= alert < 256 else None
+
+
 def reason_and_words(fault: CData) -> tuple[str, str]:
     """OpenSSL's reason as ssl spells it, and in OpenSSL's own words."""
     words = text(fault.reason_text) or f"reason {fault.reason}"
-    if fault.library == lib.ERR_LIB_SSL and fault.reason >= lib.SSL_AD_REASON_OFFSET:
-        alert = fault.reason - lib.SSL_AD_REASON_OFFSET
+    alert = alert_of(fault)
+    if alert is not None:
         return ALERT_REASONS.get(alert, f"ALERT_{alert}"), words
     detail = text(fault.detail)
     return "_".join(words.upper().split()), words + (f" ({detail})" if detail else "")

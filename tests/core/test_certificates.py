@@ -47,9 +47,7 @@ def encoded_key(identity: Identity, encoding: str, form: str, password: bytes | 
 
 def works(client: dtlsffi.DTLSContext, server: dtlsffi.DTLSContext) -> bool:
     """Whether a verified handshake comes about."""
-    link = MemoryLink(
-        dtlsffi.Connection(client, server_hostname=HOST), dtlsffi.Connection(server, server_side=True)
-    )
+    link = MemoryLink(dtlsffi.Connection(client, server_hostname=HOST), dtlsffi.Connection(server, server_side=True))
     link.shake_hands()
     return link.client.getpeercert() is not None
 
@@ -181,7 +179,9 @@ def test_unusable_material_is_said_and_changes_nothing(
         server.load_cert_chain(*make(identity, other))
     assert caught.value.reason
     assert works(client_context, server)
-    link = MemoryLink(dtlsffi.Connection(client_context, server_hostname=HOST), dtlsffi.Connection(server, server_side=True))
+    link = MemoryLink(
+        dtlsffi.Connection(client_context, server_hostname=HOST), dtlsffi.Connection(server, server_side=True)
+    )
     link.shake_hands()
     assert link.client.getpeercert(binary_form=True) == der_certificate(identity)
 
@@ -288,9 +288,7 @@ def test_unusable_authorities_are_said_and_change_nothing(authority: Authority, 
     assert context.cert_store_stats()["x509"] == 0
 
 
-def test_capath_is_read_when_needed(
-    authority: Authority, tmp_path: Path, server_context: dtlsffi.DTLSContext
-) -> None:
+def test_capath_is_read_when_needed(authority: Authority, tmp_path: Path, server_context: dtlsffi.DTLSContext) -> None:
     """A directory as openssl-rehash(1) makes it."""
     import subprocess
 

@@ -206,7 +206,9 @@ def test_ciphers_that_select_nothing_are_refused(client: DTLSContext, ciphers: s
 # ---- trust ----
 
 
-def test_default_certs_are_the_systems(client: DTLSContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority) -> None:
+def test_default_certs_are_the_systems(
+    client: DTLSContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority
+) -> None:
     """SSL_CERT_FILE says where they are."""
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(authority.certificate)
@@ -302,9 +304,7 @@ def test_a_key_log_that_cannot_be_written_is_no_secret(tmp_path: Path, authority
     file = tmp_path / "keys"
     client, server = authority.client_context(), authority.server_context(HOST)
     client.keylog_filename = file
-    link = MemoryLink(
-        dtlsffi.Connection(client, server_hostname=HOST), dtlsffi.Connection(server, server_side=True)
-    )
+    link = MemoryLink(dtlsffi.Connection(client, server_hostname=HOST), dtlsffi.Connection(server, server_side=True))
     file.unlink()
     file.mkdir()
     with pytest.raises(IsADirectoryError):

@@ -47,7 +47,9 @@ def rich_certificate() -> bytes:
     ]
     access = [
         x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier("http://o.example")),
-        x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier("http://i.example")),
+        x509.AccessDescription(
+            AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier("http://i.example")
+        ),
     ]
     points = [
         x509.DistributionPoint([x509.UniformResourceIdentifier(f"http://c{i}.example")], None, None, None)

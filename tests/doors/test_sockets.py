@@ -27,7 +27,9 @@ Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
 
 
 @contextmanager
-def listening(context: dtlsffi.DTLSContext, handle: Callable[[dtlsffi.DTLSSocket], object], host: str = "127.0.0.1") -> Iterator[socket.socket]:
+def listening(
+    context: dtlsffi.DTLSContext, handle: Callable[[dtlsffi.DTLSSocket], object], host: str = "127.0.0.1"
+) -> Iterator[socket.socket]:
     """A server for one client on a port of its own; what it raises is raised at the end."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -155,9 +157,7 @@ def test_silence_is_a_handshake_timeout_in_time(client_context: dtlsffi.DTLSCont
         assert 4 <= received <= 12, "5, 10, 20, 40, 40, 40, 40 ms"
 
 
-def test_a_bad_certificate_ends_the_search(
-    client_context: dtlsffi.DTLSContext, stranger: Authority
-) -> None:
+def test_a_bad_certificate_ends_the_search(client_context: dtlsffi.DTLSContext, stranger: Authority) -> None:
     """It is not tried elsewhere, and the server hears why."""
     context = stranger.server_context(HOST)
     context.retransmission = (0.01, 2.0, 0.1)
@@ -221,9 +221,7 @@ def test_a_session_is_resumed(client_context: dtlsffi.DTLSContext, server_contex
 # ---- wrap_socket ----
 
 
-def test_what_cannot_be_wrapped_is_said_and_left_alone(
-    client_context: dtlsffi.DTLSContext, udp_pair: Sockets
-) -> None:
+def test_what_cannot_be_wrapped_is_said_and_left_alone(client_context: dtlsffi.DTLSContext, udp_pair: Sockets) -> None:
     """A TCP socket, an unconnected one, a closed one, no socket at all, one that does not block."""
     with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unconnected:
         closed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -555,9 +553,7 @@ def test_ctrl_c_ends_a_blocking_call_at_once(dtls_pair: Pair) -> None:
     timer.join()
 
 
-def test_ctrl_c_ends_a_handshake_at_once_and_closes(
-    udp_pair: Sockets, client_context: dtlsffi.DTLSContext
-) -> None:
+def test_ctrl_c_ends_a_handshake_at_once_and_closes(udp_pair: Sockets, client_context: dtlsffi.DTLSContext) -> None:
     """No socket is left behind."""
     udp_pair[0].settimeout(None)
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
