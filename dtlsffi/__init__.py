@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import sockets
+from . import connecting, sockets
+from .connecting import *
 from .core import connection, constants, context, errors, events, session
 from .core.connection import *
 from .core.constants import *
@@ -22,3 +23,4 @@ __all__ += errors.__all__
 __all__ += events.__all__
 __all__ += session.__all__
 __all__ += sockets.__all__
+__all__ += connecting.__all__

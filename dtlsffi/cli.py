@@ -12,14 +12,15 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import __version__
+from .connecting import create_connection
 from .core import constants
 from .core.constants import PROTOCOL_DTLS_CLIENT, PROTOCOL_DTLS_SERVER
-from .core.context import DTLSContext, create_default_context, valid_mtu
+from .core.context import DTLSContext, create_default_context
 from .core.errors import DTLSCertVerificationError, DTLSWantReadError
-from .sockets import DTLSSocket, create_connection
+from .sockets import DTLSSocket
 
 if TYPE_CHECKING:
     from .testing import Relay
@@ -123,7 +124,10 @@ def tell_about(options: argparse.Namespace, conn: DTLSSocket) -> None:
     tell(options, f"{conn.version()}, {name} ({bits} bits), mtu {conn.mtu}, at most {conn.data_mtu} bytes a datagram")
     certificate = conn.getpeercert()
     if certificate:
-        tell(options, f"peer certificate: subject {certificate['subject']}, until {certificate['notAfter']}")
+        names = certificate.get("subjectAltName", ())
+        tell(
+            options, f"peer certificate: subject {certificate['subject']}, for {names}, until {certificate['notAfter']}"
+        )
 
 
 # ---- client and server ----
@@ -145,7 +149,7 @@ def context_for(options: argparse.Namespace, protocol: constants.DTLSProtocol) -
     if options.ciphers:
         context.set_ciphers(options.ciphers)
     if options.mtu is not None:
-        context.mtu = valid_mtu(options.mtu)
+        context.mtu = options.mtu
     return context
 
 
@@ -162,22 +166,41 @@ def run_server(options: argparse.Namespace) -> None:
     if not options.cert:
         raise ValueError("a server needs a certificate: --cert FILE (and --key FILE)")
     context = context_for(options, PROTOCOL_DTLS_SERVER)
+    sock = listening_socket(options)
     while True:
-        with listening_socket(options) as sock:
+        with sock:
             tell(options, f"listening on {sock.getsockname()}")
-            _, client = sock.recvfrom(1, socket.MSG_PEEK)
+            client = wait_for_client(sock)
             tell(options, f"client {client}")
             sock.connect(client)
             sock.settimeout(options.timeout)
+            if not options.keep:
+                serve(options, context, sock)
+                return
+            successor = listening_socket(options)  # from here on it gets what others send
             try:
-                with context.wrap_socket(sock, server_side=True) as conn:
-                    Talk(options, conn, linger=None).run()
+                serve(options, context, sock)
             except OSError as error:
-                if not options.keep:
-                    raise
                 print(f"dtlsffi: {printable(str(error))}", file=sys.stderr)
-        if not options.keep:
-            return
+        sock = successor
+
+
+def wait_for_client(sock: socket.socket) -> Any:
+    """The address of the first to send a ClientHello, which stays in the socket; anything else is dropped.
+
+    RFC 6347 section 4.3.2: a handshake record (22) that begins with a client_hello (1).
+    """
+    while True:
+        start, client = sock.recvfrom(14, socket.MSG_PEEK)
+        if len(start) == 14 and (start[0], start[13]) == (22, 1):
+            return client
+        sock.recv(1)
+
+
+def serve(options: argparse.Namespace, context: DTLSContext, sock: socket.socket) -> None:
+    """Talks with the client that `sock` is connected to."""
+    with context.wrap_socket(sock, server_side=True) as conn:
+        Talk(options, conn, linger=None).run()
 
 
 def listening_socket(options: argparse.Namespace) -> socket.socket:
@@ -320,8 +343,7 @@ def visit(options: argparse.Namespace, wire: Relay, context: DTLSContext) -> Non
 
 def echo(sock: socket.socket, context: DTLSContext) -> None:
     """Sends back what comes from the first client, until it closes, gives up, or is silent for a while."""
-    _, client = sock.recvfrom(1, socket.MSG_PEEK)
-    sock.connect(client)
+    sock.connect(wait_for_client(sock))
     sock.settimeout(3)
     try:
         with context.wrap_socket(sock, server_side=True) as conn:

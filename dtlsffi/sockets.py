@@ -3,69 +3,32 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import select
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Literal, NoReturn, SupportsFloat, SupportsIndex, TypeVar, overload
+from collections.abc import Callable
+from typing import Any, NoReturn, SupportsFloat, SupportsIndex, TypeVar
 
 from .core.connection import Buffer, Connection
 from .core.context import DTLSContext
 from .core.errors import (
-    DTLSCertVerificationError,
-    DTLSError,
     DTLSWantReadError,
     DTLSWantWriteError,
     DTLSZeroReturnError,
     HandshakeTimeout,
     make,
 )
+from .core.facade import Facade
 from .core.session import DTLSSession
+from .waiting import Deadline, poll, shorter
 
-__all__ = ["DTLSSocket", "create_connection"]
+__all__ = ["DTLSSocket"]
 
 T = TypeVar("T")
-DEFAULT: Final = object()  # stands for socket.getdefaulttimeout(), which may be None
-
-ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last: RFC 8305 section 5
 
 
-class Deadline:
-    """When a call has to be over, by the monotonic clock."""
-
-    def __init__(self, timeout: float | None) -> None:
-        self.timeout = timeout
-        self._end = None if timeout is None else time.monotonic() + timeout
-
-    def left(self) -> float | None:
-        """Seconds left, at least 0, or None for ever."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
-
-    def is_over(self) -> bool:
-        """Whether nothing is left."""
-        return self._end is not None and time.monotonic() >= self._end
-
-
-def shorter(*durations: float | None) -> float | None:
-    """The shortest of some durations, where None is for ever."""
-    finite = [duration for duration in durations if duration is not None]
-    return min(finite) if finite else None
-
-
-def poll(waiting: dict[int, int], duration: float | None) -> set[int]:
-    """Waits until one of the descriptors is ready for its events; returns those that are."""
-    poller = select.poll()
-    for descriptor, events in waiting.items():
-        poller.register(descriptor, events)
-    # Rounded up: a timer that is polled a little early is polled again and again.
-    milliseconds = None if duration is None else math.ceil(duration * 1000)
-    return {descriptor for descriptor, _ in poller.poll(milliseconds)}
-
-
-class DTLSSocket(socket.socket):
+class DTLSSocket(Facade, socket.socket):
     """A connected UDP socket that speaks DTLS; from `DTLSContext.wrap_socket` or `create_connection`.
 
     It is a `socket.socket`, and has the methods of `ssl.SSLSocket`. One `send` is one record in one datagram, and one
@@ -379,82 +342,6 @@ class DTLSSocket(socket.socket):
         os.set_blocking(descriptor, self._timeout is None)
         return descriptor
 
-    # ---- what is known: see Connection ----
-
-    @property
-    def context(self) -> DTLSContext:
-        """The context it was made from."""
-        return self._connection.context
-
-    @property
-    def server_side(self) -> bool:
-        """Whether it takes the server's part."""
-        return self._connection.server_side
-
-    @property
-    def server_hostname(self) -> str | None:
-        """The name asked for, in its ASCII form (IDNA), or None."""
-        return self._connection.server_hostname
-
-    @property
-    def session(self) -> DTLSSession | None:
-        """The session, for a later connection to resume."""
-        return self._connection.session
-
-    @property
-    def session_reused(self) -> bool:
-        """Whether an earlier session was resumed."""
-        return self._connection.session_reused
-
-    @property
-    def mtu(self) -> int:
-        """The ceiling for a datagram's UDP payload; what the kernel knows of the path until it is set."""
-        return self._connection.mtu
-
-    @mtu.setter
-    def mtu(self, mtu: int) -> None:
-        self._connection.mtu = mtu
-
-    @property
-    def data_mtu(self) -> int | None:
-        """The largest data that `send` takes, in bytes; None before the handshake is finished."""
-        return self._connection.data_mtu
-
-    @property
-    def retransmission(self) -> tuple[float, float, float]:
-        """The handshake's timer: `DTLSContext.retransmission`."""
-        return self._connection.retransmission
-
-    @retransmission.setter
-    def retransmission(self, timers: tuple[float, float, float]) -> None:
-        self._connection.retransmission = timers
-
-    def version(self) -> str | None:
-        """The version spoken, such as `"DTLSv1.2"`, or None before the handshake is finished."""
-        return self._connection.version()
-
-    def cipher(self) -> tuple[str, str, int] | None:
-        """The cipher suite: name, the version that defined it, bits of secret; None before there is one."""
-        return self._connection.cipher()
-
-    def shared_ciphers(self) -> list[tuple[str, str, int]] | None:
-        """A server's view of the suites that both sides allow; None for a client."""
-        return self._connection.shared_ciphers()
-
-    @overload
-    def getpeercert(self, binary_form: Literal[False] = False) -> dict[str, Any] | None: ...
-    @overload
-    def getpeercert(self, binary_form: Literal[True]) -> bytes | None: ...
-    @overload
-    def getpeercert(self, binary_form: bool) -> dict[str, Any] | bytes | None: ...
-    def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
-        """The peer's certificate: `Connection.getpeercert`."""
-        return self._connection.getpeercert(binary_form)
-
-    def statistics(self) -> dict[str, int]:
-        """Counters since the beginning: `Connection.statistics`."""
-        return self._connection.statistics()
-
     # ---- what does not fit ----
 
     def connect(self, address: Any) -> NoReturn:  # noqa: ARG002
@@ -520,150 +407,3 @@ def describe(address: Any, name: str | None) -> str:
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     where = f"{host}:{address[1]}"
     return where if name is None or name == address[0] else f"{name} ({where})"
-
-
-# ---- connecting by name ----
-
-
-def create_connection(
-    address: tuple[str, int],
-    *,
-    context: DTLSContext,
-    server_hostname: str | None = None,
-    timeout: float | None = DEFAULT,  # type: ignore[assignment]
-    source_address: tuple[str, int] | None = None,
-    session: DTLSSession | None = None,
-) -> DTLSSocket:
-    """Connects to `address`, a host and a port, and finishes the handshake.
-
-    All of the host's addresses are tried, each 0.25 s after the last while that one has not answered, and the first
-    to finish wins (RFC 8305). `server_hostname` is the host unless given. `timeout`, in seconds, is for all of this,
-    and then for each call on the socket; without it the default of `socket.setdefaulttimeout` counts. `source_address`
-    is where to send from. `session` is one to resume.
-
-    Raises `DTLSCertVerificationError` as soon as one address shows a certificate that does not hold, otherwise what the
-    last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
-    """
-    host, port = address
-    limit = socket.getdefaulttimeout() if timeout is DEFAULT else timeout
-    if limit is not None and not limit > 0:
-        raise ValueError(f"timeout is a number of seconds above 0, or None for ever, not {limit}")
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    starts = (
-        Attempt(info, context, host if server_hostname is None else server_hostname, source_address, session)
-        for info in alternate(found)
-    )
-    conn = Race(starts, Deadline(limit)).winner()
-    conn.settimeout(limit)
-    return conn
-
-
-def alternate(found: list[Any]) -> list[Any]:
-    """Addresses in their order, but with the families taking turns: RFC 8305 section 4."""
-    families: dict[int, list[Any]] = {}
-    for info in found:
-        families.setdefault(info[0], []).append(info)
-    queues = list(families.values())
-    turns = max((len(queue) for queue in queues), default=0)
-    return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
-
-
-class Attempt:
-    """One address being tried."""
-
-    def __init__(
-        self,
-        info: Any,
-        context: DTLSContext,
-        server_hostname: str,
-        source_address: tuple[str, int] | None,
-        session: DTLSSession | None,
-    ) -> None:
-        self._info = info
-        self._context = context
-        self._server_hostname = server_hostname
-        self._source_address = source_address
-        self._session = session
-
-    def start(self) -> DTLSSocket:
-        """A socket whose handshake is to be moved on."""
-        family, kind, protocol, _, address = self._info
-        sock = socket.socket(family, kind, protocol)
-        try:
-            if self._source_address is not None:
-                sock.bind(self._source_address)
-            sock.connect(address)
-            sock.setblocking(False)
-            return self._context.wrap_socket(
-                sock, do_handshake_on_connect=False, server_hostname=self._server_hostname, session=self._session
-            )
-        except BaseException:
-            sock.close()
-            raise
-
-
-class Race:
-    """Handshakes with several addresses at once, of which the first to finish wins."""
-
-    def __init__(self, starts: Iterable[Attempt], deadline: Deadline) -> None:
-        self._starts: Iterator[Attempt] = iter(starts)
-        self._deadline = deadline
-        self._running: list[DTLSSocket] = []
-        self._next_start: Deadline | None = Deadline(0)
-        self._failure: BaseException | None = None
-
-    def winner(self) -> DTLSSocket:
-        """The first socket to finish its handshake; raises the last failure where all have failed."""
-        won: DTLSSocket | None = None
-        try:
-            while won is None:
-                self._start_next()
-                won = next((conn for conn in list(self._running) if self._move(conn)), None)
-                if won is None and self._running:
-                    self._wait()
-        finally:
-            for conn in self._running:
-                if conn is not won:
-                    conn.close()
-        return won
-
-    def _start_next(self) -> None:
-        """Starts one more address if none is running, or the last had its time."""
-        while not self._running or (self._next_start is not None and self._next_start.is_over()):
-            attempt = next(self._starts, None)
-            if attempt is None:
-                self._next_start = None
-                if not self._running:
-                    raise self._failure or OSError("getaddrinfo returns an empty list")
-                return
-            try:
-                self._running.append(attempt.start())
-            except OSError as error:
-                self._failure = error
-            self._next_start = Deadline(ATTEMPT_DELAY)
-
-    def _move(self, conn: DTLSSocket) -> bool:
-        """Moves one handshake on; whether it is finished."""
-        try:
-            if conn.get_timer() == 0:
-                conn.handle_timer()
-            conn.do_handshake()
-        except (DTLSWantReadError, DTLSWantWriteError):
-            return False
-        except DTLSCertVerificationError:
-            raise
-        except (OSError, DTLSError) as error:
-            self._failure = error
-            self._running.remove(conn)
-            conn.close()
-            self._next_start = Deadline(0)
-            return False
-        return True
-
-    def _wait(self) -> None:
-        if self._deadline.is_over():
-            self._running[-1]._give_up(self._deadline)
-        timers = [conn.get_timer() for conn in self._running]
-        start = None if self._next_start is None else self._next_start.left()
-        descriptors = {conn.fileno(): select.POLLIN for conn in self._running}
-        poll(descriptors, shorter(self._deadline.left(), start, *timers))

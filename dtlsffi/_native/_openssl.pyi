@@ -61,7 +61,6 @@ class Lib:
     DTLS1_2_VERSION: int
     DTLS1_3_VERSION: int
     DTLS1_VERSION: int
-    DTLSFFI_BAD_STATE: int
     DTLSFFI_CLOSED: int
     DTLSFFI_EVENT_ALERT: int
     DTLSFFI_EVENT_CLOSED: int

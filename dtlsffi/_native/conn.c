@@ -1,13 +1,11 @@
-/* One SSL, its lock and its carrier.
+/* One SSL, its lock and its carrier: how they begin, how they end, and how a call enters and leaves.
  *
- * Every call enters (lock, clean error queue), asks OpenSSL for one step that cannot block, turns what came of it into
- * a count or one of the negative answers of core.h, and leaves.
+ * A call that moves the connection on enters (lock, clean error queue), asks OpenSSL for one step that cannot block,
+ * turns what came of it into a count or one of the negative answers of core.h, and leaves: flow.c.
  */
 #include "core.h"
 
-#include <errno.h>
 #include <netinet/in.h>
-#include <string.h>
 #include <sys/socket.h>
 
 static bool is_ipv6(int fd)
@@ -91,7 +89,7 @@ dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *hand
     return conn;
 }
 
-static void drop_held_record(dtlsffi_conn *conn)
+void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn)
 {
     OPENSSL_clear_free(conn->held_record, conn->held_record_length);
     conn->held_record = NULL;
@@ -107,7 +105,7 @@ void dtlsffi_conn_free(dtlsffi_conn *conn)
         SSL_set_shutdown(conn->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(conn->ssl);
     dtlsffi_outbox_clear(&conn->out);
-    drop_held_record(conn);
+    dtlsffi_conn_drop_held_record(conn);
     dtlsffi_lock_destroy(&conn->lock);
     OPENSSL_free(conn);
 }
@@ -181,169 +179,6 @@ int dtlsffi_conn_result(dtlsffi_conn *conn, int ret)
     }
 }
 
-static void establish(dtlsffi_conn *conn)
-{
-    conn->established = true;
-    conn->alert_is_held = false;
-    conn->events |= DTLSFFI_EVENT_ESTABLISHED;
-    conn->shortest = dtlsffi_records_shortest(conn->ssl);
-    dtlsffi_mtu_refresh(conn);
-}
-
-/* One step of the handshake: 1 when it is finished. Long enough to let other threads run meanwhile. */
-int dtlsffi_conn_step(dtlsffi_conn *conn)
-{
-    void *gil;
-    int ret;
-    int answer = 1;
-
-    if (conn->established)
-        return 1;
-    if (conn->failed)
-        return DTLSFFI_FAILED;
-    gil = dtlsffi_gil_release();
-    ret = SSL_do_handshake(conn->ssl);
-    if (ret != 1)
-        answer = dtlsffi_conn_result(conn, ret);
-    dtlsffi_gil_retake(gil);
-    if (ret == 1)
-        establish(conn);
-    return answer;
-}
-
-int dtlsffi_conn_handshake(dtlsffi_conn *conn)
-{
-    int answer = dtlsffi_conn_enter(conn);
-
-    if (answer != 0)
-        return answer;
-    answer = dtlsffi_conn_step(conn);
-    dtlsffi_conn_leave(conn);
-    return answer;
-}
-
-/* One record into `buffer`, which holds at least DTLSFFI_RECORD_MAX bytes: OpenSSL would cut it to a smaller one.
- * Empty records are passed over: they carry nothing, and Python would take one for the end. */
-static int read_record(dtlsffi_conn *conn, uint8_t *buffer)
-{
-    size_t length = 0;
-
-    do {
-        int ret = SSL_read_ex(conn->ssl, buffer, DTLSFFI_RECORD_MAX, &length);
-
-        if (ret <= 0)
-            return dtlsffi_conn_result(conn, ret);
-        conn->watch.delivered++;
-    } while (length == 0);
-    conn->stats.records_received++;
-    return (int)length;
-}
-
-static bool has_room(const dtlsffi_inbox *inbox)
-{
-    return inbox->count < DTLSFFI_INBOX_RECORDS && inbox->used <= DTLSFFI_INBOX_BYTES - DTLSFFI_RECORD_MAX;
-}
-
-static int drain(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
-{
-    while (has_room(inbox)) {
-        int got = read_record(conn, inbox->data + inbox->used);
-
-        if (got == DTLSFFI_WANT_READ || got == DTLSFFI_CLOSED)
-            return (int)inbox->count;
-        if (got < 0)
-            return got;
-        inbox->length[inbox->count++] = (uint32_t)got;
-        inbox->used += (uint32_t)got;
-    }
-    return (int)inbox->count + DTLSFFI_MORE;
-}
-
-static int receive(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
-{
-    int answer;
-
-    if (conn->failed)
-        return DTLSFFI_FAILED;
-    answer = dtlsffi_conn_step(conn);
-    if (answer == DTLSFFI_WANT_READ || answer == DTLSFFI_WANT_WRITE)
-        return 0;
-    return answer == 1 ? drain(conn, inbox) : answer;
-}
-
-/* Takes one datagram from memory. Returns how many records came of it, `inbox` holds them; it does so before a negative
- * answer, too. */
-int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
-{
-    int answer = dtlsffi_conn_enter(conn);
-
-    inbox->count = 0;
-    inbox->used = 0;
-    if (answer != 0)
-        return answer;
-    if (length > 0) {
-        conn->in = data;
-        conn->in_length = length;
-        conn->stats.datagrams_received++;
-        conn->stats.bytes_received += length;
-    }
-    answer = receive(conn, inbox);
-    conn->in_length = 0;
-    dtlsffi_conn_leave(conn);
-    return answer;
-}
-
-static int give_held_record(dtlsffi_conn *conn, uint8_t *buffer, size_t limit)
-{
-    size_t length = conn->held_record_length;
-
-    if (length > limit)
-        return DTLSFFI_TOO_LARGE;
-    memcpy(buffer, conn->held_record, length);
-    drop_held_record(conn);
-    return (int)length;
-}
-
-static int hold_record(dtlsffi_conn *conn, const uint8_t *record, size_t length)
-{
-    conn->held_record = OPENSSL_memdup(record, length);
-    conn->held_record_length = conn->held_record == NULL ? 0 : length;
-    return DTLSFFI_TOO_LARGE;
-}
-
-static int read_limited(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit)
-{
-    uint8_t whole[DTLSFFI_RECORD_MAX];
-    uint8_t *into = size >= sizeof(whole) ? buffer : whole;
-    int got;
-
-    if (conn->failed)
-        return DTLSFFI_FAILED;
-    if (conn->held_record != NULL)
-        return give_held_record(conn, buffer, limit);
-    got = dtlsffi_conn_step(conn);
-    if (got == 1)
-        got = read_record(conn, into);
-    if (got > 0 && (size_t)got > limit)
-        return hold_record(conn, into, (size_t)got);
-    if (got > 0 && into != buffer)
-        memcpy(buffer, into, (size_t)got);
-    return got;
-}
-
-/* One record from the socket, of at most `limit` bytes, into `size` bytes. A larger one is kept for the next call:
- * dtlsffi_conn_pending() tells its length. */
-int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit)
-{
-    int answer = dtlsffi_conn_enter(conn);
-
-    if (answer != 0)
-        return answer;
-    answer = read_limited(conn, buffer, size, limit < size ? limit : size);
-    dtlsffi_conn_leave(conn);
-    return answer;
-}
-
 /* The bytes of the record that the next read gives out without asking the socket. */
 size_t dtlsffi_conn_pending(dtlsffi_conn *conn)
 {
@@ -359,76 +194,6 @@ size_t dtlsffi_conn_pending(dtlsffi_conn *conn)
     }
     dtlsffi_conn_leave(conn);
     return pending;
-}
-
-static int send_record(dtlsffi_conn *conn, const uint8_t *data, size_t length)
-{
-    size_t written = 0;
-    int ret;
-
-    conn->sending = true;
-    ret = SSL_write_ex(conn->ssl, data, length, &written);
-    conn->sending = false;
-    if (ret <= 0)
-        return dtlsffi_conn_result(conn, ret);
-    switch (conn->io_errno) {
-    case 0:
-        conn->stats.records_sent++;
-        return (int)written;
-    case EAGAIN:
-#if EAGAIN != EWOULDBLOCK
-    case EWOULDBLOCK:
-#endif
-        return DTLSFFI_WANT_WRITE; /* the record is gone, its number unused: the next try makes another */
-    case EMSGSIZE:
-        dtlsffi_mtu_refresh(conn);
-        return DTLSFFI_TOO_LARGE;
-    default:
-        return dtlsffi_fault_system(conn->io_errno);
-    }
-}
-
-static int why_not_send(const dtlsffi_conn *conn, size_t length)
-{
-    if (conn->failed)
-        return DTLSFFI_FAILED;
-    if (!conn->established)
-        return DTLSFFI_NOT_READY;
-    if (conn->shut)
-        return DTLSFFI_SHUT;
-    return length > conn->data_mtu ? DTLSFFI_TOO_LARGE : 0;
-}
-
-/* One record, one datagram. Returns `length`, or a negative answer and nothing was sent. */
-int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length)
-{
-    int answer = dtlsffi_conn_enter(conn);
-
-    if (answer != 0)
-        return answer;
-    answer = why_not_send(conn, length);
-    if (answer == 0)
-        answer = send_record(conn, data, length);
-    dtlsffi_conn_leave(conn);
-    return answer;
-}
-
-/* Sends close_notify, once, if there is anybody to tell. */
-int dtlsffi_conn_shutdown(dtlsffi_conn *conn)
-{
-    int answer = dtlsffi_conn_enter(conn);
-
-    if (answer != 0)
-        return answer;
-    if (conn->established && !conn->failed && !conn->shut) {
-        conn->sending = true; /* one try, like any record: nobody waits for it */
-        (void)SSL_shutdown(conn->ssl);
-        conn->sending = false;
-        ERR_clear_error();
-    }
-    conn->shut = true;
-    dtlsffi_conn_leave(conn);
-    return 0;
 }
 
 /* What happened since the last call. */

@@ -26,7 +26,6 @@ enum dtlsffi_answer {
     DTLSFFI_TOO_LARGE = -8,  /* larger than one datagram may be, or than the caller's buffer */
     DTLSFFI_FORKED = -9,     /* the connection belongs to the parent of this process */
     DTLSFFI_REENTERED = -10, /* called from within a callback of the same connection */
-    DTLSFFI_BAD_STATE = -11, /* the call does not fit this connection's carrier */
 };
 
 #define DTLSFFI_RECORD_MAX 16384  /* the largest plaintext of one record: RFC 6347 section 4.1 */
@@ -104,11 +103,6 @@ void dtlsffi_conn_free(dtlsffi_conn *conn);
 int dtlsffi_conn_lock(dtlsffi_conn *conn);
 void dtlsffi_conn_unlock(dtlsffi_conn *conn);
 SSL *dtlsffi_conn_ssl(dtlsffi_conn *conn);
-int dtlsffi_conn_handshake(dtlsffi_conn *conn);
-int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
-int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
-int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
-int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
 size_t dtlsffi_conn_pending(dtlsffi_conn *conn);
 int dtlsffi_conn_events(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_received(dtlsffi_conn *conn);
@@ -118,6 +112,13 @@ void dtlsffi_conn_detach(dtlsffi_conn *conn);
 dtlsffi_outbox *dtlsffi_conn_outbox(dtlsffi_conn *conn);
 void dtlsffi_conn_outbox_clear(dtlsffi_conn *conn);
 const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
+
+/* flow.c: what moves a connection on */
+int dtlsffi_conn_handshake(dtlsffi_conn *conn);
+int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
+int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
+int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
+int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
 
 /* timer.c: microseconds; the back-off is a factor of at least 1 */
 int64_t dtlsffi_conn_timer(dtlsffi_conn *conn);
@@ -234,8 +235,11 @@ extern unsigned long dtlsffi_fork_count;
 
 int dtlsffi_conn_enter(dtlsffi_conn *conn);
 void dtlsffi_conn_leave(dtlsffi_conn *conn);
-int dtlsffi_conn_step(dtlsffi_conn *conn);
 int dtlsffi_conn_result(dtlsffi_conn *conn, int ret);
+void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
+
+/* flow.c */
+int dtlsffi_conn_step(dtlsffi_conn *conn);
 
 /* datagram_bio.c */
 bool dtlsffi_datagram_bio_init(void);

@@ -203,33 +203,6 @@ def test_ciphers_that_select_nothing_are_refused(client: DTLSContext, ciphers: s
         client.set_ciphers(b"ALL")  # type: ignore[arg-type]
 
 
-# ---- trust ----
-
-
-def test_default_certs_are_the_systems(
-    client: DTLSContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority
-) -> None:
-    """SSL_CERT_FILE says where they are."""
-    bundle = tmp_path / "bundle.pem"
-    bundle.write_bytes(authority.certificate)
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    client.load_default_certs()
-    assert client.cert_store_stats()["x509"] == 1
-    other = DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
-    other.load_default_certs(ssl.Purpose.CLIENT_AUTH)
-    assert other.get_ca_certs() == client.get_ca_certs()
-    with pytest.raises(TypeError, match="purpose"):
-        client.load_default_certs("server")  # type: ignore[arg-type]
-
-
-def test_only_authorities_are_listed(client: DTLSContext, authority: Authority) -> None:
-    """get_ca_certs() leaves out what cannot sign, cert_store_stats() counts it."""
-    client.load_verify_locations(cadata=authority.certificate + authority.issue("x.example").certificate)
-    assert client.cert_store_stats() == {"x509": 2, "x509_ca": 1, "crl": 0}
-    (shown,) = client.get_ca_certs()
-    assert shown["issuer"] == shown["subject"]
-
-
 # ---- frozen once used ----
 
 
@@ -251,7 +224,7 @@ SETTINGS: dict[str, Any] = {
 def test_a_context_in_use_no_longer_changes(client: DTLSContext, authority: Authority) -> None:
     """Every setter says so: connections of one context never differ in what they allow."""
     settable = {
-        name for name, member in vars(DTLSContext).items() if isinstance(member, property) and member.fset is not None
+        name for name in dir(DTLSContext) if getattr(getattr(DTLSContext, name, None), "fset", None) is not None
     }
     assert settable == set(SETTINGS)
     identity = authority.issue(HOST)

@@ -126,7 +126,12 @@ class Fuzzer:
             self.throw("established", receiver, thrown)
             receiver.receive_datagram(genuine)
             received = receiver.data_received()
-            assert received == [number.to_bytes(4, "big")], (received, genuine.hex(), thrown.hex(), receiver.statistics())
+            assert received == [number.to_bytes(4, "big")], (
+                received,
+                genuine.hex(),
+                thrown.hex(),
+                receiver.statistics(),
+            )
 
     def run(self, count: int, progress: Callable[[str], None] = lambda _: None) -> None:
         """Throws at least `count`; AssertionError where anything was amiss, or memory grows."""

@@ -77,6 +77,11 @@ class Program:
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
 
+    def end_input(self) -> None:
+        """Closes its stdin."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def result(self) -> int:
         """Waits for its end; returns the exit status."""
         return self._process.wait(PATIENCE)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import dtlsffi

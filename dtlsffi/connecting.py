@@ -1,0 +1,163 @@
+"""Connecting by name: every address of a host is tried, and the first to finish its handshake wins. RFC 8305."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from .core.context import DTLSContext
+from .core.errors import DTLSCertVerificationError, DTLSError, DTLSWantReadError, DTLSWantWriteError
+from .core.session import DTLSSession
+from .sockets import DTLSSocket
+from .waiting import Deadline, poll, shorter
+
+__all__ = ["create_connection"]
+
+DEFAULT: Final = object()  # stands for socket.getdefaulttimeout(), which may be None
+ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last: RFC 8305 section 5
+
+
+def create_connection(
+    address: tuple[str, int],
+    *,
+    context: DTLSContext,
+    server_hostname: str | None = None,
+    timeout: float | None = DEFAULT,  # type: ignore[assignment]
+    source_address: tuple[str, int] | None = None,
+    session: DTLSSession | None = None,
+) -> DTLSSocket:
+    """Connects to `address`, a host and a port, and finishes the handshake.
+
+    All of the host's addresses are tried, each 0.25 s after the last while that one has not answered, and the first
+    to finish wins (RFC 8305). `server_hostname` is the host unless given. `timeout`, in seconds, is for all of this,
+    and then for each call on the socket; without it the default of `socket.setdefaulttimeout` counts. `source_address`
+    is where to send from. `session` is one to resume.
+
+    Raises `DTLSCertVerificationError` as soon as one address shows a certificate that does not hold, otherwise what the
+    last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
+    """
+    host, port = address
+    limit = socket.getdefaulttimeout() if timeout is DEFAULT else timeout
+    if limit is not None and not limit > 0:
+        raise ValueError(f"timeout is a number of seconds above 0, or None for ever, not {limit}")
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    starts = (
+        Attempt(info, context, host if server_hostname is None else server_hostname, source_address, session)
+        for info in alternate(found)
+    )
+    conn = Race(starts, Deadline(limit)).winner()
+    conn.settimeout(limit)
+    return conn
+
+
+def alternate(found: list[Any]) -> list[Any]:
+    """Addresses in their order, but with the families taking turns: RFC 8305 section 4."""
+    families: dict[int, list[Any]] = {}
+    for info in found:
+        families.setdefault(info[0], []).append(info)
+    queues = list(families.values())
+    turns = max((len(queue) for queue in queues), default=0)
+    return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
+
+
+class Attempt:
+    """One address being tried."""
+
+    def __init__(
+        self,
+        info: Any,
+        context: DTLSContext,
+        server_hostname: str,
+        source_address: tuple[str, int] | None,
+        session: DTLSSession | None,
+    ) -> None:
+        self._info = info
+        self._context = context
+        self._server_hostname = server_hostname
+        self._source_address = source_address
+        self._session = session
+
+    def start(self) -> DTLSSocket:
+        """A socket whose handshake is to be moved on."""
+        family, kind, protocol, _, address = self._info
+        sock = socket.socket(family, kind, protocol)
+        try:
+            if self._source_address is not None:
+                sock.bind(self._source_address)
+            sock.connect(address)
+            sock.setblocking(False)
+            return self._context.wrap_socket(
+                sock, do_handshake_on_connect=False, server_hostname=self._server_hostname, session=self._session
+            )
+        except BaseException:
+            sock.close()
+            raise
+
+
+class Race:
+    """Handshakes with several addresses at once, of which the first to finish wins."""
+
+    def __init__(self, starts: Iterable[Attempt], deadline: Deadline) -> None:
+        self._starts: Iterator[Attempt] = iter(starts)
+        self._deadline = deadline
+        self._running: list[DTLSSocket] = []
+        self._next_start: Deadline | None = Deadline(0)
+        self._failure: BaseException | None = None
+
+    def winner(self) -> DTLSSocket:
+        """The first socket to finish its handshake; raises the last failure where all have failed."""
+        won: DTLSSocket | None = None
+        try:
+            while won is None:
+                self._start_next()
+                won = next((conn for conn in list(self._running) if self._move(conn)), None)
+                if won is None and self._running:
+                    self._wait()
+        finally:
+            for conn in self._running:
+                if conn is not won:
+                    conn.close()
+        return won
+
+    def _start_next(self) -> None:
+        """Starts one more address if none is running, or the last had its time."""
+        while not self._running or (self._next_start is not None and self._next_start.is_over()):
+            attempt = next(self._starts, None)
+            if attempt is None:
+                self._next_start = None
+                if not self._running:
+                    raise self._failure or OSError("getaddrinfo returns an empty list")
+                return
+            try:
+                self._running.append(attempt.start())
+            except OSError as error:
+                self._failure = error
+            self._next_start = Deadline(ATTEMPT_DELAY)
+
+    def _move(self, conn: DTLSSocket) -> bool:
+        """Moves one handshake on; whether it is finished."""
+        try:
+            if conn.get_timer() == 0:
+                conn.handle_timer()
+            conn.do_handshake()
+        except (DTLSWantReadError, DTLSWantWriteError):
+            return False
+        except DTLSCertVerificationError:
+            raise
+        except (OSError, DTLSError) as error:
+            self._failure = error
+            self._running.remove(conn)
+            conn.close()
+            self._next_start = Deadline(0)
+            return False
+        return True
+
+    def _wait(self) -> None:
+        if self._deadline.is_over():
+            self._running[-1]._give_up(self._deadline)
+        timers = [conn.get_timer() for conn in self._running]
+        start = None if self._next_start is None else self._next_start.left()
+        descriptors = {conn.fileno(): select.POLLIN for conn in self._running}
+        poll(descriptors, shorter(self._deadline.left(), start, *timers))

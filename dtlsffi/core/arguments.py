@@ -1,0 +1,58 @@
+"""What arguments have to be: checked by name, before anything changes."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from .._native import lib
+
+
+def c_string(text: str, what: str) -> bytes:
+    """`text` for a C function; ValueError where it holds a NUL or what is not ASCII."""
+    if "\0" in text:
+        raise ValueError(f"{what} must not contain a NUL character")
+    try:
+        return text.encode("ascii")
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must be ASCII: {text!r}") from None
+
+
+def valid_mtu(mtu: int) -> int:
+    """`mtu` if it is one; TypeError or ValueError otherwise."""
+    if not isinstance(mtu, int) or isinstance(mtu, bool):
+        raise TypeError(f"mtu is a number of bytes (int), not {type(mtu).__name__}")
+    if not lib.DTLSFFI_MTU_MIN <= mtu <= lib.DTLSFFI_MTU_MAX:
+        raise ValueError(f"mtu is {lib.DTLSFFI_MTU_MIN} to {lib.DTLSFFI_MTU_MAX} bytes of UDP payload, not {mtu}")
+    return mtu
+
+
+def valid_timers(timers: tuple[float, float, float]) -> tuple[float, float, float]:
+    """`timers` if they make sense; ValueError otherwise."""
+    first, factor, longest = (float(number) for number in timers)
+    if not 0.001 <= first <= longest <= 3600:
+        raise ValueError(
+            f"retransmission begins with at least 0.001 s and ends with its longest duration, at most 3600 s, "
+            f"not {first} and {longest}"
+        )
+    if not 1 <= factor <= 100:
+        raise ValueError(f"retransmission's factor is 1 to 100, not {factor}")
+    return first, factor, longest
+
+
+def host(server_hostname: str) -> tuple[str, bool]:
+    """A host name as ASCII, and whether it is an IP address; TypeError or ValueError where it is neither."""
+    if not isinstance(server_hostname, str):
+        raise TypeError(f"server_hostname is a str, not {type(server_hostname).__name__}")
+    try:
+        return str(ipaddress.ip_address(server_hostname.partition("%")[0])), True
+    except ValueError:
+        pass
+    if not server_hostname or server_hostname.startswith("."):
+        raise ValueError("server_hostname cannot be an empty string or start with a leading dot.")
+    if "\0" in server_hostname:
+        raise ValueError("server_hostname must not contain a NUL character")
+    try:
+        name = server_hostname.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise ValueError(f"server_hostname {server_hostname!r} is no host name: {error}") from None
+    return c_string(name, "server_hostname").decode("ascii"), False

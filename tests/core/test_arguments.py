@@ -1,0 +1,40 @@
+"""dtlsffi.core.arguments, and what connections make of them."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+import dtlsffi
+from dtlsffi import Connection
+from tests.helpers import HOST
+
+
+def test_arguments_are_checked_before_anything_happens(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """With the argument's name, as ssl has it."""
+    for error, words, make in (
+        (TypeError, "context is a DTLSContext, not SSLContext",
+         lambda: Connection(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), server_hostname=HOST)),  # type: ignore[arg-type]
+        (ValueError, "PROTOCOL_DTLS_CLIENT context cannot take the server's side",
+         lambda: Connection(client_context, server_side=True)),
+        (ValueError, "PROTOCOL_DTLS_SERVER context cannot take the client's side", lambda: Connection(server_context)),
+        (ValueError, "server_hostname can only be specified in client mode",
+         lambda: Connection(server_context, server_side=True, server_hostname=HOST)),
+        (ValueError, "check_hostname requires server_hostname", lambda: Connection(client_context)),
+        (TypeError, "server_hostname is a str, not bytes",
+         lambda: Connection(client_context, server_hostname=b"x")),  # type: ignore[arg-type]
+    ):  # fmt: skip
+        with pytest.raises(error, match=words):
+            make()
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".example", "a\0b.example", "a" * 64 + ".example", "a..example", "\ud800.example"]
+)
+def test_names_that_are_none_are_refused(client_context: dtlsffi.DTLSContext, name: str) -> None:
+    """Before they can mean something else to a C string."""
+    with pytest.raises(ValueError, match="server_hostname|NUL"):
+        Connection(client_context, server_hostname=name)

@@ -1,0 +1,46 @@
+"""dtlsffi.core.association: what is known of a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+import dtlsffi
+from dtlsffi.testing import MemoryLink
+from tests.helpers import HOST
+
+
+def test_what_is_known_before_the_handshake(link: MemoryLink) -> None:
+    """Nothing, and no call fails over it but getpeercert(), as in ssl."""
+    for side in (link.client, link.server):
+        assert side.version() is None
+        assert side.cipher() is None
+        assert side.shared_ciphers() is None
+        assert side.data_mtu is None
+        assert not side.is_established
+        with pytest.raises(ValueError, match="handshake not done yet"):
+            side.getpeercert()
+
+
+def test_what_is_known_after_it(joined: MemoryLink, client_context: dtlsffi.DTLSContext) -> None:
+    """Ssl's names, ssl's shapes."""
+    client, server = joined.client, joined.server
+    assert client.version() == server.version() == "DTLSv1.2"
+    assert client.cipher() == server.cipher()
+    name, version, bits = client.cipher() or ("", "", 0)
+    assert (version, bits) == ("TLSv1.2", 256)
+    assert name.startswith("ECDHE-")
+    assert client.shared_ciphers() is None
+    assert client.cipher() in (server.shared_ciphers() or [])
+    assert client.getpeercert()["subjectAltName"][0] == ("DNS", HOST)  # type: ignore[index]
+    assert server.getpeercert() is None
+    assert server.getpeercert(binary_form=True) is None
+    assert (client.context, client.server_side, client.server_hostname) == (client_context, False, HOST)
+    assert (server.server_side, server.server_hostname) == (True, None)
+
+
+def test_repr_tells_the_state_and_no_secret(link: MemoryLink) -> None:
+    """Side, peer, state."""
+    assert repr(link.client) == f"<Connection client {HOST!r} handshake not finished>"
+    link.shake_hands()
+    assert repr(link.client) == f"<Connection client {HOST!r} DTLSv1.2>"
+    assert repr(link.server) == "<Connection server DTLSv1.2>"

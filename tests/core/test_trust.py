@@ -1,0 +1,168 @@
+"""dtlsffi.core.trust: who is believed, and who is refused."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+import dtlsffi
+from dtlsffi import Connection, DTLSContext
+from dtlsffi.testing import Authority, MemoryLink
+from tests.bad_certificates import CASES, self_signed
+from tests.helpers import HOST, handshake, load, wait_for
+
+
+@pytest.fixture
+def client() -> DTLSContext:
+    return DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+
+
+def test_default_certs_are_the_systems(
+    client: DTLSContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority
+) -> None:
+    """SSL_CERT_FILE says where they are."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    client.load_default_certs()
+    assert client.cert_store_stats()["x509"] == 1
+    other = DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+    other.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    assert other.get_ca_certs() == client.get_ca_certs()
+    with pytest.raises(TypeError, match="purpose"):
+        client.load_default_certs("server")  # type: ignore[arg-type]
+
+
+def test_only_authorities_are_listed(client: DTLSContext, authority: Authority) -> None:
+    """get_ca_certs() leaves out what cannot sign, cert_store_stats() counts it."""
+    client.load_verify_locations(cadata=authority.certificate + authority.issue("x.example").certificate)
+    assert client.cert_store_stats() == {"x509": 2, "x509_ca": 1, "crl": 0}
+    (shown,) = client.get_ca_certs()
+    assert shown["issuer"] == shown["subject"]
+
+
+# ---- verification ----
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_bad_certificate_is_refused_in_words(name: str, authority: Authority) -> None:
+    """Exception, verify_code, verify_message, and the alert that the server gets."""
+    case = CASES[name]
+    client, server = authority.client_context(), dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+    load(server, case.prepare(client, authority))
+    link = handshake(client, server, case.hostname)
+    with pytest.raises(dtlsffi.DTLSCertVerificationError) as caught:
+        link.shake_hands()
+    case.check(caught.value)
+    assert not link.client.is_established
+    for datagram in link.client.datagrams_to_send():
+        link.server.receive_datagram(datagram)
+    with pytest.raises(dtlsffi.DTLSError, match=rf"\(alert {case.alert}\)") as at_the_server:
+        wait_for(link.server)
+    assert at_the_server.value.reason.startswith(("SSLV3_ALERT", "TLSV1_ALERT"))
+    assert link.server.events_received() == [dtlsffi.AlertReceived(case.alert)]
+
+
+def test_a_missing_client_certificate_is_refused(authority: Authority) -> None:
+    """The server says what is missing, and the client gets the alert."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    server.load_verify_locations(cadata=authority.certificate)
+    server.verify_mode = ssl.CERT_REQUIRED
+    link = handshake(client, server)
+    with pytest.raises(dtlsffi.DTLSError, match="has none: give it one") as caught:
+        link.shake_hands()
+    assert caught.value.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    for datagram in link.server.datagrams_to_send():
+        link.client.receive_datagram(datagram)
+    with pytest.raises(dtlsffi.DTLSError) as at_the_client:
+        wait_for(link.client)
+    assert at_the_client.value.reason == "SSLV3_ALERT_HANDSHAKE_FAILURE"
+
+
+def test_a_client_certificate_may_be_optional(authority: Authority) -> None:
+    """CERT_OPTIONAL takes none, or a good one."""
+    for identity in (None, authority.issue("client.example")):
+        client, server = authority.client_context(), authority.server_context(HOST)
+        server.load_verify_locations(cadata=authority.certificate)
+        server.verify_mode = ssl.CERT_OPTIONAL
+        if identity is not None:
+            load(client, identity)
+        link = handshake(client, server)
+        link.shake_hands()
+        assert (link.server.getpeercert() is None) is (identity is None)
+
+
+@pytest.mark.parametrize(
+    ("certified", "asked", "good"),
+    [
+        (HOST, HOST, True),
+        (HOST, HOST.upper(), True),
+        ("*.site.example", "a.site.example", True),
+        ("*.site.example", "a.b.site.example", False),
+        ("*.site.example", "site.example", False),
+        ("*.example", HOST, False),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("::1", "0:0:0:0:0:0:0:1", True),
+        ("fe80::1", "fe80::1%lo", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("bücher.example", "bücher.example", True),
+        ("xn--bcher-kva.example", "BÜCHER.example", True),
+    ],
+)
+def test_names_are_checked_as_ssl_checks_them(authority: Authority, certified: str, asked: str, good: bool) -> None:
+    """Wildcards stand for one whole label; addresses are compared as addresses; names go through IDNA."""
+    link = handshake(authority.client_context(), authority.server_context(certified), asked)
+    if good:
+        link.shake_hands()
+    else:
+        with pytest.raises(dtlsffi.DTLSCertVerificationError, match="mismatch"):
+            link.shake_hands()
+
+
+def test_a_common_name_counts_where_there_is_no_other_and_it_may(authority: Authority) -> None:
+    """hostname_checks_common_name."""
+    identity = self_signed(HOST, common_name_only=True)
+    for allowed in (True, False):
+        client = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+        client.load_verify_locations(cadata=identity.certificate)
+        client.hostname_checks_common_name = allowed
+        server = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+        load(server, identity)
+        link = handshake(client, server)
+        if allowed:
+            link.shake_hands()
+        else:
+            with pytest.raises(dtlsffi.DTLSCertVerificationError, match="Hostname mismatch"):
+                link.shake_hands()
+
+
+def test_without_verification_anybody_is_accepted_and_nothing_claimed(
+    stranger: Authority, authority: Authority
+) -> None:
+    """getpeercert() is empty then, as in ssl; the DER is there to look at."""
+    client = authority.client_context()
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    link = handshake(client, stranger.server_context("whoever.example"), None)
+    link.shake_hands()
+    assert link.client.getpeercert() == {}
+    der = link.client.getpeercert(binary_form=True)
+    assert der is not None
+    assert der.startswith(b"\x30\x82")
+
+
+def test_a_context_for_either_side_verifies_on_both(authority: Authority) -> None:
+    """PROTOCOL_DTLS: each side has to show a certificate."""
+    contexts = []
+    for name in (HOST, "client.example"):
+        context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS)
+        identity = authority.issue(name)
+        context.load_cert_chain(identity.certificate, identity.key)
+        context.load_verify_locations(cadata=authority.certificate)
+        contexts.append(context)
+    server, client = contexts
+    link = MemoryLink(Connection(client, server_hostname=HOST), Connection(server, server_side=True))
+    link.shake_hands()
+    assert link.server.getpeercert()["subjectAltName"] == (("DNS", "client.example"),)  # type: ignore[index]

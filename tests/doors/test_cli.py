@@ -1,0 +1,205 @@
+"""dtlsffi.cli and dtlsffi.__main__: run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dtlsffi
+from dtlsffi import cli
+from dtlsffi.testing import Authority
+from tests.interop.peers import Files, Program, free_port, wait_until_bound
+
+DTLSFFI = [sys.executable, "-X", "dev", "-W", "error", "-m", "dtlsffi"]
+HOST = "device.example"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*DTLSFFI, *arguments], input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+def serve(files: Files, authority: Authority, port: int, *more: str) -> Program:
+    identity = authority.issue(HOST)
+    certificate = ["--cert", files.write(identity.certificate), "--key", files.write(identity.key)]
+    program = Program([*DTLSFFI, "server", str(port), "--bind", "127.0.0.1", *certificate, *more])
+    wait_until_bound(port)
+    return program
+
+
+@pytest.mark.parametrize("by_echo", [True, False])
+def test_client_and_server_talk(by_echo: bool, files: Files, authority: Authority) -> None:
+    """Lines of stdin go out as datagrams, what comes is printed; the client waits a while for answers."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    with serve(files, authority, port, "--verbose", *(["--echo"] if by_echo else [])) as server:
+        client = ["client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--verbose", "--linger", "0.3"]
+        if by_echo:
+            result = run(*client, stdin="one\ntwo\nlast")
+            assert result.returncode == 0, result.stderr
+            assert result.stdout == "one\ntwo\nlast\n"
+            assert "DTLSv1.2, ECDHE-ECDSA-AES256-GCM-SHA384 (256 bits)" in result.stderr
+            assert "peer certificate:" in result.stderr
+            assert "'records_sent': 3" in result.stderr
+        else:
+            with Program([*DTLSFFI, *client]) as talker:
+                talker.say("a question")
+                server.expect("a question\n")
+                server.say("an answer")
+                talker.expect("an answer\n")
+                talker.end_input()
+                assert talker.result() == 0
+        server.expect("the peer closed")
+        assert server.result() == 0
+
+
+def test_a_server_may_keep_listening(files: Files, authority: Authority) -> None:
+    """--keep: one client after the other, also after one that failed."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    with serve(files, authority, port, "--echo", "--keep", "--timeout", "2") as server:
+        for name, status in ((HOST, 0), ("other.example", 1), (HOST, 0)):
+            result = run(
+                "client", "127.0.0.1", str(port), "--ca", ca, "--name", name, "--linger", "0.2", stdin="hello\n"
+            )
+            assert result.returncode == status, result.stderr
+            assert result.stdout == ("hello\n" if status == 0 else "")
+        server.expect("bad_certificate")
+
+
+def test_control_characters_are_escaped(files: Files, authority: Authority) -> None:
+    """A peer cannot move the terminal's cursor, nor hide text; --binary prints what came."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    sent = "\x1b[2Jgreen\x07 \u202egnirts\u200b ü\n"
+    escaped = "\\x1b[2Jgreen\\x07 \\u202egnirts\\u200b ü\n"
+    for more, expected in (([], escaped), (["--binary"], sent)):
+        with serve(files, authority, port, "--echo"):
+            client = ["client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.3", *more]
+            assert run(*client, stdin=sent).stdout == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain ü €\n\tx", "plain ü €\n\tx"),
+        ("\0\x7f\x9b", "\\x00\\x7f\\x9b"),
+        ("\r", "\\r"),
+        ("\u2028\ufeff", "\u2028\\ufeff"),
+        ("\U000e0001", "\\U000e0001"),
+    ],
+)
+def test_printable(text: str, expected: str) -> None:
+    """Everything of Unicode's category C is escaped, but newline and tab."""
+    assert cli.printable(text) == expected
+
+
+def test_a_bad_certificate_is_refused(files: Files, authority: Authority, stranger: Authority) -> None:
+    """With status 1 and a sentence; --insecure talks all the same."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    with serve(files, stranger, port, "--echo", "--keep", "--timeout", "2"):
+        result = run("client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, stdin="secret\n")
+        assert result.returncode == 1
+        assert result.stdout == ""
+        assert "CERTIFICATE_VERIFY_FAILED" in result.stderr
+        assert "Traceback" not in result.stderr
+        result = run("client", "127.0.0.1", str(port), "--insecure", "--linger", "0.2", stdin="hello\n")
+        assert (result.returncode, result.stdout) == (0, "hello\n"), result.stderr
+
+
+def test_a_client_certificate_is_asked_for(files: Files, authority: Authority) -> None:
+    """--ca at the server."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    identity = authority.issue("client.example")
+    both = files.write(identity.key + identity.certificate)
+    client = ["client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.2"]
+    with serve(files, authority, port, "--echo", "--keep", "--ca", ca, "--verbose") as server:
+        result = run(*client, stdin="hello\n")
+        assert result.returncode == 1
+        assert "handshake_failure" in result.stderr
+        result = run(
+            *client, "--cert", both, "--mtu", "400", "--ciphers", "ECDHE+CHACHA20", "--verbose", stdin="hello\n"
+        )
+        assert (result.returncode, result.stdout) == (0, "hello\n"), result.stderr
+        assert "CHACHA20" in result.stderr
+        assert "mtu 400" in result.stderr
+        server.expect("client.example")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["client", "127.0.0.1", "9", "--ca", "/nonexistent"], "No such file or directory"),
+        (["client", "127.0.0.1", "9", "--insecure", "--mtu", "5"], "mtu is 208 to 65527"),
+        (["client", "127.0.0.1", "9", "--insecure", "--ciphers", "nonsense"], "no cipher suite can be selected"),
+        (["client", "127.0.0.1", "9", "--insecure", "--timeout", "5"], "Connection refused (127.0.0.1:9)"),
+        (["server", "0"], "a server needs a certificate: --cert FILE"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(arguments: list[str], words: str) -> None:
+    """Status 1, no traceback."""
+    result = run(*arguments)
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["client", "host", "70000"], ["client"]])
+def test_bad_usage_is_status_2(arguments: list[str]) -> None:
+    """As argparse does it."""
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert "usage:" in result.stderr
+
+
+def test_info_is_for_bug_reports() -> None:
+    """Versions, and everything that HAS_... says."""
+    output = run("info").stdout
+    assert f"dtlsffi: {dtlsffi.__version__}\n" in output
+    assert f"OpenSSL: {dtlsffi.OPENSSL_VERSION}\n" in output
+    for name in (name for name in dtlsffi.__all__ if name.startswith("HAS_")):
+        assert f"{name}: {getattr(dtlsffi, name)}\n" in output
+    for word in ("Python: ", "cffi: ", "platform: ", "OpenSSL built against: "):
+        assert word in output
+
+
+def test_demo_shows_the_main_job() -> None:
+    """A verified handshake over a wire that loses a third, and an impostor who is refused."""
+    result = run("demo")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    for words in (
+        "loses 33% of all datagrams",
+        "Handshake finished: DTLSv1.2",
+        "The certificate was verified: it is for device.example.",
+        "echoes came back whole",
+        "Refused: [SSL: CERTIFICATE_VERIFY_FAILED]",
+    ):
+        assert words in result.stdout
+
+
+def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no traceback."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_info", interrupt)
+    assert cli.main(["info"]) == 130
+
+
+def test_the_script_is_installed() -> None:
+    """`dtlsffi` beside python."""
+    script = Path(sys.executable).parent / "dtlsffi"
+    result = subprocess.run([str(script), "--version"], capture_output=True, text=True, check=True, env=os.environ)
+    assert result.stdout.startswith(f"dtlsffi {dtlsffi.__version__}, OpenSSL")

@@ -1,0 +1,49 @@
+"""dtlsffi.waiting."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+import pytest
+
+from dtlsffi.waiting import Deadline, poll, shorter
+
+
+def test_a_deadline_counts_down() -> None:
+    """To nothing, and no further."""
+    deadline = Deadline(0.02)
+    assert 0 < (deadline.left() or 0) <= 0.02
+    assert not deadline.is_over()
+    while not deadline.is_over():
+        pass
+    assert deadline.left() == 0
+
+
+def test_no_deadline_is_for_ever() -> None:
+    """None, as a socket's timeout."""
+    assert Deadline(None).left() is None
+    assert not Deadline(None).is_over()
+    assert Deadline(0).is_over()
+
+
+@pytest.mark.parametrize(
+    ("durations", "expected"),
+    [((), None), ((None, None), None), ((None, 3.0), 3.0), ((2.0, None, 1.0), 1.0), ((0.0, 1.0), 0.0)],
+)
+def test_the_shorter_duration_counts(durations: tuple[float | None, ...], expected: float | None) -> None:
+    """And None is longer than any."""
+    assert shorter(*durations) == expected
+
+
+def test_poll_tells_who_is_ready() -> None:
+    """Within its time, which it does not cut short."""
+    left, right = socket.socketpair()
+    with left, right:
+        begin = time.monotonic()
+        assert poll({left.fileno(): select.POLLIN}, 0.0101) == set()
+        assert time.monotonic() - begin >= 0.0101
+        right.send(b"x")
+        assert poll({left.fileno(): select.POLLIN, right.fileno(): select.POLLIN}, None) == {left.fileno()}
+        assert poll({left.fileno(): select.POLLOUT}, 0) == {left.fileno()}
