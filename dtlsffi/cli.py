@@ -320,7 +320,7 @@ def run_demo(options: argparse.Namespace) -> None:
         print(f"{title} listens on UDP port {server.getsockname()[1]}.")
         with Relay(server.getsockname(), seed=options.seed, loss=options.loss) as wire:
             visit(options, wire, authority.client_context())
-        thread.join(timeout=30)
+        thread.join(timeout=1)  # an impostor may wait for long: what refused it may have got lost
 
 
 def visit(options: argparse.Namespace, wire: Relay, context: DTLSContext) -> None:
@@ -344,7 +344,7 @@ def visit(options: argparse.Namespace, wire: Relay, context: DTLSContext) -> Non
 def echo(sock: socket.socket, context: DTLSContext) -> None:
     """Sends back what comes from the first client, until it closes, gives up, or is silent for a while."""
     sock.connect(wait_for_client(sock))
-    sock.settimeout(3)
+    sock.settimeout(30)
     try:
         with context.wrap_socket(sock, server_side=True) as conn:
             conn.settimeout(1)

@@ -123,9 +123,10 @@ def dtls_pair(
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind() -> Iterator[None]:
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a thread running, or a socket that only the garbage collector finds."""
     before = threading.active_count()
     yield
-    gc.collect()
+    if request.path.parent.name in ("doors", "threads", "interop"):  # elsewhere there are no sockets
+        gc.collect()
     assert threading.active_count() <= before, threading.enumerate()
