@@ -280,12 +280,13 @@ class Relay:
         if address not in self._clients:
             self._clients[address] = socket.socket(self._family, socket.SOCK_DGRAM)
             self._clients[address].connect(self._target)
+            self._clients[address].setblocking(False)
         self._carry(self.up, datagram, self._clients[address].send)
 
     def _return(self, sock: socket.socket, address: Any) -> None:
         try:
             datagram = sock.recv(65535)
-        except OSError:  # nobody listens at the target just now
+        except OSError:  # nobody listens at the target just now, or what was ready was that very error
             return
         self._carry(self.down, datagram, lambda data: self._front.sendto(data, address))
 

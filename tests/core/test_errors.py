@@ -79,7 +79,9 @@ def test_alert_reasons_are_those_of_ssl() -> None:
     """`.reason` of a received alert is what ssl gives for the same one with OpenSSL 3.0."""
     assert errors.ALERT_REASONS[40] == "SSLV3_ALERT_HANDSHAKE_FAILURE"
     assert errors.ALERT_REASONS[48] == "TLSV1_ALERT_UNKNOWN_CA"
-    known = set(ssl._ssl.err_names_to_codes)  # type: ignore[attr-defined]
+    known = set(getattr(ssl._ssl, "err_names_to_codes", ()))  # type: ignore[attr-defined]
+    if not known:
+        pytest.skip("this Python's ssl does not list its reasons")
     missing = {reason for reason in errors.ALERT_REASONS.values() if reason not in known}
     assert missing <= {"TLSV1_ALERT_NO_APPLICATION_PROTOCOL", "TLSV13_ALERT_CERTIFICATE_REQUIRED",
                        "TLSV13_ALERT_MISSING_EXTENSION", "TLSV1_ALERT_UNKNOWN_PSK_IDENTITY"}  # fmt: skip
