@@ -73,8 +73,7 @@ class Case:
 
     def check(self, error: dtlsffi.DTLSCertVerificationError) -> None:
         """Asserts that the client's exception is the right one."""
-        # OpenSSL 3.0.0 to 3.0.x spelt one message without its hyphen
-        assert error.verify_message.replace("self signed", "self-signed") == self.message
+        assert error.verify_message.startswith(self.message)  # OpenSSL 3.6 has more to say of clocks
         assert error.verify_code == self.code
         assert (error.reason, error.library) == ("CERTIFICATE_VERIFY_FAILED", "SSL")
         words = f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {error.verify_message}"
