@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from . import connecting, sockets
+from . import connecting, objects, sockets
 from .connecting import *
-from .core import connection, constants, context, errors, events, session
+from .core import connection, constants, context, errors, events, knowledge, negotiation, same, session, trust
 from .core.connection import *
 from .core.constants import *
 from .core.context import *
 from .core.errors import *
 from .core.events import *
+from .core.knowledge import *
+from .core.negotiation import *
+from .core.same import *
 from .core.session import *
+from .core.trust import *
+from .objects import *
 from .sockets import *
 
 __version__ = "0.1.0"
@@ -21,6 +26,11 @@ __all__ += constants.__all__
 __all__ += context.__all__
 __all__ += errors.__all__
 __all__ += events.__all__
+__all__ += knowledge.__all__
+__all__ += negotiation.__all__
+__all__ += same.__all__
 __all__ += session.__all__
+__all__ += trust.__all__
+__all__ += objects.__all__
 __all__ += sockets.__all__
 __all__ += connecting.__all__

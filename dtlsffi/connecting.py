@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from .core.context import DTLSContext
+from .core.constants import PROTOCOL_DTLS_CLIENT
+from .core.context import DTLSContext, create_default_context
 from .core.errors import DTLSCertVerificationError, DTLSError, DTLSWantReadError, DTLSWantWriteError
+from .core.pins import Fingerprints, Keys
+from .core.same import CERT_NONE, DER_cert_to_PEM_cert
 from .core.session import DTLSSession
 from .sockets import DTLSSocket
 from .waiting import Deadline, poll, shorter
 
-__all__ = ["create_connection"]
+__all__ = ["create_connection", "get_server_certificate"]
 
 DEFAULT: Final = object()  # stands for socket.getdefaulttimeout(), which may be None
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last: RFC 8305 section 5
@@ -27,13 +31,15 @@ def create_connection(
     timeout: float | None = DEFAULT,  # type: ignore[assignment]
     source_address: tuple[str, int] | None = None,
     session: DTLSSession | None = None,
+    verify_fingerprint: Fingerprints | None = None,
+    verify_public_key: Keys | None = None,
 ) -> DTLSSocket:
     """Connects to `address`, a host and a port, and finishes the handshake.
 
     All of the host's addresses are tried, each 0.25 s after the last while that one has not answered, and the first
     to finish wins (RFC 8305). `server_hostname` is the host unless given. `timeout`, in seconds, is for all of this,
     and then for each call on the socket; without it the default of `socket.setdefaulttimeout` counts. `source_address`
-    is where to send from. `session` is one to resume.
+    is where to send from. `session` is one to resume. `verify_fingerprint` and `verify_public_key` are `Connection`'s.
 
     Raises `DTLSCertVerificationError` as soon as one address shows a certificate that does not hold, otherwise what the
     last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
@@ -43,13 +49,41 @@ def create_connection(
     if limit is not None and not limit > 0:
         raise ValueError(f"timeout is a number of seconds above 0, or None for ever, not {limit}")
     found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    starts = (
-        Attempt(info, context, host if server_hostname is None else server_hostname, source_address, session)
-        for info in alternate(found)
-    )
+    arguments = {
+        "server_hostname": host if server_hostname is None else server_hostname,
+        "session": session,
+        "verify_fingerprint": verify_fingerprint,
+        "verify_public_key": verify_public_key,
+    }
+    starts = (Attempt(info, context, source_address, arguments) for info in alternate(found))
     conn = Race(starts, Deadline(limit)).winner()
     conn.settimeout(limit)
     return conn
+
+
+def get_server_certificate(
+    addr: tuple[str, int],
+    dtls_version: object = None,
+    ca_certs: str | os.PathLike[str] | None = None,
+    timeout: float | None = 10.0,
+) -> str:
+    """The certificate that a server shows, in PEM: `ssl.get_server_certificate`.
+
+    It is verified only if `ca_certs`, a file, is given. `dtls_version` is there for ssl's sake: the newest that both
+    sides speak is used. Raises what `create_connection` raises.
+    """
+    del dtls_version
+    if ca_certs is None:
+        context = DTLSContext(PROTOCOL_DTLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = CERT_NONE
+    else:
+        context = create_default_context(cafile=ca_certs)
+    with create_connection(addr, context=context, timeout=timeout) as conn:
+        der = conn.getpeercert(True)
+    if der is None:
+        raise ValueError(f"the server at {addr[0]}:{addr[1]} has no certificate")
+    return DER_cert_to_PEM_cert(der)
 
 
 def alternate(found: list[Any]) -> list[Any]:
@@ -69,15 +103,13 @@ class Attempt:
         self,
         info: Any,
         context: DTLSContext,
-        server_hostname: str,
         source_address: tuple[str, int] | None,
-        session: DTLSSession | None,
+        arguments: dict[str, Any],
     ) -> None:
         self._info = info
         self._context = context
-        self._server_hostname = server_hostname
         self._source_address = source_address
-        self._session = session
+        self._arguments = arguments
 
     def start(self) -> DTLSSocket:
         """A socket whose handshake is to be moved on."""
@@ -88,9 +120,7 @@ class Attempt:
                 sock.bind(self._source_address)
             sock.connect(address)
             sock.setblocking(False)
-            return self._context.wrap_socket(
-                sock, do_handshake_on_connect=False, server_hostname=self._server_hostname, session=self._session
-            )
+            return self._context.wrap_socket(sock, do_handshake_on_connect=False, **self._arguments)
         except BaseException:
             sock.close()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import socket
@@ -19,16 +20,19 @@ from .core.errors import (
     HandshakeTimeout,
     make,
 )
-from .core.facade import Facade
+from .core.knowledge import Knowledge
+from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
 from .waiting import Deadline, poll, shorter
 
 __all__ = ["DTLSSocket"]
 
+logger = logging.getLogger("dtlsffi.sockets")
+
 T = TypeVar("T")
 
 
-class DTLSSocket(Facade, socket.socket):
+class DTLSSocket(Knowledge, socket.socket):
     """A connected UDP socket that speaks DTLS; from `DTLSContext.wrap_socket` or `create_connection`.
 
     It is a `socket.socket`, and has the methods of `ssl.SSLSocket`. One `send` is one record in one datagram, and one
@@ -53,6 +57,8 @@ class DTLSSocket(Facade, socket.socket):
         do_handshake_on_connect: bool = True,
         server_hostname: str | None = None,
         session: DTLSSession | None = None,
+        verify_fingerprint: Fingerprints | None = None,
+        verify_public_key: Keys | None = None,
     ) -> DTLSSocket:
         peer = connected_peer(sock)
         timeout = sock.gettimeout()
@@ -65,12 +71,15 @@ class DTLSSocket(Facade, socket.socket):
             session=session,
             peer=describe(peer, server_hostname),
             fileno=sock.fileno(),
+            verify_fingerprint=verify_fingerprint,
+            verify_public_key=verify_public_key,
         )
         kind = (sock.family, sock.type, sock.proto)
         self = cls.__new__(cls)
         socket.socket.__init__(self, *kind, fileno=sock.detach())
         socket.socket.settimeout(self, 0)  # we do the waiting
         self._connection = connection
+        connection.serve_as(self)
         self._timeout = timeout
         self._handshake_lock = threading.Lock()
         self._ready = False
@@ -84,6 +93,10 @@ class DTLSSocket(Facade, socket.socket):
                 self.close()
                 raise
         return self
+
+    @property
+    def _association(self) -> Connection:
+        return self._connection
 
     _connection: Connection
     _timeout: float | None
@@ -204,14 +217,18 @@ class DTLSSocket(Facade, socket.socket):
             why = f"the last that came was an alert that nobody signed: {alert}"
         elif counters["datagrams_received"]:
             why = f"{counters['datagrams_received']} datagrams came, but not all that the handshake needs"
+            if self._connection.uses_psk():
+                why += "; the two sides may have different pre-shared keys"
         else:
             why = "nothing came back: is it a DTLS server, is the port right, does a firewall drop UDP?"
-        raise make(
+        error = make(
             HandshakeTimeout,
             "HANDSHAKE_TIMEOUT",
             f"the handshake with {self._connection.peer} did not finish within {deadline.timeout} s "
             f"({counters['datagrams_sent']} datagrams sent): {why}",
-        ) from None
+        )
+        logger.debug("%s", error)
+        raise error from None
 
     def _ready_within(self, deadline: Deadline, flags: int) -> None:
         """What every call that moves data begins with: as in ssl, the handshake if it has not been done."""
@@ -291,6 +308,11 @@ class DTLSSocket(Facade, socket.socket):
         """`recv_into`, and the peer's address."""
         return self.recv_into(buffer, nbytes, flags), self.getpeername()
 
+    def update_keys(self, *, request_peer: bool = False) -> None:
+        """Encrypts with new keys from now on: `Connection.update_keys`."""
+        self._check_open()
+        self._connection.update_keys(request_peer=request_peer)
+
     def pending(self) -> int:
         """How many bytes `recv` can give at once, without looking at the socket."""
         return self._connection.pending()
@@ -367,6 +389,14 @@ class DTLSSocket(Facade, socket.socket):
     def sendmsg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Raises NotImplementedError, as in ssl."""
         raise NotImplementedError(f"sendmsg not allowed on instances of {type(self).__name__}")
+
+    def verify_client_post_handshake(self) -> NoReturn:
+        """Raises NotImplementedError: there is no such thing before DTLS 1.3."""
+        raise NotImplementedError("Post-handshake authentication is not implemented for DTLS")
+
+    def sendmsg_afalg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError, as in ssl."""
+        raise NotImplementedError(f"sendmsg_afalg not allowed on instances of {type(self).__name__}")
 
     def sendfile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Raises NotImplementedError: a file is no datagram."""

@@ -29,7 +29,16 @@ else:
 __all__ = ["CData", "ffi", "lib"]
 
 # name -> the DTLSFFI_HAS_X that says whether this libssl has it
-CONDITIONAL: dict[str, str] = {}
+CONDITIONAL: dict[str, str] = {
+    "SSL_set1_client_cert_type": "DTLSFFI_HAS_RPK",
+    "SSL_set1_server_cert_type": "DTLSFFI_HAS_RPK",
+    "SSL_get0_peer_rpk": "DTLSFFI_HAS_RPK",
+    "X509_STORE_CTX_get0_rpk": "DTLSFFI_HAS_RPK",
+    "SSL_get1_builtin_sigalgs": "DTLSFFI_HAS_SIGALGS_LIST",
+    "SSL_CTX_get0_implemented_groups": "DTLSFFI_HAS_GROUPS_LIST",
+    "SSL_get0_signature_name": "DTLSFFI_HAS_SIGALG_NAMES",
+    "SSL_get0_peer_signature_name": "DTLSFFI_HAS_SIGALG_NAMES",
+}
 
 
 def _visible(everything: Lib) -> Lib:

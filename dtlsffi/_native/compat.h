@@ -37,6 +37,60 @@
 #define DTLS1_3_VERSION 0xFEFC /* RFC 9147 section 5.3 */
 #endif
 
+#if OPENSSL_VERSION_NUMBER >= 0x30200000L
+#define DTLSFFI_HAS_RPK 1 /* RFC 7250 */
+#else
+#define DTLSFFI_HAS_RPK 0
+#define TLSEXT_cert_type_x509 0 /* IANA, TLS Certificate Types */
+#define TLSEXT_cert_type_rpk 2
+static inline int SSL_set1_client_cert_type(SSL *ssl, const unsigned char *types, size_t length)
+{
+    return (void)ssl, (void)types, (void)length, 0;
+}
+static inline int SSL_set1_server_cert_type(SSL *ssl, const unsigned char *types, size_t length)
+{
+    return (void)ssl, (void)types, (void)length, 0;
+}
+static inline EVP_PKEY *SSL_get0_peer_rpk(const SSL *ssl)
+{
+    return (void)ssl, NULL;
+}
+static inline EVP_PKEY *X509_STORE_CTX_get0_rpk(const X509_STORE_CTX *store)
+{
+    return (void)store, NULL;
+}
+#endif
+
+#if OPENSSL_VERSION_NUMBER >= 0x30400000L
+#define DTLSFFI_HAS_SIGALGS_LIST 1
+#else
+#define DTLSFFI_HAS_SIGALGS_LIST 0
+static inline char *SSL_get1_builtin_sigalgs(OSSL_LIB_CTX *library)
+{
+    return (void)library, NULL;
+}
+#endif
+
+#if OPENSSL_VERSION_NUMBER >= 0x30500000L
+#define DTLSFFI_HAS_GROUPS_LIST 1
+#define DTLSFFI_HAS_SIGALG_NAMES 1
+#else
+#define DTLSFFI_HAS_GROUPS_LIST 0
+#define DTLSFFI_HAS_SIGALG_NAMES 0
+static inline long SSL_CTX_get0_implemented_groups(SSL_CTX *ctx, int all, void *names)
+{
+    return (void)ctx, (void)all, (void)names, 0;
+}
+static inline int SSL_get0_signature_name(const SSL *ssl, const char **name)
+{
+    return (void)ssl, (void)name, 0;
+}
+static inline int SSL_get0_peer_signature_name(const SSL *ssl, const char **name)
+{
+    return (void)ssl, (void)name, 0;
+}
+#endif
+
 /* Linux tells the path MTU it has learnt for a connected socket: ip(7), ipv6(7). */
 #include <netinet/in.h>
 #ifdef IP_MTU

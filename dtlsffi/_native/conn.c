@@ -28,19 +28,6 @@ static void note_alert(const SSL *ssl, int where, int value)
     conn->events |= DTLSFFI_EVENT_ALERT;
 }
 
-static void pass_key_on(const SSL *ssl, const char *line)
-{
-    dtlsffi_conn *conn = SSL_get_app_data(ssl);
-
-    if (conn != NULL && conn->handle != NULL)
-        dtlsffi_on_keylog(conn->handle, line);
-}
-
-void dtlsffi_ctx_log_keys(SSL_CTX *ctx, int on)
-{
-    SSL_CTX_set_keylog_callback(ctx, on ? pass_key_on : NULL);
-}
-
 static bool attach(dtlsffi_conn *conn, SSL_CTX *ctx, int server_side)
 {
     BIO *bio;
@@ -75,6 +62,7 @@ dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *hand
     }
     conn->born = dtlsffi_fork_count;
     conn->handle = handle;
+    conn->ctx_data = dtlsffi_ctx_get_data(ctx);
     conn->fd = fd;
     conn->ipv6 = is_ipv6(fd);
     conn->mtu = fd < 0 ? DTLSFFI_MTU_DEFAULT : 0;
@@ -100,8 +88,9 @@ void dtlsffi_conn_free(dtlsffi_conn *conn)
 {
     if (conn == NULL)
         return;
-    /* OpenSSL takes an SSL that was not shut down for one that failed, and forgets its session. */
-    if (conn->ssl != NULL && conn->established && !conn->failed)
+    /* OpenSSL takes an SSL that was not shut down for one that failed, and forgets its session. Where it did fail, that
+     * has been done: not here, where Python may be clearing up. */
+    if (conn->ssl != NULL && conn->established)
         SSL_set_shutdown(conn->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(conn->ssl);
     dtlsffi_outbox_clear(&conn->out);
@@ -141,6 +130,11 @@ int dtlsffi_conn_enter(dtlsffi_conn *conn)
 
 void dtlsffi_conn_leave(dtlsffi_conn *conn)
 {
+    if (conn->abandoned && !conn->failed) {
+        if (conn->established)
+            dtlsffi_conn_say_goodbye(conn);
+        conn->failed = true;
+    }
     dtlsffi_lock_release(&conn->lock);
 }
 
@@ -154,12 +148,18 @@ static int fail(dtlsffi_conn *conn)
     dtlsffi_fault_take();
     dtlsffi_fault_last()->verify_code = SSL_get_verify_result(conn->ssl);
     conn->failed = true;
+    if (conn->established && SSL_get_session(conn->ssl) != NULL) /* RFC 5246 section 7.2.2: it is not to be resumed */
+        SSL_CTX_remove_session(SSL_get_SSL_CTX(conn->ssl), SSL_get_session(conn->ssl));
     return DTLSFFI_FAULT;
 }
 
 /* What an SSL call that did not succeed means. */
 int dtlsffi_conn_result(dtlsffi_conn *conn, int ret)
 {
+    if (conn->abandoned) {
+        ERR_clear_error();
+        return DTLSFFI_SHUT;
+    }
     switch (SSL_get_error(conn->ssl, ret)) {
     case SSL_ERROR_WANT_READ:
         return conn->io_errno != 0 ? dtlsffi_fault_system(conn->io_errno) : DTLSFFI_WANT_READ;

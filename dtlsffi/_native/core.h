@@ -119,14 +119,30 @@ int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length,
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
+int dtlsffi_conn_update_keys(dtlsffi_conn *conn, int request_peer);
 
 /* timer.c: microseconds; the back-off is a factor of at least 1 */
 int64_t dtlsffi_conn_timer(dtlsffi_conn *conn);
 int dtlsffi_conn_handle_timer(dtlsffi_conn *conn);
 void dtlsffi_conn_set_timers(dtlsffi_conn *conn, uint32_t initial, double back_off, uint32_t cap);
 
-/* conn.c: NSS key log lines go to the connection's handle */
+/* context.c, tickets.c */
+#define DTLSFFI_TICKET_KEY 80     /* bytes: name 16, HMAC-SHA256 32, AES-256-CBC 32, as nginx has them */
+SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method, void *handle);
+void dtlsffi_ctx_free(SSL_CTX *ctx);
+int dtlsffi_ctx_set_protocols(SSL_CTX *ctx, const uint8_t *list, size_t length);
+int dtlsffi_ctx_set_ticket_keys(SSL_CTX *ctx, const uint8_t *keys, size_t count);
+
+/* callbacks.c: which questions go to the connection's handle */
 void dtlsffi_ctx_log_keys(SSL_CTX *ctx, int on);
+void dtlsffi_ctx_set_trace(SSL_CTX *ctx, int on);
+void dtlsffi_ctx_ask_psk(SSL_CTX *ctx, int client, int server);
+void dtlsffi_ctx_ask_by_name(SSL_CTX *ctx, int on);
+void dtlsffi_ctx_set_verify(SSL_CTX *ctx, int mode, int ask);
+void dtlsffi_conn_set_verify(dtlsffi_conn *conn, int mode, int ask);
+void dtlsffi_ctx_ask_status(SSL_CTX *ctx, int on);
+void dtlsffi_ctx_ask_sessions(SSL_CTX *ctx, int give, int find, int forget);
+int dtlsffi_conn_adopt(dtlsffi_conn *conn, SSL_CTX *ctx, int has_psk, int traces);
 
 /* mtu.c: UDP payload bytes, and the plaintext that fits */
 int dtlsffi_conn_set_mtu(dtlsffi_conn *conn, size_t mtu);
@@ -189,15 +205,38 @@ size_t dtlsffi_records_shortest(SSL *ssl);
 size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length);
 void dtlsffi_records_settle(dtlsffi_conn *conn);
 
+/* tickets.c */
+typedef struct {
+    CRYPTO_RWLOCK *lock;
+    uint8_t *keys;
+    size_t count;
+} dtlsffi_tickets;
+
+bool dtlsffi_tickets_init(dtlsffi_tickets *tickets);
+void dtlsffi_tickets_free(dtlsffi_tickets *tickets);
+
+/* context.c */
+typedef struct {
+    void *handle;               /* Python's object for what concerns no connection */
+    uint8_t *protocols;         /* ALPN, as on the wire */
+    size_t protocols_length;
+    dtlsffi_tickets tickets;
+} dtlsffi_ctx_data;
+
+bool dtlsffi_ctx_init(void);
+dtlsffi_ctx_data *dtlsffi_ctx_get_data(const SSL_CTX *ctx);
+
 /* conn.c */
 struct dtlsffi_conn {
     SSL *ssl;
     void *handle;               /* Python's object for the callbacks, or NULL */
+    dtlsffi_ctx_data *ctx_data; /* of the SSL_CTX it began with, which is also where its tickets belong */
     dtlsffi_lock lock;
     unsigned long born;         /* dtlsffi_fork_count at birth */
     bool established;           /* the handshake is finished */
     bool failed;                /* OpenSSL will not go on with this SSL */
     bool shut;                  /* we have sent close_notify */
+    bool abandoned;             /* closed within one of its own callbacks */
     bool sending;               /* an application record is on its way through the BIO */
     int io_errno;               /* what the BIO met in this call */
 
@@ -240,6 +279,8 @@ void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
 
 /* flow.c */
 int dtlsffi_conn_step(dtlsffi_conn *conn);
+void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn);
+int dtlsffi_conn_why_failed(const dtlsffi_conn *conn);
 
 /* datagram_bio.c */
 bool dtlsffi_datagram_bio_init(void);
@@ -258,5 +299,15 @@ int dtlsffi_fault_system(int errno_value);
 
 /* The trampolines: the only way from C to Python. They are defined in core/callbacks.py. */
 void dtlsffi_on_keylog(void *handle, const char *line);
+void dtlsffi_on_trace(void *handle, int sent, int version, int content, int what, size_t length);
+unsigned int dtlsffi_on_psk_client(void *handle, const char *hint, char *identity, unsigned int identity_room,
+                                   unsigned char *key, unsigned int room);
+unsigned int dtlsffi_on_psk_server(void *handle, const char *identity, unsigned char *key, unsigned int room);
+int dtlsffi_on_server_name(void *handle, const char *name);
+int dtlsffi_on_certificate(void *handle, int ok, X509_STORE_CTX *store);
+int dtlsffi_on_status(void *handle);
+void dtlsffi_on_session_new(void *handle, SSL_SESSION *session);
+SSL_SESSION *dtlsffi_on_session_get(void *handle, const unsigned char *id, int length);
+void dtlsffi_on_session_remove(void *handle, const unsigned char *id, unsigned int length);
 
 #endif

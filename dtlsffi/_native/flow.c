@@ -5,6 +5,11 @@
 #include <errno.h>
 #include <string.h>
 
+int dtlsffi_conn_why_failed(const dtlsffi_conn *conn)
+{
+    return conn->abandoned ? DTLSFFI_SHUT : DTLSFFI_FAILED;
+}
+
 static void establish(dtlsffi_conn *conn)
 {
     conn->established = true;
@@ -24,12 +29,14 @@ int dtlsffi_conn_step(dtlsffi_conn *conn)
     if (conn->established)
         return 1;
     if (conn->failed)
-        return DTLSFFI_FAILED;
+        return dtlsffi_conn_why_failed(conn);
     gil = dtlsffi_gil_release();
     ret = SSL_do_handshake(conn->ssl);
     if (ret != 1)
         answer = dtlsffi_conn_result(conn, ret);
     dtlsffi_gil_retake(gil);
+    if (conn->abandoned)
+        return DTLSFFI_SHUT;
     if (ret == 1)
         establish(conn);
     return answer;
@@ -88,7 +95,7 @@ static int receive(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     int answer;
 
     if (conn->failed)
-        return DTLSFFI_FAILED;
+        return dtlsffi_conn_why_failed(conn);
     answer = dtlsffi_conn_step(conn);
     if (answer == DTLSFFI_WANT_READ || answer == DTLSFFI_WANT_WRITE)
         return 0;
@@ -142,7 +149,7 @@ static int read_limited(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t
     int got;
 
     if (conn->failed)
-        return DTLSFFI_FAILED;
+        return dtlsffi_conn_why_failed(conn);
     if (conn->held_record != NULL)
         return give_held_record(conn, buffer, limit);
     got = dtlsffi_conn_step(conn);
@@ -198,7 +205,7 @@ static int send_record(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 static int why_not_send(const dtlsffi_conn *conn, size_t length)
 {
     if (conn->failed)
-        return DTLSFFI_FAILED;
+        return dtlsffi_conn_why_failed(conn);
     if (!conn->established)
         return DTLSFFI_NOT_READY;
     if (conn->shut)
@@ -220,13 +227,8 @@ int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length)
     return answer;
 }
 
-/* Sends close_notify, once, if there is anybody to tell. */
-int dtlsffi_conn_shutdown(dtlsffi_conn *conn)
+void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn)
 {
-    int answer = dtlsffi_conn_enter(conn);
-
-    if (answer != 0)
-        return answer;
     if (conn->established && !conn->failed && !conn->shut) {
         conn->sending = true; /* one try, like any record: nobody waits for it */
         (void)SSL_shutdown(conn->ssl);
@@ -234,6 +236,41 @@ int dtlsffi_conn_shutdown(dtlsffi_conn *conn)
         ERR_clear_error();
     }
     conn->shut = true;
+}
+
+/* Sends close_notify, once, if there is anybody to tell. Within a callback of the connection it is done as soon as
+ * OpenSSL has been left. */
+int dtlsffi_conn_shutdown(dtlsffi_conn *conn)
+{
+    int answer = dtlsffi_conn_enter(conn);
+
+    if (answer == DTLSFFI_REENTERED) {
+        conn->abandoned = true;
+        return 0;
+    }
+    if (answer != 0)
+        return answer;
+    dtlsffi_conn_say_goodbye(conn);
     dtlsffi_conn_leave(conn);
     return 0;
+}
+
+/* RFC 8446 section 4.6.3. Returns 0, or a negative answer. */
+int dtlsffi_conn_update_keys(dtlsffi_conn *conn, int request_peer)
+{
+    int answer = dtlsffi_conn_enter(conn);
+
+    if (answer != 0)
+        return answer;
+    answer = why_not_send(conn, 0);
+    if (answer == 0) {
+        int ret = SSL_key_update(conn->ssl, request_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
+
+        if (ret == 1)
+            ret = SSL_do_handshake(conn->ssl);
+        if (ret != 1)
+            answer = dtlsffi_conn_result(conn, ret);
+    }
+    dtlsffi_conn_leave(conn);
+    return answer;
 }

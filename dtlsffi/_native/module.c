@@ -15,6 +15,6 @@ int dtlsffi_module_init(void)
     static bool done;
 
     if (!done)
-        done = dtlsffi_datagram_bio_init() && pthread_atfork(NULL, NULL, count_fork) == 0;
+        done = dtlsffi_datagram_bio_init() && dtlsffi_ctx_init() && pthread_atfork(NULL, NULL, count_fork) == 0;
     return done;
 }

@@ -6,9 +6,16 @@ so it is parked on that object, OpenSSL is told no, and whoever called into Open
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from .._native import CData, ffi
+from .._native import CData, ffi, lib
+
+if TYPE_CHECKING:
+    from .context import DTLSContext
+    from .pins import Pins
+    from .settings import Hooks
 
 PasswordSource = str | bytes | bytearray | Callable[[], str | bytes | bytearray] | None
 
@@ -28,8 +35,8 @@ class Parking:
 
     def collect(self) -> None:
         """Raises what was parked, if anything was."""
-        error, self.parked = self.parked, None
-        if error is not None:
+        if self.parked is not None:
+            error, self.parked = self.parked, None
             raise error
 
 
@@ -59,13 +66,61 @@ class Password(Parking):
 
 
 class Link(Parking):
-    """What a connection's handle leads to: the callbacks of its context."""
+    """What a connection's handle leads to: its context, whose callbacks are asked, and whom they are asked for."""
 
-    __slots__ = ("log_keys",)
+    __slots__ = ("context", "pins", "refusal", "subject", "verified")
 
-    def __init__(self, log_keys: Callable[[bytes], None]) -> None:
+    def __init__(self, context: DTLSContext, pins: Pins | None) -> None:
         super().__init__()
-        self.log_keys = log_keys
+        self.context = context
+        self.pins = pins
+        self.refusal: str | None = None  # why we refused a certificate, where OpenSSL has no words for it
+        self.verified = False  # whether anything that was asked for a certificate stood up for it
+        self.subject: Callable[[], Any] = lambda: None  # a weak reference to the connection, or to the door that has it
+
+    def collect(self) -> None:
+        """Raises what was parked here, or by a callback of the context that knows no connection."""
+        super().collect()
+        self.context._hooks.collect()
+
+
+def called_with(callback: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls `callback` with as many of the arguments as it requires, but at least all except the last.
+
+    So callbacks written for `ssl` work as they are, and those that ask for the connection, the last one, get it.
+    """
+    return callback(*arguments[: max(required(callback), len(arguments) - 1)])
+
+
+def required(callback: Callable[..., Any]) -> int:
+    """How many positional arguments `callback` cannot do without; 0 where that cannot be known."""
+    try:
+        parameters = inspect.signature(callback).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
+
+
+def trampoline(error: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a function the one that C calls by its name, with the object its handle leads to as first argument.
+
+    `error` is what C is told where an exception had to be parked.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(handle: CData, *arguments: Any) -> Any:
+            parking: Parking = ffi.from_handle(handle)
+            try:
+                return function(parking, *arguments)
+            except BaseException as exception:  # noqa: BLE001 - raised again by Parking.collect()
+                parking.park(exception)
+                return error
+
+        ffi.def_extern(name=function.__name__, error=error)(call)
+        return function
+
+    return decorate
 
 
 @ffi.def_extern(error=-1)
@@ -81,11 +136,68 @@ def dtlsffi_on_password(buffer: CData, size: int, _writing: int, handle: CData) 
     return len(password)
 
 
-@ffi.def_extern()
-def dtlsffi_on_keylog(handle: CData, line: CData) -> None:
+@trampoline()
+def dtlsffi_on_keylog(link: Link, line: CData) -> None:
     """SSL_CTX_set_keylog_callback(3): one line, without its end."""
-    link: Link = ffi.from_handle(handle)
-    try:
-        link.log_keys(ffi.string(line))
-    except BaseException as error:  # noqa: BLE001 - raised again by Parking.collect()
-        link.park(error)
+    link.context._log_keys(ffi.string(line))
+
+
+@trampoline()
+def dtlsffi_on_trace(link: Link, sent: int, version: int, content: int, what: int, length: int) -> None:
+    """SSL_CTX_set_msg_callback(3), less the message."""
+    link.context._trace_message(link.subject(), bool(sent), version, content, what, length)
+
+
+@trampoline(0)
+def dtlsffi_on_psk_client(link: Link, hint: CData, identity: CData, identity_room: int, key: CData, room: int) -> int:
+    """SSL_CTX_set_psk_client_callback(3): writes identity and key, returns the key's length, or 0."""
+    hint_bytes = None if hint == ffi.NULL else ffi.string(hint)
+    name, secret = link.context._psk_for_server(link.subject(), hint_bytes, identity_room, room)
+    ffi.memmove(identity, name + b"\0", len(name) + 1)
+    ffi.memmove(key, secret, len(secret))
+    return len(secret)
+
+
+@trampoline(0)
+def dtlsffi_on_psk_server(link: Link, identity: CData, key: CData, room: int) -> int:
+    """SSL_CTX_set_psk_server_callback(3): writes the key, returns its length, or 0 for an unknown identity."""
+    secret = link.context._psk_for_client(link.subject(), ffi.string(identity), room)
+    ffi.memmove(key, secret, len(secret))
+    return len(secret)
+
+
+@trampoline(lib.SSL_AD_HANDSHAKE_FAILURE)
+def dtlsffi_on_server_name(link: Link, name: CData) -> int:
+    """SSL_CTX_set_tlsext_servername_callback(3): the alert to send, or -1 to go on."""
+    return link.context._choose_by_name(link.subject(), None if name == ffi.NULL else ffi.string(name))
+
+
+@trampoline(0)
+def dtlsffi_on_certificate(link: Link, ok: int, store: CData) -> int:
+    """SSL_CTX_set_verify(3): 1 to accept what has been found of a certificate, 0 to end the handshake."""
+    return link.context._judge(link, bool(ok), store)
+
+
+@trampoline(-1)
+def dtlsffi_on_status(link: Link) -> int:
+    """SSL_CTX_set_tlsext_status_cb(3), with its two sides' answers."""
+    return link.context._exchange_status(link.subject())
+
+
+@trampoline()
+def dtlsffi_on_session_new(link: Link, session: CData) -> None:
+    """SSL_CTX_sess_set_new_cb(3)."""
+    link.context._session_made(link.subject(), session)
+
+
+@trampoline(ffi.NULL)
+def dtlsffi_on_session_get(link: Link, identifier: CData, length: int) -> CData:
+    """SSL_CTX_sess_set_get_cb(3): a session with a reference for OpenSSL, or NULL."""
+    return link.context._session_wanted(link.subject(), bytes(ffi.buffer(identifier, length)))
+
+
+@trampoline()
+def dtlsffi_on_session_remove(hooks: Hooks, identifier: CData, length: int) -> None:
+    """SSL_CTX_sess_set_remove_cb(3)."""
+    if hooks.session_removed is not None:
+        hooks.session_removed(bytes(ffi.buffer(identifier, length)))

@@ -9,13 +9,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .._native import CData, ffi, lib
 from .callbacks import Password, PasswordSource
 from .errors import DTLSError, make, take_fault
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview
-"""A file's name (str or PathLike), or its contents (bytes): PEM or DER."""
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Any
+"""A file's name (str or PathLike), its contents (bytes: PEM or DER), or an object of the package `cryptography`."""
 
 Reader = Callable[[CData, CData, CData, CData], CData]
 """One of OpenSSL's PEM readers."""
@@ -43,11 +44,34 @@ def read(source: Source, what: str) -> bytearray:
             contents += file.read()
     elif isinstance(source, (bytes, bytearray, memoryview)):
         contents = bytearray(source)
+    elif hasattr(source, "public_bytes") or hasattr(source, "private_bytes"):
+        contents = bytearray(serialized(source))
+    elif isinstance(source, (list, tuple)) and all(hasattr(item, "public_bytes") for item in source):
+        contents = bytearray(b"".join(serialized(item) for item in source))
     else:
-        raise TypeError(f"{what} is a file name (str, PathLike) or its contents (bytes), not {type(source).__name__}")
+        raise TypeError(
+            f"{what} is a file name (str, PathLike), its contents (bytes) or an object of `cryptography`, "
+            f"not {type(source).__name__}"
+        )
     if not contents:
         raise make(DTLSError, "NO_START_LINE", f"{name_of(source, what)} is empty", library="PEM")
     return contents
+
+
+def serialized(thing: Any) -> bytes:
+    """A certificate, list or key of `cryptography`, which is installed where there is such an object, in PEM."""
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    if hasattr(thing, "private_bytes"):
+        return bytes(thing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    if hasattr(thing, "verify_directly_issued_by") or hasattr(thing, "issuer"):  # a certificate or revocation list
+        return bytes(thing.public_bytes(Encoding.PEM))
+    return bytes(thing.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 @contextmanager
@@ -206,10 +230,43 @@ def der_authorities(contents: bytearray) -> Authorities | None:
 
 def encode(x509: CData) -> bytes:
     """A certificate in DER."""
-    length = lib.i2d_X509(x509, ffi.NULL)
+    return der(lib.i2d_X509, x509, "a certificate")
+
+
+def encode_key(key: CData) -> bytes:
+    """A public key (that of an EVP_PKEY) in DER, as SubjectPublicKeyInfo: RFC 5280 section 4.1."""
+    return der(lib.i2d_PUBKEY, key, "a public key")
+
+
+def der(encoder: Callable[[CData, CData], int], thing: CData, what: str) -> bytes:
+    """What one of OpenSSL's i2d functions makes of `thing`."""
+    length = encoder(thing, ffi.NULL)
     if length <= 0:
-        raise take_fault("a certificate cannot be encoded")
-    der = bytearray(length)
-    with ffi.from_buffer("unsigned char[]", der) as view:
-        lib.i2d_X509(x509, ffi.new("unsigned char **", view))
-    return bytes(der)
+        raise take_fault(f"{what} cannot be encoded")
+    encoded = bytearray(length)
+    with ffi.from_buffer("unsigned char[]", encoded) as view:
+        encoder(thing, ffi.new("unsigned char **", view))
+    return bytes(encoded)
+
+
+def public_key(source: Source) -> bytes:
+    """The public key in `source`, PEM or DER, in DER; `DTLSError` where there is none, OSError as for other sources."""
+    name = name_of(source, "public key")
+    contents = read(source, "public key")
+    lib.ERR_clear_error()
+    with memory_bio(contents) as bio:
+        if PEM_MARK in contents:
+            key = lib.PEM_read_bio_PUBKEY(bio, ffi.NULL, ffi.NULL, ffi.NULL)
+        else:
+            key = lib.d2i_PUBKEY_bio(bio, ffi.NULL)
+    if key == ffi.NULL:
+        raise take_fault(f"{name} holds no readable public key (SubjectPublicKeyInfo)")
+    return encode_key(ffi.gc(key, lib.EVP_PKEY_free))
+
+
+def names(source: Source, add: Callable[[CData], int]) -> None:
+    """Hands every certificate in `source` to `add`; `DTLSError` where one cannot be taken, and as `authorities`."""
+    x509s, _ = authorities(source, "authority")
+    for x509 in x509s:
+        if add(x509) != 1:
+            raise take_fault(f"a name in {name_of(source, 'authority')} cannot be used")

@@ -29,6 +29,34 @@ def summary(cipher: CData) -> tuple[str, str, int]:
     return text(lib.SSL_CIPHER_get_name(cipher)), text(lib.SSL_CIPHER_get_version(cipher)), bits(cipher)[0]
 
 
+def signature_name(ssl_object: CData, *, own: bool) -> str | None:
+    """How one side signed in the handshake, by the name of RFC 8446 section 4.2.3; None where it did not."""
+    if hasattr(lib, "SSL_get0_signature_name"):
+        name = ffi.new("const char **")
+        get = lib.SSL_get0_signature_name if own else lib.SSL_get0_peer_signature_name
+        return text(name[0]) if get(ssl_object, name) == 1 and name[0] != ffi.NULL else None
+    kind, digest = ffi.new("int *"), ffi.new("int *")
+    get_kind = lib.SSL_get_signature_type_nid if own else lib.SSL_get_peer_signature_type_nid
+    get_digest = lib.SSL_get_signature_nid if own else lib.SSL_get_peer_signature_nid
+    if get_kind(ssl_object, kind) != 1:
+        return None
+    get_digest(ssl_object, digest)
+    family, hashed = short_name(kind[0]) or "", short_name(digest[0]) or ""
+    pattern = SIGNATURES.get(family, family + "_{}")
+    return pattern.format({"sha256": "secp256r1_sha256", "sha384": "secp384r1_sha384", "sha512": "secp521r1_sha512"}
+                          .get(hashed, hashed) if family == "id-ecpublickey" else hashed)  # fmt: skip
+
+
+# Key types by OpenSSL's names; the placeholder is the hash, for ECDSA with the curve.
+SIGNATURES: dict[str, str] = {
+    "id-ecpublickey": "ecdsa_{}",
+    "rsaencryption": "rsa_pkcs1_{}",
+    "rsassapss": "rsa_pss_rsae_{}",
+    "ed25519": "ed25519",
+    "ed448": "ed448",
+}
+
+
 def describe(cipher: CData) -> dict[str, Any]:
     """A suite as `ssl.SSLContext.get_ciphers` gives it."""
     buffer = ffi.new("char[]", 512)

@@ -6,15 +6,18 @@ them its owner takes what there is to take: `datagrams_to_send`, `data_received`
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 from .._native import CData, ffi, lib
-from .association import Association
+from .association import Association, make_pins
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
+from .knowledge import Knowledge
+from .pins import Fingerprints, Keys
 from .session import DTLSSession
 
 __all__ = ["Connection"]
@@ -38,13 +41,18 @@ def take_inbox() -> CData:
         return ffi.new("dtlsffi_inbox *")
 
 
-class Connection(Association):
+class Connection(Knowledge, Association):
     """A DTLS association with one peer, made from a `DTLSContext`; nothing of it touches a network or a clock.
 
     `server_side` says which part it takes in the handshake. `server_hostname` is the name (or IP address) that a client
     asks for (SNI, RFC 6066 section 3) and that the certificate must be for. `session` is one to resume.
     `peer` is what errors call the other side. `fileno` is for `dtlsffi`'s own doors: a connected, non-blocking UDP
     socket that carries the datagrams in place of memory.
+
+    `verify_fingerprint` authenticates the peer by its certificate alone, with no authority and no host name, as WebRTC
+    does: it is one of these fingerprints, each as in SDP (`"sha-256 AB:CD:..."`, RFC 8122). `verify_public_key` does so
+    by its public key, of a certificate or raw (RFC 7250): a file name, contents (PEM or DER), an object of
+    `cryptography`, or several. With either of them a server asks for a certificate, too.
 
     Raises ValueError or TypeError where the arguments do not fit the context. Any thread may call any method.
     After `fork` the child's copy raises `DTLSError`: two processes must never encrypt under the same nonce.
@@ -59,10 +67,21 @@ class Connection(Association):
         session: DTLSSession | None = None,
         peer: str = "",
         fileno: int = -1,
+        verify_fingerprint: Fingerprints | None = None,
+        verify_public_key: Keys | None = None,
     ) -> None:
-        super().__init__(context, server_side, server_hostname, session, peer, fileno)
+        pins = make_pins(verify_fingerprint, verify_public_key)
+        super().__init__(context, server_side, server_hostname, session, peer, fileno, pins)
         self._outbox = lib.dtlsffi_conn_outbox(self._conn)
         self._received: list[bytes] = []
+
+    @property
+    def _association(self) -> Association:
+        return self
+
+    def serve_as(self, door: object) -> None:
+        """Has callbacks get `door`, which holds this connection, in its place."""
+        self._link.subject = weakref.ref(door)
 
     # ---- the five things that happen ----
 
@@ -127,6 +146,7 @@ class Connection(Association):
             raise make(DatagramTooLarge, "DTLS_MESSAGE_TOO_BIG", self._too_large_words(length))
         if answer == lib.DTLSFFI_NOT_READY:
             raise make(DTLSWantReadError, "HANDSHAKE_NOT_FINISHED", "data can be sent after the handshake only")
+        self._after(answer)
         self._raise(answer)
 
     def _too_large_words(self, length: int) -> str:
@@ -146,9 +166,22 @@ class Connection(Association):
         self._after(lib.dtlsffi_conn_handle_timer(self._conn))
 
     def close(self) -> None:
-        """Sends close_notify, once, and nothing after it: RFC 5246 section 7.2.1. Nobody is waited for."""
-        answer = lib.dtlsffi_conn_shutdown(self._conn)
-        if answer == lib.DTLSFFI_REENTERED:
+        """Sends close_notify, once, and nothing after it: RFC 5246 section 7.2.1. Nobody is waited for.
+
+        In a callback of this connection it takes effect when the callback has returned, and ends the handshake.
+        """
+        lib.dtlsffi_conn_shutdown(self._conn)
+
+    def update_keys(self, *, request_peer: bool = False) -> None:
+        """Encrypts with new keys from now on, and may have the peer do so, too: RFC 8446 section 4.6.3.
+
+        Raises ValueError unless DTLS 1.3 is spoken, and what `send` raises.
+        """
+        if self.version() != "DTLSv1.3":
+            raise ValueError(f"keys can be updated in DTLS 1.3 only, not in {self.version() or 'a handshake'}")
+        answer = lib.dtlsffi_conn_update_keys(self._conn, request_peer)
+        self._after(answer)
+        if answer < 0:
             self._raise(answer)
 
     # ---- what there is to take ----

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import enum
-import ssl
 
 from .._native import ffi, lib
 
 __all__ = [
-    "CERT_NONE",
-    "CERT_OPTIONAL",
-    "CERT_REQUIRED",
+    "HAS_ALPN",
     "HAS_ECDH",
     "HAS_NEVER_CHECK_COMMON_NAME",
+    "HAS_PSK",
+    "HAS_RAW_PUBLIC_KEYS",
     "HAS_SNI",
     "OPENSSL_BUILD_VERSION",
     "OPENSSL_VERSION",
@@ -33,7 +32,6 @@ __all__ = [
     "PROTOCOL_DTLS",
     "PROTOCOL_DTLS_CLIENT",
     "PROTOCOL_DTLS_SERVER",
-    "AlertDescription",
     "DTLSProtocol",
     "DTLSVersion",
     "HAS_DTLSv1",
@@ -42,18 +40,8 @@ __all__ = [
     "OP_NO_DTLSv1",
     "OP_NO_DTLSv1_2",
     "Options",
-    "Purpose",
-    "VerifyFlags",
-    "VerifyMode",
+    "get_protocol_name",
 ]
-
-AlertDescription = ssl.AlertDescription
-Purpose = ssl.Purpose
-VerifyFlags = ssl.VerifyFlags
-VerifyMode = ssl.VerifyMode
-CERT_NONE = VerifyMode.CERT_NONE
-CERT_OPTIONAL = VerifyMode.CERT_OPTIONAL
-CERT_REQUIRED = VerifyMode.CERT_REQUIRED
 
 
 class DTLSProtocol(enum.IntEnum):
@@ -70,6 +58,11 @@ class DTLSProtocol(enum.IntEnum):
 PROTOCOL_DTLS = DTLSProtocol.PROTOCOL_DTLS
 PROTOCOL_DTLS_CLIENT = DTLSProtocol.PROTOCOL_DTLS_CLIENT
 PROTOCOL_DTLS_SERVER = DTLSProtocol.PROTOCOL_DTLS_SERVER
+
+
+def get_protocol_name(protocol_code: int) -> str:
+    """The name of one of `DTLSProtocol`'s numbers, or `"<unknown>"`."""
+    return next((protocol.name for protocol in DTLSProtocol if protocol == protocol_code), "<unknown>")
 
 
 @enum.unique
@@ -147,6 +140,9 @@ OP_SINGLE_ECDH_USE = Options.OP_SINGLE_ECDH_USE
 HAS_ECDH = True
 HAS_NEVER_CHECK_COMMON_NAME = True
 HAS_SNI = True
+HAS_ALPN = True
+HAS_PSK = True
+HAS_RAW_PUBLIC_KEYS = bool(lib.DTLSFFI_HAS_RPK)
 HAS_DTLSv1 = bool(lib.DTLSFFI_HAS_DTLSv1)
 HAS_DTLSv1_2 = True
 HAS_DTLSv1_3 = bool(lib.DTLSFFI_HAS_DTLSv1_3)
@@ -200,3 +196,41 @@ ALERT_NAMES: dict[int, str] = {
     120: "no_application_protocol",
 }
 """Alert descriptions by number, as the RFCs spell them: IANA's TLS alert registry."""
+
+CONTENT_NAMES: dict[int, str] = {
+    20: "change_cipher_spec",
+    21: "alert",
+    22: "handshake",
+    23: "application_data",
+    24: "heartbeat",
+    25: "tls12_cid",
+    26: "ack",
+}
+"""Content types of records: IANA's TLS ContentType registry."""
+
+HANDSHAKE_NAMES: dict[int, str] = {
+    0: "hello_request",
+    1: "client_hello",
+    2: "server_hello",
+    3: "hello_verify_request",
+    4: "new_session_ticket",
+    5: "end_of_early_data",
+    8: "encrypted_extensions",
+    11: "certificate",
+    12: "server_key_exchange",
+    13: "certificate_request",
+    14: "server_hello_done",
+    15: "certificate_verify",
+    16: "client_key_exchange",
+    20: "finished",
+    22: "certificate_status",
+    24: "key_update",
+    254: "message_hash",
+}
+"""Handshake messages: IANA's TLS HandshakeType registry."""
+
+
+def version_name(version: int) -> str:
+    """A version on the wire in words, such as "DTLSv1.2"."""
+    names = {0xFEFF: "DTLSv1", 0xFEFD: "DTLSv1.2", 0xFEFC: "DTLSv1.3"}
+    return names.get(version, f"0x{version:04X}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .constants import ALERT_NAMES
 
-__all__ = ["AlertReceived", "CloseReceived", "Event", "HandshakeCompleted", "MTUChanged"]
+__all__ = ["AlertReceived", "CloseReceived", "Event", "HandshakeCompleted", "MTUChanged", "TraceEvent"]
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,28 @@ class MTUChanged:
 
 
 Event = HandshakeCompleted | AlertReceived | CloseReceived | MTUChanged
+
+
+@dataclass(frozen=True)
+class TraceEvent:
+    """A record, or a message inside one, on its way: what `DTLSContext.trace` is told. `str` makes a line of it."""
+
+    sent: bool
+    """Whether it goes to the peer, or comes from it."""
+    layer: str
+    """`"record"`, or `"message"` for what is inside one."""
+    version: str
+    """As in the record's header: `"DTLSv1.2"`."""
+    content: str
+    """`"handshake"`, `"alert"`, `"change_cipher_spec"`, `"application_data"`: RFC 5246 section 6.2.1."""
+    name: str | None
+    """The handshake message (RFC 5246 section 7.4) or alert, such as `"client_hello"`; None for anything else."""
+    length: int
+    """Bytes: of a record's fragment, encrypted or not; of a message with its header."""
+
+    def __str__(self) -> str:
+        """Make a line of it, without its end."""
+        arrow = "->" if self.sent else "<-"
+        return (
+            f"{arrow} {self.version} {self.layer} {self.content}{(self.name and f' {self.name}') or ''} {self.length}"
+        )

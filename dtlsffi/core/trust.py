@@ -1,48 +1,73 @@
-"""Whom a context trusts, and how closely it looks: the half of `ssl.SSLContext` that is about the peer."""
+"""Whom a context trusts, and how closely it looks: the half of `DTLSContext` that is about the peer."""
 
 from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
 from .._native import CData, ffi, lib
-from . import certificates
+from . import certificates, pins
+from .callbacks import Link
+from .certificates import Source
+from .ciphers import text
+from .constants import DTLSProtocol
 from .errors import take_fault
 from .peercert import decode
+from .settings import Settings
+
+__all__ = ["CertificateCheck", "get_default_verify_paths"]
 
 
-class Trust:
+@dataclass(frozen=True)
+class CertificateCheck:
+    """What has been found of one certificate of the peer's chain: for `DTLSContext.verify_callback`."""
+
+    certificate: bytes | None
+    """The certificate in DER; None where it is not about one (a raw public key)."""
+    depth: int
+    """Its place in the chain: 0 is the peer's own."""
+    verify_code: int
+    """0 where nothing is wrong, or what is: X509_STORE_CTX_get_error(3)."""
+    verify_message: str
+    """The same in words."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it would be accepted without the callback."""
+        return self.verify_code == 0
+
+
+VerifyCallback = Callable[[Any, CertificateCheck], bool]
+
+
+class Trust(Settings):
     """Authorities, revocation lists, and what is verified of a peer."""
 
-    def __init__(self, ctx: CData) -> None:
-        self._ctx = ctx
-        self._param = lib.SSL_CTX_get0_param(ctx)
-        self._frozen = False
+    def __init__(self, protocol: DTLSProtocol) -> None:
+        super().__init__(protocol)
+        self._param = lib.SSL_CTX_get0_param(self._ctx)
         self._check_hostname = False
         self._checks_common_name = True
         self._verify_mode = ssl.CERT_NONE
-
-    def _changing(self) -> None:
-        """Every setter begins here."""
-        if self._frozen:
-            raise RuntimeError(
-                "this DTLSContext has been in use since its first connection, and no longer changes: "
-                "make a new one for new connections"
-            )
+        self._verify_callback: VerifyCallback | None = None
+        self._accept_any = False
 
     def load_verify_locations(
         self,
         cafile: str | os.PathLike[str] | None = None,
         capath: str | os.PathLike[str] | None = None,
-        cadata: str | bytes | bytearray | None = None,
+        cadata: Any = None,
     ) -> None:
         """Trusts certificate authorities, and learns of what they have revoked.
 
         `cafile` names a file, `cadata` is such a file's contents: certificates and revocation lists, in PEM (bytes or
-        str) or DER (bytes). `capath` names a directory of them, hashed as by openssl-rehash(1), read when needed.
-        Raises `DTLSError` where something cannot be read, OSError where a file cannot be; nothing is trusted then.
+        str), DER (bytes), or as objects of `cryptography`. `capath` names a directory of them, hashed as by
+        openssl-rehash(1), read when needed. Raises `DTLSError` where something cannot be read, OSError where a file
+        cannot be; nothing is trusted then.
         """
         self._changing()
         if cafile is None and capath is None and not cadata:
@@ -53,7 +78,7 @@ class Trust:
                 raise TypeError(f"cafile is a file name, not {type(cafile).__name__}; contents go into cadata")
             found.append(certificates.authorities(cafile, "authority"))
         if cadata is not None:
-            contents = cadata.encode("ascii") if isinstance(cadata, str) else cadata
+            contents: Source = cadata.encode("ascii") if isinstance(cadata, str) else cadata
             found.append(certificates.authorities(contents, "authority"))
         if capath is not None and not Path(capath).is_dir():
             raise NotADirectoryError(20, os.strerror(20), os.fspath(capath))
@@ -130,13 +155,96 @@ class Trust:
         mode = ssl.VerifyMode(mode)
         if mode is ssl.CERT_NONE and self._check_hostname:
             raise ValueError("Cannot set verify_mode to CERT_NONE when check_hostname is enabled.")
+        self._verify_mode = mode
+        self._set_verify()
+
+    def _set_verify(self) -> None:
         number = {
             ssl.CERT_NONE: lib.SSL_VERIFY_NONE,
             ssl.CERT_OPTIONAL: lib.SSL_VERIFY_PEER,
             ssl.CERT_REQUIRED: lib.SSL_VERIFY_PEER | lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-        }[mode]
-        lib.SSL_CTX_set_verify(self._ctx, number, ffi.NULL)
-        self._verify_mode = mode
+        }[self._verify_mode]
+        lib.dtlsffi_ctx_set_verify(self._ctx, number, self._verify_callback is not None or self._accept_any)
+
+    @property
+    def verify_callback(self) -> VerifyCallback | None:
+        """Called as `verify_callback(connection, check)` for each certificate of the peer's chain, and each fault.
+
+        `check` is a `CertificateCheck`. The callback has the last word: it returns True to accept, also in spite of a
+        fault, and False to end the handshake. It is called where `verify_mode` asks for certificates.
+        """
+        return self._verify_callback
+
+    @verify_callback.setter
+    def verify_callback(self, callback: VerifyCallback | None) -> None:
+        self._changing()
+        if callback is not None and not callable(callback):
+            raise TypeError(f"verify_callback is a callable or None, not {type(callback).__name__}")
+        self._verify_callback = callback
+        self._set_verify()
+
+    @property
+    def accept_any_certificate(self) -> bool:
+        """Whether a certificate is asked for as `verify_mode` says, but any one will do: INSECURE without more.
+
+        The peer has its private key; who it is remains to be found out, from `getpeercert(True)`. Like
+        `verify_mode = CERT_NONE` it cannot be set while `check_hostname` is.
+        """
+        return self._accept_any
+
+    @accept_any_certificate.setter
+    def accept_any_certificate(self, accept: bool) -> None:
+        self._changing()
+        if accept and self._check_hostname:
+            raise ValueError("Cannot set accept_any_certificate when check_hostname is enabled.")
+        self._accept_any = bool(accept)
+        self._set_verify()
+
+    def _judge(self, link: Link, ok: bool, store: CData) -> int:
+        """What becomes of one finding: pins come before the chain, and the callback after both."""
+        if link.pins is not None:
+            certificate, key = pins.shown(store)
+            ok = link.pins.fit(certificate, key)
+            lib.X509_STORE_CTX_set_error(store, lib.X509_V_OK if ok else lib.X509_V_ERR_APPLICATION_VERIFICATION)
+            link.verified = ok
+            link.refusal = None if ok else link.pins.refusal(certificate)
+        elif self._accept_any:
+            lib.X509_STORE_CTX_set_error(store, lib.X509_V_OK)
+            ok = True
+        if self._verify_callback is None:
+            return ok
+        return self._ask_verify_callback(self._verify_callback, link, store)
+
+    @staticmethod
+    def _ask_verify_callback(callback: VerifyCallback, link: Link, store: CData) -> int:
+        x509 = lib.X509_STORE_CTX_get_current_cert(store)
+        code = lib.X509_STORE_CTX_get_error(store)
+        check = CertificateCheck(
+            certificate=None if x509 == ffi.NULL else certificates.encode(x509),
+            depth=lib.X509_STORE_CTX_get_error_depth(store),
+            verify_code=code,
+            verify_message=text(lib.X509_verify_cert_error_string(code)),
+        )
+        answer = callback(link.subject(), check)
+        if not isinstance(answer, bool):
+            raise TypeError(f"a verify_callback returns True or False, not {answer!r}")
+        link.verified = answer
+        if answer:
+            lib.X509_STORE_CTX_set_error(store, lib.X509_V_OK)
+        elif check.ok:
+            lib.X509_STORE_CTX_set_error(store, lib.X509_V_ERR_APPLICATION_VERIFICATION)
+            link.refusal = f"the verify_callback has refused the certificate at depth {check.depth}"
+        return answer
+
+    def load_client_ca(self, source: Source) -> None:
+        """Names the authorities, by their certificates, that a server tells clients it wants certificates from.
+
+        It is a hint only: what is trusted is `load_verify_locations`'s matter. `source` is a file name, contents in PEM
+        or DER, or certificates of `cryptography`. Raises `DTLSError` or OSError where it cannot be read.
+        """
+        self._changing()
+        self._not_for(DTLSProtocol.PROTOCOL_DTLS_CLIENT, "a list of client authorities")
+        certificates.names(source, lambda x509: int(lib.SSL_CTX_add_client_CA(self._ctx, x509)))
 
     @property
     def check_hostname(self) -> bool:
@@ -146,6 +254,8 @@ class Trust:
     @check_hostname.setter
     def check_hostname(self, check: bool) -> None:
         self._changing()
+        if check and self._accept_any:
+            raise ValueError("Cannot set check_hostname when accept_any_certificate is enabled.")
         if check and self._verify_mode is ssl.CERT_NONE:
             self.verify_mode = ssl.CERT_REQUIRED
         self._check_hostname = bool(check)
@@ -159,8 +269,11 @@ class Trust:
     def hostname_checks_common_name(self, check: bool) -> None:
         self._changing()
         self._checks_common_name = bool(check)
-        never = 0 if check else lib.X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
-        lib.X509_VERIFY_PARAM_set_hostflags(self._param, lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | never)
+        lib.X509_VERIFY_PARAM_set_hostflags(self._param, self._host_flags())
+
+    def _host_flags(self) -> int:
+        never = 0 if self._checks_common_name else lib.X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
+        return int(lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | never)
 
     @property
     def verify_flags(self) -> ssl.VerifyFlags:
@@ -175,3 +288,20 @@ class Trust:
             raise ValueError(f"verify_flags must not be negative: {new}")
         lib.X509_VERIFY_PARAM_clear_flags(self._param, lib.X509_VERIFY_PARAM_get_flags(self._param) & ~new)
         lib.X509_VERIFY_PARAM_set_flags(self._param, new)
+
+
+def get_default_verify_paths() -> ssl.DefaultVerifyPaths:
+    """Where this OpenSSL, which need not be ssl's, looks for authorities: `ssl.get_default_verify_paths`."""
+    file_env, file, dir_env, directory = (
+        text(name())
+        for name in (
+            lib.X509_get_default_cert_file_env, lib.X509_get_default_cert_file,
+            lib.X509_get_default_cert_dir_env, lib.X509_get_default_cert_dir,
+        )
+    )  # fmt: skip
+    cafile, capath = os.environ.get(file_env, file), os.environ.get(dir_env, directory)
+    return ssl.DefaultVerifyPaths(
+        cafile if Path(cafile).is_file() else None,  # type: ignore[arg-type]
+        capath if Path(capath).is_dir() else None,  # type: ignore[arg-type]
+        file_env, file, dir_env, directory,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""dtlsffi.core.facade: what every door shows of its connection."""
+"""dtlsffi.core.knowledge: what every door knows of its connection."""
 
 from __future__ import annotations
 

@@ -1,0 +1,209 @@
+/* Where OpenSSL asks and Python answers: each function here finds the connection, and calls its trampoline.
+ *
+ * All of them are for handshakes. A connection that was closed within its own callback says no to OpenSSL.
+ */
+#include "core.h"
+
+#include <string.h>
+
+static dtlsffi_conn *conn_of(const SSL *ssl)
+{
+    return SSL_get_app_data(ssl);
+}
+
+/* ---- what is only told ---- */
+
+static void pass_key_on(const SSL *ssl, const char *line)
+{
+    dtlsffi_conn *conn = conn_of(ssl);
+
+    if (conn != NULL && conn->handle != NULL)
+        dtlsffi_on_keylog(conn->handle, line);
+}
+
+void dtlsffi_ctx_log_keys(SSL_CTX *ctx, int on)
+{
+    SSL_CTX_set_keylog_callback(ctx, on ? pass_key_on : NULL);
+}
+
+/* Types and lengths only: of what is in a message no more than its type, and of an alert its two bytes. */
+static void trace(int sent, int version, int content, const void *data, size_t length, SSL *ssl, void *unused)
+{
+    const uint8_t *bytes = data;
+    dtlsffi_conn *conn = conn_of(ssl);
+    int what = -1;
+
+    (void)unused;
+    if (conn->handle == NULL)
+        return;
+    if (content == SSL3_RT_HEADER && length >= DTLSFFI_RECORD_HEADER) {
+        what = bytes[0];
+        version = bytes[1] << 8 | bytes[2];
+        length = (size_t)bytes[11] << 8 | bytes[12];
+    } else if (content == SSL3_RT_HANDSHAKE && length > 0) {
+        what = bytes[0];
+    } else if (content == SSL3_RT_ALERT && length == 2) {
+        what = bytes[1];
+    } else if (content != SSL3_RT_CHANGE_CIPHER_SPEC) {
+        return;
+    }
+    dtlsffi_on_trace(conn->handle, sent, version, content, what, length);
+}
+
+void dtlsffi_ctx_set_trace(SSL_CTX *ctx, int on)
+{
+    SSL_CTX_set_msg_callback(ctx, on ? trace : NULL);
+}
+
+/* ---- pre-shared keys: RFC 4279 ---- */
+
+static unsigned int ask_psk_client(SSL *ssl, const char *hint, char *identity, unsigned int identity_room,
+                                   unsigned char *key, unsigned int room)
+{
+    dtlsffi_conn *conn = conn_of(ssl);
+    unsigned int length = dtlsffi_on_psk_client(conn->handle, hint, identity, identity_room, key, room);
+
+    return conn->abandoned ? 0 : length;
+}
+
+static unsigned int ask_psk_server(SSL *ssl, const char *identity, unsigned char *key, unsigned int room)
+{
+    dtlsffi_conn *conn = conn_of(ssl);
+    unsigned int length = dtlsffi_on_psk_server(conn->handle, identity, key, room);
+
+    return conn->abandoned ? 0 : length;
+}
+
+void dtlsffi_ctx_ask_psk(SSL_CTX *ctx, int client, int server)
+{
+    SSL_CTX_set_psk_client_callback(ctx, client ? ask_psk_client : NULL);
+    SSL_CTX_set_psk_server_callback(ctx, server ? ask_psk_server : NULL);
+}
+
+/* ---- the server's name: RFC 6066 section 3 ---- */
+
+/* Below DTLS 1.3 OpenSSL gives the name that the session was made with. */
+static bool is_resumed_elsewhere(SSL *ssl, const char *name)
+{
+    const char *before;
+
+    if (!SSL_session_reused(ssl))
+        return false;
+    before = SSL_SESSION_get0_hostname(SSL_get_session(ssl));
+    return before != NULL && (name == NULL || strcmp(before, name) != 0);
+}
+
+static int ask_by_name(SSL *ssl, int *alert, void *unused)
+{
+    dtlsffi_conn *conn = conn_of(ssl);
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    int answer;
+
+    (void)unused;
+    if (!SSL_is_server(ssl))
+        return SSL_TLSEXT_ERR_NOACK;
+    answer = is_resumed_elsewhere(ssl, name) ? SSL_AD_UNRECOGNIZED_NAME : dtlsffi_on_server_name(conn->handle, name);
+    if (conn->abandoned)
+        answer = SSL_AD_HANDSHAKE_FAILURE;
+    if (answer < 0)
+        return SSL_TLSEXT_ERR_OK;
+    *alert = answer;
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+void dtlsffi_ctx_ask_by_name(SSL_CTX *ctx, int on)
+{
+    int (*callback)(SSL *, int *, void *) = on ? ask_by_name : NULL;
+
+    SSL_CTX_set_tlsext_servername_callback(ctx, callback);
+}
+
+/* ---- certificates ---- */
+
+static int ask_certificate(int ok, X509_STORE_CTX *store)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    dtlsffi_conn *conn = conn_of(ssl);
+
+    ok = dtlsffi_on_certificate(conn->handle, ok, store) == 1 && !conn->abandoned;
+    if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
+        X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
+    return ok;
+}
+
+void dtlsffi_ctx_set_verify(SSL_CTX *ctx, int mode, int ask)
+{
+    SSL_CTX_set_verify(ctx, mode, ask ? ask_certificate : NULL);
+}
+
+void dtlsffi_conn_set_verify(dtlsffi_conn *conn, int mode, int ask)
+{
+    SSL_set_verify(conn->ssl, mode, ask ? ask_certificate : NULL);
+}
+
+static int ask_status(SSL *ssl, void *unused)
+{
+    dtlsffi_conn *conn = conn_of(ssl);
+    int answer = dtlsffi_on_status(conn->handle);
+
+    (void)unused;
+    if (conn->abandoned)
+        return SSL_is_server(ssl) ? SSL_TLSEXT_ERR_ALERT_FATAL : 0;
+    return answer;
+}
+
+/* OCSP stapling: RFC 6066 section 8 */
+void dtlsffi_ctx_ask_status(SSL_CTX *ctx, int on)
+{
+    int (*callback)(SSL *, void *) = on ? ask_status : NULL;
+
+    SSL_CTX_set_tlsext_status_cb(ctx, callback);
+}
+
+/* ---- sessions ---- */
+
+static int give_session(SSL *ssl, SSL_SESSION *session)
+{
+    dtlsffi_on_session_new(conn_of(ssl)->handle, session);
+    return 0; /* the reference stays OpenSSL's */
+}
+
+static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int length, int *copy)
+{
+    *copy = 0; /* Python has made a reference for OpenSSL */
+    return dtlsffi_on_session_get(conn_of(ssl)->handle, id, length);
+}
+
+static void forget_session(SSL_CTX *ctx, SSL_SESSION *session)
+{
+    unsigned int length;
+    const unsigned char *id = SSL_SESSION_get_id(session, &length);
+
+    if (length > 0)
+        dtlsffi_on_session_remove(dtlsffi_ctx_get_data(ctx)->handle, id, length);
+}
+
+void dtlsffi_ctx_ask_sessions(SSL_CTX *ctx, int give, int find, int forget)
+{
+    SSL_CTX_sess_set_new_cb(ctx, give ? give_session : NULL);
+    SSL_CTX_sess_set_get_cb(ctx, find ? find_session : NULL);
+    SSL_CTX_sess_set_remove_cb(ctx, forget ? forget_session : NULL);
+}
+
+/* ---- another context ---- */
+
+/* Goes on with `ctx`, which a server's name has chosen: not with its certificate alone (SSL_set_SSL_CTX), but with what
+ * it verifies, allows and traces, too. */
+int dtlsffi_conn_adopt(dtlsffi_conn *conn, SSL_CTX *ctx, int has_psk, int traces)
+{
+    SSL *ssl = conn->ssl;
+
+    if (SSL_set_SSL_CTX(ssl, ctx) == NULL || SSL_set1_param(ssl, SSL_CTX_get0_param(ctx)) != 1)
+        return 0;
+    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), SSL_CTX_get_verify_callback(ctx));
+    SSL_clear_options(ssl, SSL_get_options(ssl) & ~SSL_CTX_get_options(ctx));
+    SSL_set_options(ssl, SSL_CTX_get_options(ctx));
+    SSL_set_psk_server_callback(ssl, has_psk ? ask_psk_server : NULL);
+    SSL_set_msg_callback(ssl, traces ? trace : NULL);
+    return 1;
+}

@@ -1,0 +1,117 @@
+"""Pre-shared keys: RFC 4279, RFC 5489, and those of DTLS 1.3 through the same callbacks. After `ssl` of Python 3.13."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._native import ffi, lib
+from .callbacks import called_with
+from .constants import DTLSProtocol
+from .errors import take_fault
+from .negotiation import Negotiation
+
+Name = str | bytes | None
+ClientCallback = Callable[..., tuple[Name, bytes]]
+ServerCallback = Callable[..., bytes | None]
+
+HINT_MAX = 128  # bytes: RFC 4279 section 5.3
+
+
+def octets(name: Name, what: str, room: int) -> bytes:
+    """An identity or a hint as it goes over the wire; TypeError or ValueError where it cannot."""
+    encoded = b"" if name is None else name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
+    if not isinstance(encoded, (bytes, bytearray)):
+        raise TypeError(f"{what} is a str or bytes, not {type(name).__name__}")
+    if len(encoded) > room:
+        raise ValueError(f"{what} has {len(encoded)} bytes; at most {room} can be sent")
+    if 0 in encoded:
+        raise ValueError(f"{what} must not contain a NUL: OpenSSL would cut it there")
+    return bytes(encoded)
+
+
+def readable(name: bytes) -> str:
+    """An identity or a hint off the wire: UTF-8 (RFC 4279 section 5.1), with `surrogateescape` for what is not."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def secret(key: object, room: int) -> bytes:
+    """A key, of 1 to `room` bytes; TypeError or ValueError otherwise, without a word of its contents."""
+    if not isinstance(key, (bytes, bytearray, memoryview)):
+        raise TypeError(f"a pre-shared key is bytes, not {type(key).__name__}")
+    if not 1 <= memoryview(key).nbytes <= room:
+        raise ValueError(f"a pre-shared key has 1 to {room} bytes, not {memoryview(key).nbytes}")
+    return bytes(key)
+
+
+class PreSharedKeys(Negotiation):
+    """The half of `DTLSContext` that is about pre-shared keys."""
+
+    def __init__(self, protocol: DTLSProtocol) -> None:
+        super().__init__(protocol)
+        self._psk_client: ClientCallback | None = None
+        self._psk_server: ServerCallback | None = None
+
+    def set_psk_client_callback(self, callback: ClientCallback | None) -> None:
+        """Has `callback(hint)` say who we are to a server: it returns the pair of our identity and our key.
+
+        `hint` is the server's identity hint, or None. The identity is a str or bytes of up to 128 bytes (more where
+        this OpenSSL allows it), or None for an empty one; the key is bytes, up to 512. A callback that requires two
+        arguments gets the connection as the second one. What it raises is raised by the call that moved the handshake
+        on. None takes the callback away.
+
+        Unless `set_ciphers` has been called, PSK suites are allowed from now on, those with forward secrecy first.
+        Raises ValueError for a context of servers only.
+        """
+        self._changing()
+        self._not_for(DTLSProtocol.PROTOCOL_DTLS_SERVER, "a PSK client callback")
+        check_callback(callback)
+        self._psk_client = callback
+        self._ask_for_keys()
+
+    def set_psk_server_callback(
+        self, callback: ServerCallback | None, identity_hint: str | bytes | None = None
+    ) -> None:
+        """Has `callback(identity)` find the key of a client; None (or b"") refuses it: unknown_psk_identity.
+
+        `identity` is a str; what in it is not UTF-8 is there as with `os.fsdecode`. A callback that requires two
+        arguments gets the connection as the second one. `identity_hint`, of up to 128 bytes, is sent to every client.
+        Otherwise as `set_psk_client_callback`.
+        """
+        self._changing()
+        self._not_for(DTLSProtocol.PROTOCOL_DTLS_CLIENT, "a PSK server callback")
+        check_callback(callback)
+        hint = None if identity_hint is None else octets(identity_hint, "identity_hint", HINT_MAX)
+        lib.ERR_clear_error()
+        if lib.SSL_CTX_use_psk_identity_hint(self._ctx, ffi.NULL if hint is None else hint) != 1:
+            raise take_fault("identity_hint cannot be used")
+        self._psk_server = callback
+        self._ask_for_keys()
+
+    def _ask_for_keys(self) -> None:
+        lib.dtlsffi_ctx_ask_psk(self._ctx, self._psk_client is not None, self._psk_server is not None)
+        self._default_ciphers(psk=self._psk_client is not None or self._psk_server is not None)
+
+    def _psk_for_server(
+        self, connection: Any, hint: bytes | None, identity_room: int, room: int
+    ) -> tuple[bytes, bytes]:
+        if self._psk_client is None:
+            return b"", b""
+        answer = called_with(self._psk_client, None if hint is None else readable(hint), connection)
+        try:
+            identity, key = answer
+        except (TypeError, ValueError):
+            raise TypeError("a PSK client callback returns the pair of identity and key") from None
+        return octets(identity, "a PSK identity", identity_room), secret(key, room)
+
+    def _psk_for_client(self, connection: Any, identity: bytes, room: int) -> bytes:
+        if self._psk_server is None:
+            return b""
+        key = called_with(self._psk_server, readable(identity), connection)
+        return b"" if key is None or key == b"" else secret(key, room)
+
+
+def check_callback(callback: object) -> None:
+    """Raises TypeError for what is neither None nor callable."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is a callable or None, not {type(callback).__name__}")

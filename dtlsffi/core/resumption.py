@@ -1,0 +1,159 @@
+"""Sessions and who keeps them: the server's cache, tickets, stores of the application's own. RFC 5246, RFC 5077."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .._native import CData, ffi, lib
+from .constants import DTLSProtocol
+from .errors import take_fault
+from .session import DTLSSession
+from .settings import Settings
+
+TICKET_KEY: int = lib.DTLSFFI_TICKET_KEY
+
+Given = Callable[[Any, DTLSSession], object]
+Wanted = Callable[[Any, bytes], DTLSSession | bytes | None]
+Removed = Callable[[bytes], object]
+
+
+class Resumption(Settings):
+    """The half of `DTLSContext` that is about sessions."""
+
+    def __init__(self, protocol: DTLSProtocol) -> None:
+        super().__init__(protocol)
+        self._session_new: Given | None = None
+        self._session_get: Wanted | None = None
+        # Without it a server that asks for certificates refuses to resume: SSL_CTX_set_session_id_context(3).
+        lib.SSL_CTX_set_session_id_context(self._ctx, b"dtlsffi", 7)
+
+    # ---- tickets ----
+
+    def set_ticket_keys(self, keys: Sequence[bytes]) -> None:
+        """Seals session tickets with the first of `keys`, and accepts those sealed with any of them: RFC 5077.
+
+        A key is 80 random bytes (`os.urandom(80)`): its name (16), a key for HMAC-SHA256 (32), one for AES-256-CBC
+        (32), as in nginx. Processes and hosts that share them resume each other's clients. This may be called at any
+        time, also while the context is in use: put a new key first, keep the old ones for as long as their tickets
+        live (`session_timeout`), and destroy them then, since they decrypt what was sent under their tickets. A ticket
+        under a key that is gone leads to a full handshake. Raises ValueError for a key of another length, TypeError
+        for what is not bytes.
+        """
+        self._not_for(DTLSProtocol.PROTOCOL_DTLS_CLIENT, "ticket keys")
+        for key in keys:
+            if not isinstance(key, (bytes, bytearray, memoryview)):
+                raise TypeError(f"a ticket key is bytes, not {type(key).__name__}")
+            if len(key) != TICKET_KEY:
+                raise ValueError(f"a ticket key has {TICKET_KEY} bytes, not {len(key)}")
+        names = {bytes(key[:16]) for key in keys}
+        if not keys or len(names) != len(keys):
+            raise ValueError("keys holds at least one ticket key, and no two with the same name (their first 16 bytes)")
+        lib.ERR_clear_error()
+        if lib.dtlsffi_ctx_set_ticket_keys(self._ctx, b"".join(keys), len(keys)) != 1:
+            raise take_fault("the ticket keys cannot be used")
+
+    @property
+    def num_tickets(self) -> int:
+        """How many tickets a server sends after a full handshake of DTLS 1.3: SSL_CTX_set_num_tickets(3).
+
+        Up to DTLS 1.2 it is one, or none with `OP_NO_TICKET`. Raises ValueError when set on a context of clients.
+        """
+        count: int = lib.SSL_CTX_get_num_tickets(self._ctx)
+        return count
+
+    @num_tickets.setter
+    def num_tickets(self, count: int) -> None:
+        self._changing()
+        if not isinstance(count, int):
+            raise TypeError(f"num_tickets is an int, not {type(count).__name__}")
+        if count < 0:
+            raise ValueError("value must be non-negative")
+        if self._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT:
+            raise ValueError("SSLContext is not a server context.")
+        if lib.SSL_CTX_set_num_tickets(self._ctx, count) != 1:
+            raise take_fault(f"num_tickets cannot be {count}")
+
+    # ---- the cache ----
+
+    @property
+    def session_timeout(self) -> int:
+        """How long sessions made from now on may be resumed, in seconds; 7200 unless set."""
+        seconds: int = lib.SSL_CTX_get_timeout(self._ctx)
+        return seconds
+
+    @session_timeout.setter
+    def session_timeout(self, seconds: int) -> None:
+        self._changing()
+        if not 1 <= seconds <= 7 * 86400:
+            raise ValueError(f"session_timeout is 1 second to 7 days (604800), not {seconds}")
+        lib.SSL_CTX_set_timeout(self._ctx, seconds)
+
+    @property
+    def session_cache_size(self) -> int:
+        """How many sessions a server keeps in memory for clients without tickets; 20480 unless set, 0 for none."""
+        if lib.SSL_CTX_get_session_cache_mode(self._ctx) & lib.SSL_SESS_CACHE_NO_INTERNAL_STORE:
+            return 0
+        size: int = lib.SSL_CTX_sess_get_cache_size(self._ctx)
+        return size
+
+    @session_cache_size.setter
+    def session_cache_size(self, size: int) -> None:
+        self._changing()
+        if size < 0:
+            raise ValueError(f"session_cache_size must not be negative: {size}")
+        none = lib.SSL_SESS_CACHE_NO_INTERNAL_STORE | lib.SSL_SESS_CACHE_NO_INTERNAL_LOOKUP
+        mode = lib.SSL_CTX_get_session_cache_mode(self._ctx) & ~none
+        lib.SSL_CTX_set_session_cache_mode(self._ctx, mode if size else mode | none)
+        lib.SSL_CTX_sess_set_cache_size(self._ctx, size or 1)
+
+    def set_session_callbacks(
+        self, *, new: Given | None = None, get: Wanted | None = None, remove: Removed | None = None
+    ) -> None:
+        """Keeps sessions in a store of the application's own: SSL_CTX_sess_set_get_cb(3).
+
+        `new(connection, session)` is told of a session that can be resumed: on a server for its store (by
+        `session.id`; not of one that went to the client in a ticket: see `OP_NO_TICKET`), on a client for a later
+        connection. A server asks `get(connection, id)` for a session that its cache does not have: a `DTLSSession`,
+        its `to_bytes()`, or None. `remove(id)` is told of one that must not be resumed any more, because its
+        connection failed, it is too old, or the cache is full. `session_cache_size = 0` leaves all of it to the
+        callbacks. What a callback raises is raised by the call that moved the connection on.
+        """
+        self._changing()
+        for name, callback in (("new", new), ("get", get), ("remove", remove)):
+            if callback is not None and not callable(callback):
+                raise TypeError(f"{name} is a callable or None, not {type(callback).__name__}")
+        if self._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT and (get or remove):
+            raise ValueError("a PROTOCOL_DTLS_CLIENT context has a use for the callback `new` only")
+        self._session_new, self._session_get, self._hooks.session_removed = new, get, remove
+        mode = lib.SSL_CTX_get_session_cache_mode(self._ctx)
+        if new is not None and self._protocol is not DTLSProtocol.PROTOCOL_DTLS_SERVER:
+            mode |= lib.SSL_SESS_CACHE_CLIENT
+        lib.SSL_CTX_set_session_cache_mode(self._ctx, mode)
+        lib.dtlsffi_ctx_ask_sessions(self._ctx, new is not None, get is not None, remove is not None)
+
+    def _session_made(self, connection: Any, session: CData) -> None:
+        if self._session_new is not None:
+            lib.SSL_SESSION_up_ref(session)
+            self._session_new(connection, DTLSSession(session, self, connection.server_hostname))
+
+    def _session_wanted(self, connection: Any, identifier: bytes) -> CData:
+        found = None if self._session_get is None else self._session_get(connection, identifier)
+        if found is None:
+            return ffi.NULL
+        if isinstance(found, (bytes, bytearray)):
+            found = DTLSSession.from_bytes(found)
+        if not isinstance(found, DTLSSession):
+            raise TypeError(f"`get` returns a DTLSSession, its bytes or None, not {type(found).__name__}")
+        lib.SSL_SESSION_up_ref(found._session)
+        return found._session
+
+    def session_stats(self) -> dict[str, int]:
+        """How often sessions were made and resumed: `ssl.SSLContext.session_stats`."""
+        return {
+            name: getattr(lib, f"SSL_CTX_sess_{name}")(self._ctx)
+            for name in (
+                "number", "connect", "connect_good", "connect_renegotiate", "accept", "accept_good",
+                "accept_renegotiate", "hits", "misses", "timeouts", "cache_full",
+            )
+        }  # fmt: skip

@@ -1,0 +1,202 @@
+"""The door without a socket: DTLS between two `MemoryBIO`s, for code written to `ssl.SSLObject`."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NoReturn
+
+from .core.connection import Buffer, Connection
+from .core.context import DTLSContext
+from .core.errors import DatagramTooLarge, DTLSWantReadError, make
+from .core.events import CloseReceived
+from .core.knowledge import Knowledge
+from .core.pins import Fingerprints, Keys
+from .core.session import DTLSSession
+
+__all__ = ["DTLSObject", "MemoryBIO"]
+
+
+class MemoryBIO:
+    """Datagrams on their way between a `DTLSObject` and whoever carries them: `ssl.MemoryBIO`, in whole datagrams.
+
+    There is no end of file: datagrams have none.
+    """
+
+    def __init__(self) -> None:
+        self._datagrams: deque[bytes] = deque()
+
+    @property
+    def pending(self) -> int:
+        """The length of the next datagram in bytes, 0 if there is none."""
+        return len(self._datagrams[0]) if self._datagrams else 0
+
+    def write(self, datagram: Buffer) -> int:
+        """Puts one datagram in; returns its length. An empty one carries nothing, and is passed over."""
+        data = bytes(datagram)
+        if data:
+            self._datagrams.append(data)
+        return len(data)
+
+    def read(self, n: int = -1) -> bytes:
+        """Takes the next datagram out, whole, or `b""` if there is none.
+
+        Raises `DatagramTooLarge` where it has more than `n` bytes; it is kept.
+        """
+        if not self._datagrams:
+            return b""
+        if 0 <= n < self.pending:
+            raise too_large("datagram", self.pending, n)
+        return self._datagrams.popleft()
+
+
+class DTLSObject(Knowledge):
+    """DTLS without I/O, with the methods of `ssl.SSLObject`; from `DTLSContext.wrap_bio`.
+
+    What comes from the wire goes into `incoming`, what is in `outgoing` has to go there. Calls that need something of
+    the peer's raise `DTLSWantReadError` until it is there. UDP loses datagrams, so during a handshake `get_timer` says
+    after how many seconds `handle_timer` has to be called, which sends the last flight again.
+    """
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        raise TypeError(
+            f"{type(self).__name__} does not have a public constructor. Instances are returned by "
+            "DTLSContext.wrap_bio()."
+        )
+
+    _connection: Connection
+    _incoming: MemoryBIO
+    _outgoing: MemoryBIO
+    _received: deque[bytes]
+    _closed: bool
+
+    @classmethod
+    def _create(
+        cls,
+        incoming: MemoryBIO,
+        outgoing: MemoryBIO,
+        context: DTLSContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        session: DTLSSession | None = None,
+        verify_fingerprint: Fingerprints | None = None,
+        verify_public_key: Keys | None = None,
+    ) -> DTLSObject:
+        for name, bio in (("incoming", incoming), ("outgoing", outgoing)):
+            if not isinstance(bio, MemoryBIO):
+                raise TypeError(f"{name} is a dtlsffi.MemoryBIO, which keeps datagrams apart, not {type(bio).__name__}")
+        self = cls.__new__(cls)
+        self._connection = Connection(
+            context,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            session=session,
+            verify_fingerprint=verify_fingerprint,
+            verify_public_key=verify_public_key,
+        )
+        self._connection.serve_as(self)
+        self._incoming, self._outgoing = incoming, outgoing
+        self._received = deque()
+        self._closed = False
+        return self
+
+    @property
+    def _association(self) -> Connection:
+        return self._connection
+
+    def _pump(self) -> None:
+        """Takes what has come in, gives what has to go out; raises what ends the connection."""
+        try:
+            while self._incoming.pending:
+                self._connection.receive_datagram(self._incoming.read())
+        finally:
+            self._received.extend(self._connection.data_received())
+            self._closed = self._closed or CloseReceived() in self._connection.events_received()
+            self._flush()
+
+    def _flush(self) -> None:
+        for datagram in self._connection.datagrams_to_send():
+            self._outgoing.write(datagram)
+
+    def get_timer(self) -> float | None:
+        """Seconds until `handle_timer` is due, or None: `Connection.get_timer`."""
+        return self._connection.get_timer()
+
+    def handle_timer(self) -> None:
+        """Sends the last flight again if its timer has run out: `Connection.handle_timer`."""
+        try:
+            self._connection.handle_timer()
+        finally:
+            self._flush()
+
+    def do_handshake(self) -> None:
+        """Moves the handshake on; raises `DTLSWantReadError` while it is not finished, a `DTLSError` if it fails."""
+        self._pump()
+        try:
+            self._connection.do_handshake()
+        finally:
+            self._flush()
+
+    def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002 - ssl's name
+        """Takes one record, whole: as bytes, or into `buffer`, whose length counts, and then returns the record's.
+
+        `b""` (or 0) after the peer's close_notify. Raises `DTLSWantReadError` where there is none yet, and
+        `DatagramTooLarge` where it has more than `len` bytes; it is kept.
+        """
+        room = None if buffer is None else memoryview(buffer).nbytes
+        limit = room if not len or (room is not None and room < len) else len
+        if not self._received:
+            self.do_handshake()
+        if not self._received:
+            if self._closed:
+                return b"" if buffer is None else 0
+            raise make(DTLSWantReadError, "WANT_READ", "nothing yet: a datagram has to come first")
+        if limit is not None and self.pending() > limit:
+            raise too_large("record", self.pending(), limit)
+        record = self._received.popleft()
+        if buffer is None:
+            return record
+        length = memoryview(record).nbytes
+        memoryview(buffer).cast("B")[:length] = record
+        return length
+
+    def write(self, data: Buffer) -> int:
+        """Sends `data` as one record in one datagram; returns its length. Raises what `Connection.send` raises."""
+        if not self.is_established:
+            self.do_handshake()
+        try:
+            return self._connection.send(data)
+        finally:
+            self._flush()
+
+    def pending(self) -> int:
+        """The length of the next record that `read` can take without a new datagram, 0 if there is none."""
+        return len(self._received[0]) if self._received else 0
+
+    def update_keys(self, *, request_peer: bool = False) -> None:
+        """Encrypts with new keys from now on: `Connection.update_keys`."""
+        try:
+            self._connection.update_keys(request_peer=request_peer)
+        finally:
+            self._flush()
+
+    def unwrap(self) -> None:
+        """Sends close_notify, once; nobody is waited for."""
+        self._connection.close()
+        self._flush()
+
+    def verify_client_post_handshake(self) -> NoReturn:
+        """Raises NotImplementedError: there is no such thing before DTLS 1.3."""
+        raise NotImplementedError("Post-handshake authentication is not implemented for DTLS")
+
+
+DTLSContext.dtlsobject_class = DTLSObject
+
+
+def too_large(what: str, length: int, limit: int) -> DatagramTooLarge:
+    """The exception for something that is kept for a call with more room."""
+    return make(
+        DatagramTooLarge,
+        f"{what.upper()}_TOO_LARGE",
+        f"the next {what} has {length} bytes, more than the {limit} asked for; it is kept for a call with more room",
+    )
