@@ -136,9 +136,11 @@ void dtlsffi_ctx_set_verify(SSL_CTX *ctx, int mode, int ask)
     SSL_CTX_set_verify(ctx, mode, ask ? ask_certificate : NULL);
 }
 
-void dtlsffi_conn_set_verify(dtlsffi_conn *conn, int mode, int ask)
+/* Asks about this connection's peer whatever its context says. */
+void dtlsffi_conn_set_pinned(dtlsffi_conn *conn)
 {
-    SSL_set_verify(conn->ssl, mode, ask ? ask_certificate : NULL);
+    conn->pinned = true;
+    SSL_set_verify(conn->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, ask_certificate);
 }
 
 static int ask_status(SSL *ssl, void *unused)

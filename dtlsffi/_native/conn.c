@@ -143,7 +143,7 @@ SSL *dtlsffi_conn_ssl(dtlsffi_conn *conn)
     return conn->ssl;
 }
 
-static int fail(dtlsffi_conn *conn)
+int dtlsffi_conn_fail(dtlsffi_conn *conn)
 {
     dtlsffi_fault_take();
     dtlsffi_fault_last()->verify_code = SSL_get_verify_result(conn->ssl);
@@ -173,9 +173,9 @@ int dtlsffi_conn_result(dtlsffi_conn *conn, int ret)
          * over an out-of-sequence message it cannot place (its issue 25698): one more datagram to be dropped. */
         if (ERR_peek_error() == 0)
             return conn->io_errno != 0 ? dtlsffi_fault_system(conn->io_errno) : DTLSFFI_WANT_READ;
-        return fail(conn);
+        return dtlsffi_conn_fail(conn);
     default:
-        return fail(conn);
+        return dtlsffi_conn_fail(conn);
     }
 }
 

@@ -139,7 +139,7 @@ void dtlsffi_ctx_set_trace(SSL_CTX *ctx, int on);
 void dtlsffi_ctx_ask_psk(SSL_CTX *ctx, int client, int server);
 void dtlsffi_ctx_ask_by_name(SSL_CTX *ctx, int on);
 void dtlsffi_ctx_set_verify(SSL_CTX *ctx, int mode, int ask);
-void dtlsffi_conn_set_verify(dtlsffi_conn *conn, int mode, int ask);
+void dtlsffi_conn_set_pinned(dtlsffi_conn *conn);
 void dtlsffi_ctx_ask_status(SSL_CTX *ctx, int on);
 void dtlsffi_ctx_ask_sessions(SSL_CTX *ctx, int give, int find, int forget);
 int dtlsffi_conn_adopt(dtlsffi_conn *conn, SSL_CTX *ctx, int has_psk, int traces);
@@ -236,6 +236,7 @@ struct dtlsffi_conn {
     bool established;           /* the handshake is finished */
     bool failed;                /* OpenSSL will not go on with this SSL */
     bool shut;                  /* we have sent close_notify */
+    bool pinned;                /* the peer has to show a certificate or raw key, and it is not the chain that decides */
     bool abandoned;             /* closed within one of its own callbacks */
     bool sending;               /* an application record is on its way through the BIO */
     int io_errno;               /* what the BIO met in this call */
@@ -275,6 +276,7 @@ extern unsigned long dtlsffi_fork_count;
 int dtlsffi_conn_enter(dtlsffi_conn *conn);
 void dtlsffi_conn_leave(dtlsffi_conn *conn);
 int dtlsffi_conn_result(dtlsffi_conn *conn, int ret);
+int dtlsffi_conn_fail(dtlsffi_conn *conn);
 void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
 
 /* flow.c */

@@ -19,6 +19,16 @@ static void establish(dtlsffi_conn *conn)
     dtlsffi_mtu_refresh(conn);
 }
 
+/* A suite without certificates (PSK, anonymous) must not be the way around a pin. */
+static int check_pinned(dtlsffi_conn *conn)
+{
+    if (SSL_get0_peer_certificate(conn->ssl) != NULL || SSL_get0_peer_rpk(conn->ssl) != NULL)
+        return 1;
+    dtlsffi_conn_say_goodbye(conn);
+    ERR_raise(ERR_LIB_SSL, SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE);
+    return dtlsffi_conn_fail(conn);
+}
+
 /* One step of the handshake: 1 when it is finished. Long enough to let other threads run meanwhile. */
 int dtlsffi_conn_step(dtlsffi_conn *conn)
 {
@@ -39,7 +49,7 @@ int dtlsffi_conn_step(dtlsffi_conn *conn)
         return DTLSFFI_SHUT;
     if (ret == 1)
         establish(conn);
-    return answer;
+    return ret == 1 && conn->pinned ? check_pinned(conn) : answer;
 }
 
 int dtlsffi_conn_handshake(dtlsffi_conn *conn)

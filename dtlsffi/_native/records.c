@@ -131,13 +131,16 @@ size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_
     size_t size;
 
     dtlsffi_records_settle(conn);
-    if (length > 0 && is_unified(conn, data[0]))
-        return length;
-    while ((size = dtlsffi_record_length(data + accepted, length - accepted)) > 0) {
+    while (accepted < length) {
         uint8_t *record = data + accepted;
+        bool encrypted;
 
-        bool encrypted = read16(record + 3) != 0;
-
+        if (is_unified(conn, record[0]))
+            return length;
+        size = dtlsffi_record_length(record, length - accepted);
+        if (size == 0)
+            break;
+        encrypted = read16(record + 3) != 0;
         if (!(encrypted ? accept_encrypted(conn, record, size) : accept_plaintext(conn, record, size)))
             return accepted;
         watch(conn, record);

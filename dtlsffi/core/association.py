@@ -111,7 +111,7 @@ class Association:
         """Has the peer prove to be one of those that are pinned."""
         if self._link.pins is None:
             return
-        lib.dtlsffi_conn_set_verify(self._conn, lib.SSL_VERIFY_PEER | lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT, True)
+        lib.dtlsffi_conn_set_pinned(self._conn)
         if self._server_side:  # a session made under other pins leads to a full handshake
             identifier = self._link.pins.identifier
             lib.SSL_set_session_id_context(lib.dtlsffi_conn_ssl(self._conn), identifier, len(identifier))

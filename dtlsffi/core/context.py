@@ -15,7 +15,7 @@ from .pins import Fingerprints, Keys
 from .psk import PreSharedKeys
 from .resumption import Resumption
 from .stapling import Stapling
-from .trust import Trust
+from .trust import Trust, is_nothing
 
 if TYPE_CHECKING:  # for the type checker only: at run time the doors hand their classes down (see dtlssocket_class)
     from socket import socket
@@ -210,7 +210,7 @@ def create_default_context(
     else:
         context = DTLSContext(DTLSProtocol.PROTOCOL_DTLS_SERVER)
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    if cafile or capath or cadata:
+    if cafile or capath or not is_nothing(cadata):
         context.load_verify_locations(cafile, capath, cadata)
     elif context.verify_mode is not ssl.CERT_NONE:
         context.load_default_certs(purpose)

@@ -177,7 +177,9 @@ class Knowledge(Peer):
 
     @property
     def psk_identity_hint(self) -> str | None:
-        """The hint that the server gave, or None."""
+        """The hint that the server gives, or None."""
+        if self.server_side:
+            return self.context._psk_hint
         with self._association._locked() as ssl_object:
             hint = lib.SSL_get_psk_identity_hint(ssl_object)
             return None if hint == ffi.NULL else readable(ffi.string(hint))

@@ -51,6 +51,7 @@ class PreSharedKeys(Negotiation):
         super().__init__(protocol)
         self._psk_client: ClientCallback | None = None
         self._psk_server: ServerCallback | None = None
+        self._psk_hint: str | None = None
 
     def set_psk_client_callback(self, callback: ClientCallback | None) -> None:
         """Has `callback(hint)` say who we are to a server: it returns the pair of our identity and our key.
@@ -86,6 +87,7 @@ class PreSharedKeys(Negotiation):
         if lib.SSL_CTX_use_psk_identity_hint(self._ctx, ffi.NULL if hint is None else hint) != 1:
             raise take_fault("identity_hint cannot be used")
         self._psk_server = callback
+        self._psk_hint = None if hint is None else readable(hint)
         self._ask_for_keys()
 
     def _ask_for_keys(self) -> None:

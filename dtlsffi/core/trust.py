@@ -70,7 +70,7 @@ class Trust(Settings):
         cannot be; nothing is trusted then.
         """
         self._changing()
-        if cafile is None and capath is None and not cadata:
+        if cafile is None and capath is None and is_nothing(cadata):
             raise TypeError("cafile, capath and cadata cannot be all omitted")
         found: list[tuple[list[CData], list[CData]]] = []
         if cafile is not None:
@@ -288,6 +288,11 @@ class Trust(Settings):
             raise ValueError(f"verify_flags must not be negative: {new}")
         lib.X509_VERIFY_PARAM_clear_flags(self._param, lib.X509_VERIFY_PARAM_get_flags(self._param) & ~new)
         lib.X509_VERIFY_PARAM_set_flags(self._param, new)
+
+
+def is_nothing(cadata: object) -> bool:
+    """Whether there is no `cadata`; an empty revocation list is false, too, but something."""
+    return cadata is None or (isinstance(cadata, (str, bytes, bytearray)) and not cadata)
 
 
 def get_default_verify_paths() -> ssl.DefaultVerifyPaths:

@@ -7,6 +7,7 @@ import pytest
 import dtlsffi
 from dtlsffi import DTLSVersion
 from dtlsffi.core.constants import ALERT_NAMES
+from dtlsffi.testing import Authority
 
 
 def test_versions_have_their_numbers_on_the_wire() -> None:
@@ -78,3 +79,30 @@ def test_alert_names_are_those_of_ssl() -> None:
 def test_protocols_have_micropythons_names() -> None:
     """The only precedent for names."""
     assert [p.name for p in dtlsffi.DTLSProtocol] == ["PROTOCOL_DTLS", "PROTOCOL_DTLS_CLIENT", "PROTOCOL_DTLS_SERVER"]
+
+
+def test_features_and_switches_are_those_of_ssl() -> None:
+    """By ssl's names and numbers where it has them; OpenSSL's numbers for DTLS's own."""
+    for name in ("HAS_ALPN", "HAS_ECDH", "HAS_NEVER_CHECK_COMMON_NAME", "HAS_PSK", "HAS_SNI", "HAS_DTLSv1_2"):
+        assert getattr(dtlsffi, name) is True
+    for name in ("OP_LEGACY_SERVER_CONNECT", "OP_NO_COMPRESSION", "OP_NO_RENEGOTIATION", "OP_NO_TICKET",
+                 "OP_SINGLE_DH_USE", "OP_SINGLE_ECDH_USE", "OP_CIPHER_SERVER_PREFERENCE"):  # fmt: skip
+        value = getattr(dtlsffi, name)
+        assert value == getattr(ssl, name, value), "ssl has it by another number"
+    assert dtlsffi.OP_NO_DTLSv1 == ssl.OP_NO_TLSv1
+    assert dtlsffi.OP_NO_DTLSv1_2 == ssl.OP_NO_TLSv1_2
+
+
+def test_protocols_have_names() -> None:
+    """As ssl.get_protocol_name."""
+    assert dtlsffi.get_protocol_name(dtlsffi.PROTOCOL_DTLS_SERVER) == "PROTOCOL_DTLS_SERVER"
+    assert dtlsffi.get_protocol_name(77) == "<unknown>"
+
+
+def test_a_version_can_be_switched_off(authority: Authority) -> None:
+    """The other way to say maximum_version."""
+    client = authority.client_context()
+    client.options |= dtlsffi.OP_NO_DTLSv1_2 | dtlsffi.OP_NO_DTLSv1
+    if not dtlsffi.HAS_DTLSv1_3:
+        with pytest.raises(dtlsffi.DTLSError, match="NO_PROTOCOLS_AVAILABLE"):
+            dtlsffi.Connection(client, server_hostname="x").do_handshake()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+
 import dtlsffi
+from dtlsffi.testing import Authority, MemoryLink
+from tests.helpers import handshake
 
 HOST = "device.example"
 Sockets = tuple[socket.socket, socket.socket]
@@ -34,3 +38,78 @@ def test_everything_known_is_passed_on(dtls_pair: Pair, client_context: dtlsffi.
     assert client.retransmission == (0.5, 2.0, 4.0)
     assert client.getpeername() == server.getsockname()
     client.handle_timer()
+
+
+def test_keying_material_is_the_same_on_both_sides(joined: MemoryLink) -> None:
+    """RFC 5705; by label, length and context, where no context is not an empty one."""
+    client, server = joined.client, joined.server
+    material = client.export_keying_material("EXPORTER-test", 100)
+    assert material == server.export_keying_material(b"EXPORTER-test", 100)
+    assert len(material) == 100
+    assert client.export_keying_material("EXPORTER-test", 50) == material[:50]
+    others = [
+        client.export_keying_material("EXPORTER-other", 100),
+        client.export_keying_material("EXPORTER-test", 100, b""),
+        client.export_keying_material("EXPORTER-test", 100, b"context"),
+    ]
+    assert len({material, *others}) == 4
+    with pytest.raises(ValueError, match="at least 1 byte, not 0"):
+        client.export_keying_material("EXPORTER-test", 0)
+    with pytest.raises(dtlsffi.DTLSError, match="no keying material can be exported for the label 'client finished'"):
+        client.export_keying_material("client finished", 10)  # it would be a key of the protocol's own
+
+
+def test_channel_bindings_are_the_same_on_both_sides(
+    joined: MemoryLink, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """And differ between connections, resumed ones included: RFC 5929, RFC 9266."""
+    resumed = MemoryLink(
+        dtlsffi.Connection(client_context, server_hostname=HOST, session=joined.client.session),
+        dtlsffi.Connection(server_context, server_side=True),
+    )
+    assert resumed.client.get_channel_binding() is None
+    resumed.shake_hands()
+    assert resumed.client.session_reused
+    for kind in dtlsffi.CHANNEL_BINDING_TYPES:
+        bindings = {link.client.get_channel_binding(kind) for link in (joined, resumed)}
+        assert bindings == {link.server.get_channel_binding(kind) for link in (joined, resumed)}
+        assert len(bindings) == 2
+        assert None not in bindings or (kind == "tls-unique" and dtlsffi.HAS_DTLSv1_3)
+    with pytest.raises(ValueError, match="tls-server-end-point channel binding type not implemented"):
+        joined.client.get_channel_binding("tls-server-end-point")
+
+
+def test_the_exporter_binds_only_where_that_is_safe(authority: Authority) -> None:
+    """Without the extended master secret (RFC 7627) another connection could have the same one."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    client.options |= dtlsffi.OP_NO_EXTENDED_MASTER_SECRET
+    client.maximum_version = dtlsffi.DTLSVersion.DTLSv1_2
+    link = handshake(client, server)
+    link.shake_hands()
+    assert link.client.get_channel_binding("tls-exporter") is link.server.get_channel_binding("tls-exporter") is None
+    assert link.client.get_channel_binding("tls-unique") == link.server.get_channel_binding("tls-unique") is not None
+
+
+def test_nothing_is_known_before_the_handshake(link: MemoryLink) -> None:
+    """None, or ssl's exception where there could be no answer."""
+    for side in (link.client, link.server):
+        for ask in ("group", "client_sigalg", "server_sigalg", "selected_alpn_protocol", "selected_srtp_profile",
+                    "compression", "version", "cipher"):  # fmt: skip
+            assert getattr(side, ask)() is None
+        assert side.psk_identity is side.psk_identity_hint is None
+        assert not side.uses_psk()
+        with pytest.raises(ValueError, match="handshake not done yet"):
+            side.export_keying_material("EXPORTER-test", 10)
+
+
+def test_keys_are_updated_in_dtls_1_3_only(joined: MemoryLink) -> None:
+    """A clear error elsewhere."""
+    if joined.client.version() == "DTLSv1.3":
+        joined.client.update_keys(request_peer=True)
+        joined.settle()
+        joined.client.send(b"hello")
+        joined.settle()
+        assert joined.received[joined.server] == [b"hello"]
+    else:
+        with pytest.raises(ValueError, match=r"in DTLS 1.3 only, not in DTLSv1.2"):
+            joined.client.update_keys()

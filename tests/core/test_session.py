@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +99,77 @@ def test_there_is_no_session_before_the_handshake(link: MemoryLink) -> None:
     """None, as in ssl."""
     assert link.client.session is None
     assert not link.client.session_reused
+
+
+# ---- as bytes ----
+
+
+def test_a_session_goes_through_its_bytes(authority: Authority) -> None:
+    """And is resumed with any context that would have accepted the certificate in it."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    session = connect(client, server).client.session
+    assert session is not None
+    copy = dtlsffi.DTLSSession.from_bytes(session.to_bytes())
+    assert copy == session
+    assert (copy.time, copy.timeout, copy.has_ticket) == (session.time, session.timeout, session.has_ticket)
+    assert connect(client, server, copy).client.session_reused
+    assert connect(authority.client_context(), server, copy).client.session_reused
+
+
+def test_a_session_is_saved_in_one_process_and_resumed_in_another(authority: Authority, tmp_path: Path) -> None:
+    """Its bytes are all it takes; the server is known by its ticket keys."""
+    server = authority.server_context(HOST)
+    server.set_ticket_keys([bytes(range(80))])
+    session = connect(authority.client_context(), server).client.session
+    assert session is not None
+    (tmp_path / "session").write_bytes(session.to_bytes())
+    identity = authority.issue(HOST)
+    for name, contents in (("ca", authority.certificate), ("chain", identity.certificate), ("key", identity.key)):
+        (tmp_path / name).write_bytes(contents)
+    script = """if True:
+        import dtlsffi
+        from dtlsffi.testing import MemoryLink
+
+        client = dtlsffi.create_default_context(cafile="ca")
+        server = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+        server.load_cert_chain("chain", "key")
+        server.set_ticket_keys([bytes(range(80))])
+        session = dtlsffi.DTLSSession.from_bytes(open("session", "rb").read())
+        link = MemoryLink(
+            dtlsffi.Connection(client, server_hostname="device.example", session=session),
+            dtlsffi.Connection(server, server_side=True),
+        )
+        link.shake_hands()
+        print(link.client.session_reused, link.server.session_reused)
+    """
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
+
+
+def test_bytes_that_are_no_session_are_refused() -> None:
+    """Also those of TLS."""
+    for junk in (b"", b"junk", bytes(100)):
+        with pytest.raises(ValueError, match="data is no session of DTLS"):
+            dtlsffi.DTLSSession.from_bytes(junk)
+
+
+def test_a_session_from_bytes_has_to_fit_the_host_and_the_verification(authority: Authority) -> None:
+    """What would not have passed in a handshake does not pass by resumption."""
+    client, server = authority.client_context(), authority.server_context(HOST, "127.0.0.1")
+    session = connect(client, server).client.session
+    assert session is not None
+    copy = dtlsffi.DTLSSession.from_bytes(session.to_bytes())
+    for name in ("other.example", "127.0.0.2"):
+        with pytest.raises(ValueError, match=f"not with {name!r}"):
+            dtlsffi.Connection(authority.client_context(), server_hostname=name, session=copy)
+    dtlsffi.Connection(authority.client_context(), server_hostname="127.0.0.1", session=copy)
+
+    careless = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+    careless.check_hostname = False
+    careless.verify_mode = dtlsffi.CERT_NONE
+    unverified = connect(careless, authority.server_context(HOST)).client.session
+    assert unverified is not None
+    copy = dtlsffi.DTLSSession.from_bytes(unverified.to_bytes())
+    with pytest.raises(ValueError, match="a server whose certificate did not verify"):
+        dtlsffi.Connection(authority.client_context(), server_hostname=HOST, session=copy)
+    dtlsffi.Connection(careless, server_hostname=HOST, session=copy)

@@ -166,3 +166,152 @@ def test_a_context_for_either_side_verifies_on_both(authority: Authority) -> Non
     link = MemoryLink(Connection(client, server_hostname=HOST), Connection(server, server_side=True))
     link.shake_hands()
     assert link.server.getpeercert()["subjectAltName"] == (("DNS", "client.example"),)  # type: ignore[index]
+
+
+# ---- the verify callback ----
+
+
+def test_the_callback_sees_every_certificate(client_context: DTLSContext, server_context: DTLSContext) -> None:
+    """From the authority down, each with what has been found; certificate, depth and code as OpenSSL has them."""
+    seen: list[dtlsffi.CertificateCheck] = []
+    connections: list[object] = []
+
+    def look(connection: object, check: dtlsffi.CertificateCheck) -> bool:
+        connections.append(connection)
+        seen.append(check)
+        return check.ok
+
+    client_context.verify_callback = look
+    link = handshake(client_context, server_context)
+    link.shake_hands()
+    assert [check.depth for check in seen] == [1, 0]
+    assert all(check.ok and check.verify_message == "ok" for check in seen)
+    assert [check.certificate for check in reversed(seen)] == link.client.get_verified_chain()
+    assert set(connections) == {link.client}
+    assert link.client.getpeercert()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_callback_may_accept_in_spite_of_a_fault(name: str, authority: Authority) -> None:
+    """Its word is the last, and the certificate counts as verified."""
+    case = CASES[name]
+    client, server = authority.client_context(), DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+    load(server, case.prepare(client, authority))
+    faults: list[int] = []
+
+    def accept(_: object, check: dtlsffi.CertificateCheck) -> bool:
+        if not check.ok:
+            faults.append(check.verify_code)
+        return True
+
+    client.verify_callback = accept
+    link = handshake(client, server, case.hostname)
+    link.shake_hands()
+    assert case.code in faults
+    assert link.client.getpeercert()
+
+
+def test_the_callback_may_refuse(client_context: DTLSContext, server_context: DTLSContext) -> None:
+    """What was good, or what was not: then the fault keeps its code."""
+    client_context.verify_callback = lambda _, check: check.depth != 0
+    link = handshake(client_context, server_context)
+    with pytest.raises(dtlsffi.DTLSCertVerificationError) as caught:
+        link.shake_hands()
+    assert (caught.value.verify_code, caught.value.verify_message) == (
+        50,
+        "the verify_callback has refused the certificate at depth 0",
+    )
+    stranger = DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+    stranger.verify_callback = lambda _, check: check.ok
+    with pytest.raises(dtlsffi.DTLSCertVerificationError, match="unable to get local issuer certificate") as caught:
+        handshake(stranger, server_context).shake_hands()
+    assert caught.value.verify_code == 20
+
+
+def test_a_server_has_its_callback(authority: Authority) -> None:
+    """For its clients; a client without a certificate is not its matter."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    server.verify_mode = ssl.CERT_OPTIONAL
+    seen: list[dtlsffi.CertificateCheck] = []
+    server.verify_callback = lambda _, check: seen.append(check) is None
+    handshake(client, server).shake_hands()
+    assert seen == []
+    load(client := authority.client_context(), self_signed("client.example"))
+    link = handshake(client, server)
+    link.shake_hands()
+    assert {check.depth for check in seen} == {0}
+    assert link.server.getpeercert()["subjectAltName"] == (("DNS", "client.example"),)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("answer", [None, 1, "yes"])
+def test_the_callback_says_true_or_false(
+    client_context: DTLSContext, server_context: DTLSContext, answer: object
+) -> None:
+    """Forgetting to is a mistake that must not let anybody in."""
+    client_context.verify_callback = lambda *_: answer  # type: ignore[assignment, return-value]
+    with pytest.raises(TypeError, match="a verify_callback returns True or False, not "):
+        handshake(client_context, server_context).shake_hands()
+
+
+# ---- any certificate ----
+
+
+def test_a_certificate_can_be_asked_for_whatever_it_is(authority: Authority) -> None:
+    """By an explicit name; nothing counts as verified, but the peer has the key to what it shows."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.accept_any_certificate = True
+    with pytest.raises(dtlsffi.DTLSError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        handshake(authority.client_context(), server).shake_hands()
+    load(client, self_signed("client.example"))
+    link = handshake(client, server)
+    link.shake_hands()
+    assert link.server.getpeercert() == {}
+    assert link.server.peer_fingerprint() == client.fingerprint()
+    assert link.server.get_unverified_chain() == [link.server.getpeercert(True)]
+
+
+def test_any_certificate_and_host_names_exclude_each_other(client: DTLSContext) -> None:
+    """As CERT_NONE and check_hostname do in ssl."""
+    with pytest.raises(ValueError, match="when check_hostname is enabled"):
+        client.accept_any_certificate = True
+    client.check_hostname = False
+    client.accept_any_certificate = True
+    assert client.accept_any_certificate
+    with pytest.raises(ValueError, match="when accept_any_certificate is enabled"):
+        client.check_hostname = True
+    with pytest.raises(TypeError, match="verify_callback is a callable or None"):
+        client.verify_callback = "yes"  # type: ignore[assignment]
+
+
+# ---- authorities that a server names ----
+
+
+def test_a_server_names_the_authorities_it_wants(authority: Authority, stranger: Authority) -> None:
+    """The client can read them, as names."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    server.load_verify_locations(cadata=authority.certificate)
+    server.load_client_ca(authority.certificate + stranger.certificate)
+    server.verify_mode = ssl.CERT_OPTIONAL
+    link = handshake(client, server)
+    link.shake_hands()
+    wanted = [
+        certificate["subject"] for ca in (authority, stranger) for certificate in ca.client_context().get_ca_certs()
+    ]
+    assert sorted(link.client.client_ca_names()) == sorted(wanted)
+    assert sorted(link.server.client_ca_names()) == sorted(wanted)
+    with pytest.raises(ValueError, match="cannot be set on a PROTOCOL_DTLS_CLIENT context"):
+        authority.client_context().load_client_ca(authority.certificate)
+    with pytest.raises(dtlsffi.DTLSError, match="the authority given as bytes holds"):
+        authority.server_context().load_client_ca(b"junk")
+
+
+def test_where_openssl_looks_for_authorities(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As ssl tells it of its own OpenSSL."""
+    paths = dtlsffi.get_default_verify_paths()
+    assert (paths.openssl_cafile_env, paths.openssl_capath_env) == ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    paths = dtlsffi.get_default_verify_paths()
+    assert (paths.cafile, paths.capath) == (str(tmp_path / "ca.pem"), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -162,3 +163,51 @@ def test_a_session_is_resumed(client_context: dtlsffi.DTLSContext, server_contex
         ):
             assert conn.session_reused is reused
             session = conn.session
+
+
+def test_the_certificate_of_a_server_that_is_not_known(
+    authority: Authority, server_context: dtlsffi.DTLSContext, tmp_path: Path
+) -> None:
+    """dtlsffi.get_server_certificate: in PEM, verified only where authorities are given."""
+    with listening(server_context, echo) as server:
+        pem = dtlsffi.get_server_certificate(address_of(server))
+    der = dtlsffi.PEM_cert_to_DER_cert(pem)
+    server = authority.server_context(HOST, "127.0.0.1")
+    with listening(server, echo) as sock:
+        (tmp_path / "ca.pem").write_bytes(authority.certificate)
+        other = dtlsffi.get_server_certificate(address_of(sock), ca_certs=tmp_path / "ca.pem", timeout=5)
+    assert dtlsffi.PEM_cert_to_DER_cert(other) != der
+    with pytest.raises(dtlsffi.HandshakeTimeout), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        dtlsffi.get_server_certificate(silent.getsockname(), timeout=0.1)
+
+
+def test_a_peer_is_pinned(server_context: dtlsffi.DTLSContext) -> None:
+    """By fingerprint, with no authority and whatever it is called."""
+    context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+    with (
+        listening(server_context, echo) as server,
+        dtlsffi.create_connection(
+            address_of(server), context=context, timeout=10, verify_fingerprint=server_context.fingerprint()
+        ) as conn,
+    ):
+        conn.send(b"hello")
+        assert conn.recv() == b"hello"
+
+
+def test_a_wrong_key_is_guessed_at(authority: Authority) -> None:
+    """Nobody says so on the wire; the exception does."""
+    client, server = (
+        dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT),
+        dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER),
+    )
+    client.check_hostname = False
+    client.set_psk_client_callback(lambda _hint: ("me", b"one"))
+    server.set_psk_server_callback(lambda _identity: b"two")
+    client.retransmission = server.retransmission = (0.02, 1.0, 0.02)
+    with (
+        pytest.raises((dtlsffi.HandshakeTimeout, ConnectionRefusedError)),  # the client's port is gone by then
+        listening(server, echo) as sock,
+        pytest.raises(dtlsffi.HandshakeTimeout, match="the two sides may have different pre-shared keys"),
+    ):
+        dtlsffi.create_connection(address_of(sock), context=client, timeout=0.2)

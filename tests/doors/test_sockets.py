@@ -581,3 +581,66 @@ def test_the_kernel_knows_the_path(dtls_pair: Pair) -> None:
         pytest.skip("this kernel does not tell the path MTU")
     with Path("/sys/class/net/lo/mtu").open() as file:
         assert dtls_pair[0].mtu == min(int(file.read()), 65535) - 28
+
+
+def test_it_is_a_socket_like_any_other(dtls_pair: Pair) -> None:
+    """What the base class has, works on it."""
+    client, server = dtls_pair
+    assert (client.family, client.type, client.proto) == (socket.AF_INET, socket.SOCK_DGRAM, 0)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+    assert client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 100_000
+    assert not client.get_inheritable()
+    client.set_inheritable(True)
+    assert client.get_inheritable()
+    assert client.getsockname() == server.getpeername()
+    assert client.compression() is None
+    with pytest.raises(OSError, match="Invalid argument"):
+        client.bind(("127.0.0.1", 0))
+    for call in (client.sendmsg_afalg, client.verify_client_post_handshake):
+        with pytest.raises(NotImplementedError):
+            call()
+
+
+def test_the_class_of_a_contexts_sockets_and_objects_can_be_ones_own(
+    udp_pair: Sockets, client_context: dtlsffi.DTLSContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ssl.SSLContext.sslsocket_class."""
+
+    class Socket(dtlsffi.DTLSSocket):
+        pass
+
+    class Object(dtlsffi.DTLSObject):
+        pass
+
+    monkeypatch.setattr(dtlsffi.DTLSContext, "dtlssocket_class", Socket)
+    monkeypatch.setattr(dtlsffi.DTLSContext, "dtlsobject_class", Object)
+    with client_context.wrap_socket(udp_pair[0], server_hostname=HOST, do_handshake_on_connect=False) as conn:
+        assert type(conn) is Socket
+    bio = dtlsffi.MemoryBIO()
+    assert type(client_context.wrap_bio(bio, bio, server_hostname=HOST)) is Object
+
+
+def test_callbacks_get_the_socket(
+    udp_pair: Sockets, authority: Authority, both: Callable[..., list[dtlsffi.DTLSSocket]]
+) -> None:
+    """Not what is inside it; and one may close it there."""
+    client_context, server_context = authority.client_context(), authority.server_context(HOST)
+    met: list[object] = []
+    client_context.verify_callback = lambda connection, check: met.append(connection) is None and check.ok
+    server_context.sni_callback = lambda connection, *_: met.append(connection)
+    client, server = both(
+        lambda: client_context.wrap_socket(udp_pair[0], server_hostname=HOST),
+        lambda: server_context.wrap_socket(udp_pair[1], server_side=True),
+    )
+    with client, server:
+        assert met == [server, client, client]
+
+
+def test_a_callback_may_close_the_socket(udp_pair: Sockets, client_context: dtlsffi.DTLSContext) -> None:
+    """The handshake ends with ssl's exception for a closed connection, and the descriptor is closed."""
+    client_context.trace = lambda connection, _: connection.close()
+    descriptor = udp_pair[0].fileno()
+    with pytest.raises((dtlsffi.DTLSZeroReturnError, OSError)):
+        client_context.wrap_socket(udp_pair[0], server_hostname=HOST)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

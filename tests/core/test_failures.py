@@ -1,0 +1,93 @@
+"""What each failure of a callback looks like, on both sides. Those of certificates are in tests/bad_certificates.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import dtlsffi
+from dtlsffi.testing import Authority
+from tests.core.test_callbacks import Situation
+
+
+class BrokenError(Exception):
+    """What the callback raises."""
+
+
+@dataclass
+class Failure:
+    """The end of a handshake whose callback raised."""
+
+    side: str
+    """Whose callback it is."""
+    reason: str
+    """What later calls on that side say."""
+    words: str
+    """Likewise."""
+    alert: str
+    """What the other side hears."""
+    code: int = 0
+    """verify_code"""
+
+
+FAILURES: dict[str, Failure] = {
+    "psk_client": Failure("client", "PSK_IDENTITY_NOT_FOUND", "psk identity not found", "handshake_failure (alert 40)"),
+    "psk_server": Failure(
+        "server", "PSK_IDENTITY_NOT_FOUND", "psk identity not found", "unknown_psk_identity (alert 115)"
+    ),
+    "sni": Failure("server", "CALLBACK_FAILED", "callback failed", "handshake_failure (alert 40)"),
+    "verify": Failure(
+        "client", "CERTIFICATE_VERIFY_FAILED", "application verification failure", "handshake_failure (alert 40)", 50
+    ),
+    "ocsp_server": Failure("server", "CLIENTHELLO_TLSEXT", "clienthello tlsext", "internal_error (alert 80)"),
+    "ocsp_client": Failure("client", "OCSP_CALLBACK_FAILURE", "ocsp callback failure", "internal_error (alert 80)"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_callback_that_raises_ends_its_handshake(kind: str, authority: Authority) -> None:
+    """Its own exception first; then a DTLSError with a reason; an alert for the other side."""
+    expected = FAILURES[kind]
+
+    def broken(_: Any) -> None:
+        raise BrokenError("out of order")
+
+    link = Situation(authority, kind, broken).link()
+    with pytest.raises(BrokenError, match="out of order"):
+        link.shake_hands()
+    ours, theirs = (link.client, link.server) if expected.side == "client" else (link.server, link.client)
+    assert not ours.is_established
+    for _ in range(2):
+        with pytest.raises(dtlsffi.DTLSError) as caught:
+            ours.do_handshake()
+        assert (caught.value.reason, caught.value.library) == (expected.reason, "SSL")
+        assert str(caught.value).startswith(f"[SSL: {expected.reason}] ")
+        assert expected.words in str(caught.value)
+        assert getattr(caught.value, "verify_code", 0) == expected.code
+        assert isinstance(caught.value, dtlsffi.DTLSCertVerificationError) is (expected.code != 0)
+    for datagram in ours.datagrams_to_send():
+        theirs.receive_datagram(datagram)
+    assert str(theirs.alert_held()).startswith(expected.alert)
+
+
+@pytest.mark.parametrize("kind", ["trace", "session_new"])
+def test_a_callback_that_is_only_told_does_not_end_anything(kind: str, authority: Authority) -> None:
+    """Its exception is heard of, and the handshake may go on."""
+    raised: list[bool] = []
+
+    def broken_once(_: Any) -> None:
+        if not raised:
+            raised.append(True)
+            raise BrokenError("out of order")
+
+    link = Situation(authority, kind, broken_once).link()
+    with pytest.raises(BrokenError):
+        link.shake_hands()
+    link.settle()
+    if not link.client.is_established:
+        link.shake_hands()
+    link.client.send(b"hello")
+    link.settle()
+    assert link.received[link.server] == [b"hello"]

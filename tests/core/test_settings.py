@@ -1,0 +1,88 @@
+"""dtlsffi.core.settings: what every part of a context begins with."""
+
+from __future__ import annotations
+
+import gc
+import os
+import weakref
+
+import pytest
+
+import dtlsffi
+from dtlsffi import DTLSContext
+from dtlsffi.testing import Authority
+from tests.helpers import HOST, handshake
+
+METHODS = {
+    "load_cert_chain": (b"", b""),
+    "load_client_ca": (b"",),
+    "load_default_certs": (),
+    "load_dh_params": ("x",),
+    "load_private_key": (b"",),
+    "load_verify_locations": ("x",),
+    "set_alpn_protocols": (["x"],),
+    "set_ciphers": ("ALL",),
+    "set_ciphersuites": ("x",),
+    "set_client_sigalgs": ("x",),
+    "set_default_verify_paths": (),
+    "set_ecdh_curve": ("x",),
+    "set_groups": ("x",),
+    "set_ocsp_client_callback": (None,),
+    "set_ocsp_server_callback": (None,),
+    "set_psk_client_callback": (None,),
+    "set_psk_server_callback": (None,),
+    "set_server_sigalgs": ("x",),
+    "set_servername_callback": (None,),
+    "set_session_callbacks": (),
+    "set_srtp_profiles": (["x"],),
+}
+UNFROZEN = {"set_ticket_keys"}
+"""Keys rotate while connections come in."""
+
+
+def test_no_setter_is_forgotten_below() -> None:
+    """Whatever sets or loads is in the one list or the other."""
+    setters = {name for name in dir(DTLSContext) if name.startswith(("set_", "load_"))}
+    assert setters == METHODS.keys() | UNFROZEN | {"set_certificate_types"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_context_in_use_refuses_every_change(name: str) -> None:
+    """Connections of one context never differ in what they allow."""
+    context = DTLSContext()
+    dtlsffi.Connection(context, server_side=True)
+    with pytest.raises(RuntimeError, match="in use since its first connection"):
+        getattr(context, name)(*METHODS[name])
+    with pytest.raises(RuntimeError, match="in use since its first connection"):
+        context.set_certificate_types()
+    context.set_ticket_keys([os.urandom(80)])
+
+
+def test_a_context_and_its_callbacks_go_together(authority: Authority) -> None:
+    """Callbacks that know their context make a cycle, which the garbage collector can follow."""
+
+    def make() -> weakref.ref[DTLSContext]:
+        server = authority.server_context(HOST)
+        server.sni_callback = lambda _connection, _name, context: setattr(server, "seen", context)
+        server.set_session_callbacks(remove=lambda _: server)
+        server.set_psk_server_callback(lambda _: server)  # type: ignore[arg-type, return-value]
+        handshake(authority.client_context(), server).shake_hands()
+        return weakref.ref(server)
+
+    gone = make()
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_connection_and_its_callbacks_go_together(authority: Authority) -> None:
+    """Nothing keeps a connection alive but who holds it: no cycle of our own making."""
+    gc.collect()
+    gc.disable()
+    try:
+        link = handshake(authority.client_context(), authority.server_context(HOST))
+        link.shake_hands()
+        gone = weakref.ref(link.client), weakref.ref(link.server)
+        del link
+        assert [reference() for reference in gone] == [None, None]
+    finally:
+        gc.enable()
