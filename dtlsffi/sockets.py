@@ -81,7 +81,7 @@ class DTLSSocket(Knowledge, socket.socket):
         self._connection = connection
         connection.serve_as(self)
         self._timeout = timeout
-        self._handshake_lock = threading.Lock()
+        self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot
         self._ready = False
         self._ended = False
         self._waiting = 0
@@ -100,7 +100,7 @@ class DTLSSocket(Knowledge, socket.socket):
 
     _connection: Connection
     _timeout: float | None
-    _handshake_lock: threading.Lock
+    _handshake_lock: Any
     _ready: bool  # the handshake is finished
     _ended: bool  # shutdown() has stopped us from receiving
     _waiting: int  # threads in poll()
@@ -245,6 +245,7 @@ class DTLSSocket(Knowledge, socket.socket):
 
         Raises `DatagramTooLarge` above `data_mtu`, ValueError for nothing, TimeoutError where the socket's buffer
         stays full, ConnectionRefusedError where the last datagram found nobody listening (the connection goes on).
+        It does not look for what comes in: a peer that has closed is noticed by `recv` only.
         """
         deadline = Deadline(self._timeout)
         self._ready_within(deadline, flags)

@@ -82,40 +82,50 @@ void dtlsffi_ctx_ask_psk(SSL_CTX *ctx, int client, int server)
 
 /* ---- the server's name: RFC 6066 section 3 ---- */
 
-/* Below DTLS 1.3 OpenSSL gives the name that the session was made with. */
-static bool is_resumed_elsewhere(SSL *ssl, const char *name)
+/* The one host name of a server_name extension, or NULL: list length(2), type(1), length(2), name. OpenSSL will look at
+ * the extension more closely than this. */
+static const uint8_t *host_name_untrusted(SSL *ssl, size_t *length)
 {
-    const char *before;
+    const uint8_t *data;
+    size_t size;
 
-    if (!SSL_session_reused(ssl))
-        return false;
-    before = SSL_SESSION_get0_hostname(SSL_get_session(ssl));
-    return before != NULL && (name == NULL || strcmp(before, name) != 0);
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &data, &size) != 1 || size < 5)
+        return NULL;
+    *length = (size_t)data[3] << 8 | data[4];
+    return data[2] == TLSEXT_NAMETYPE_host_name && *length <= size - 5 ? data + 5 : NULL;
 }
 
+/* Asked before OpenSSL looks for a session to resume, not after it (SSL_CTX_set_tlsext_servername_callback): so a session
+ * is resumed by the rules of the context that is chosen here. */
 static int ask_by_name(SSL *ssl, int *alert, void *unused)
 {
     dtlsffi_conn *conn = conn_of(ssl);
-    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    int answer;
+    size_t length = 0;
+    const uint8_t *name = host_name_untrusted(ssl, &length);
+    int answer = dtlsffi_on_server_name(conn->handle, name, length);
 
     (void)unused;
-    if (!SSL_is_server(ssl))
-        return SSL_TLSEXT_ERR_NOACK;
-    answer = is_resumed_elsewhere(ssl, name) ? SSL_AD_UNRECOGNIZED_NAME : dtlsffi_on_server_name(conn->handle, name);
     if (conn->abandoned)
         answer = SSL_AD_HANDSHAKE_FAILURE;
     if (answer < 0)
-        return SSL_TLSEXT_ERR_OK;
+        return SSL_CLIENT_HELLO_SUCCESS;
     *alert = answer;
-    return SSL_TLSEXT_ERR_ALERT_FATAL;
+    return SSL_CLIENT_HELLO_ERROR;
+}
+
+/* Tells the client that its name was heard. */
+static int acknowledge_name(SSL *ssl, int *alert, void *unused)
+{
+    (void)alert, (void)unused;
+    return SSL_is_server(ssl) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
 void dtlsffi_ctx_ask_by_name(SSL_CTX *ctx, int on)
 {
-    int (*callback)(SSL *, int *, void *) = on ? ask_by_name : NULL;
+    int (*acknowledge)(SSL *, int *, void *) = on ? acknowledge_name : NULL;
 
-    SSL_CTX_set_tlsext_servername_callback(ctx, callback);
+    SSL_CTX_set_client_hello_cb(ctx, on ? ask_by_name : NULL, NULL);
+    SSL_CTX_set_tlsext_servername_callback(ctx, acknowledge);
 }
 
 /* ---- certificates ---- */
@@ -127,7 +137,7 @@ static int ask_certificate(int ok, X509_STORE_CTX *store)
 
     ok = dtlsffi_on_certificate(conn->handle, ok, store) == 1 && !conn->abandoned;
     if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
-        X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
+        X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
     return ok;
 }
 
@@ -176,13 +186,14 @@ static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int length, 
     return dtlsffi_on_session_get(conn_of(ssl)->handle, id, length);
 }
 
+/* OpenSSL holds the lock of the SSL_CTX meanwhile, so Python hears of it later. */
 static void forget_session(SSL_CTX *ctx, SSL_SESSION *session)
 {
     unsigned int length;
     const unsigned char *id = SSL_SESSION_get_id(session, &length);
 
     if (length > 0)
-        dtlsffi_on_session_remove(dtlsffi_ctx_get_data(ctx)->handle, id, length);
+        dtlsffi_ctx_note_removed(ctx, id, length);
 }
 
 void dtlsffi_ctx_ask_sessions(SSL_CTX *ctx, int give, int find, int forget)
@@ -200,7 +211,12 @@ int dtlsffi_conn_adopt(dtlsffi_conn *conn, SSL_CTX *ctx, int has_psk, int traces
 {
     SSL *ssl = conn->ssl;
 
-    if (SSL_set_SSL_CTX(ssl, ctx) == NULL || SSL_set1_param(ssl, SSL_CTX_get0_param(ctx)) != 1)
+    if (SSL_set_SSL_CTX(ssl, ctx) == NULL)
+        return 0;
+    X509_VERIFY_PARAM_clear_flags(SSL_get0_param(ssl), ~0UL); /* the next call only adds to them */
+    if (SSL_set1_param(ssl, SSL_CTX_get0_param(ctx)) != 1 ||
+        SSL_set_min_proto_version(ssl, (int)SSL_CTX_get_min_proto_version(ctx)) != 1 ||
+        SSL_set_max_proto_version(ssl, (int)SSL_CTX_get_max_proto_version(ctx)) != 1)
         return 0;
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), SSL_CTX_get_verify_callback(ctx));
     SSL_clear_options(ssl, SSL_get_options(ssl) & ~SSL_CTX_get_options(ctx));

@@ -62,6 +62,7 @@ dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *hand
     }
     conn->born = dtlsffi_fork_count;
     conn->handle = handle;
+    conn->ctx = ctx;
     conn->ctx_data = dtlsffi_ctx_get_data(ctx);
     conn->fd = fd;
     conn->ipv6 = is_ipv6(fd);
@@ -149,7 +150,7 @@ int dtlsffi_conn_fail(dtlsffi_conn *conn)
     dtlsffi_fault_last()->verify_code = SSL_get_verify_result(conn->ssl);
     conn->failed = true;
     if (conn->established && SSL_get_session(conn->ssl) != NULL) /* RFC 5246 section 7.2.2: it is not to be resumed */
-        SSL_CTX_remove_session(SSL_get_SSL_CTX(conn->ssl), SSL_get_session(conn->ssl));
+        SSL_CTX_remove_session(conn->ctx, SSL_get_session(conn->ssl));
     return DTLSFFI_FAULT;
 }
 

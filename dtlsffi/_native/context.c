@@ -14,7 +14,9 @@ static void free_data(void *parent, void *data, CRYPTO_EX_DATA *ad, int index, l
     if (ours == NULL)
         return;
     OPENSSL_free(ours->protocols);
+    OPENSSL_free(ours->removed);
     dtlsffi_tickets_free(&ours->tickets);
+    pthread_mutex_destroy(&ours->removed_lock);
     OPENSSL_free(ours);
 }
 
@@ -29,28 +31,81 @@ dtlsffi_ctx_data *dtlsffi_ctx_get_data(const SSL_CTX *ctx)
     return SSL_CTX_get_ex_data(ctx, data_index);
 }
 
-/* `handle` leads to the Python object for what happens to no connection in particular. Returns NULL where OpenSSL
- * cannot make one. */
-SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method, void *handle)
+/* Returns NULL where OpenSSL cannot make one. */
+SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method)
 {
     SSL_CTX *ctx = SSL_CTX_new(method);
     dtlsffi_ctx_data *ours = OPENSSL_zalloc(sizeof(*ours));
 
-    if (ctx == NULL || ours == NULL || !dtlsffi_tickets_init(&ours->tickets) ||
-        SSL_CTX_set_ex_data(ctx, data_index, ours) != 1) {
+    if (ctx == NULL || ours == NULL || pthread_mutex_init(&ours->removed_lock, NULL) != 0) {
         OPENSSL_free(ours);
         SSL_CTX_free(ctx);
         return NULL;
     }
-    ours->handle = handle;
+    if (!dtlsffi_tickets_init(&ours->tickets) || SSL_CTX_set_ex_data(ctx, data_index, ours) != 1) {
+        free_data(NULL, ours, NULL, 0, 0, NULL);
+        SSL_CTX_free(ctx);
+        return NULL;
+    }
     return ctx;
 }
 
-/* Connections may outlive it by a moment; Python is not to hear of what they do to its session cache. */
-void dtlsffi_ctx_free(SSL_CTX *ctx)
+/* Keeps the id of a session that is not to be resumed any more, in front of a byte with its length. */
+void dtlsffi_ctx_note_removed(SSL_CTX *ctx, const uint8_t *id, size_t length)
 {
-    SSL_CTX_sess_set_remove_cb(ctx, NULL);
-    SSL_CTX_free(ctx);
+    dtlsffi_ctx_data *ours = dtlsffi_ctx_get_data(ctx);
+    uint8_t *longer;
+
+    pthread_mutex_lock(&ours->removed_lock);
+    longer = OPENSSL_realloc(ours->removed, ours->removed_length + 1 + length);
+    if (longer != NULL) {
+        longer[ours->removed_length] = (uint8_t)length;
+        memcpy(longer + ours->removed_length + 1, id, length);
+        ours->removed = longer;
+        ours->removed_length += 1 + length;
+    }
+    pthread_mutex_unlock(&ours->removed_lock);
+}
+
+/* Hands over what was kept, each id behind a byte with its length; to be freed with OPENSSL_free(). NULL for nothing. */
+uint8_t *dtlsffi_ctx_take_removed(SSL_CTX *ctx, size_t *length)
+{
+    dtlsffi_ctx_data *ours = dtlsffi_ctx_get_data(ctx);
+    uint8_t *taken;
+
+    pthread_mutex_lock(&ours->removed_lock);
+    taken = ours->removed;
+    *length = ours->removed_length;
+    ours->removed = NULL;
+    ours->removed_length = 0;
+    pthread_mutex_unlock(&ours->removed_lock);
+    return taken;
+}
+
+/* The certificates in a store, each with a reference for the caller, up to `room`; returns how many there are. Done in
+ * one go: whoever waits for the store's lock may hold the GIL. */
+int dtlsffi_store_list(X509_STORE *store, X509 **certificates, int room, int *crls)
+{
+    STACK_OF(X509_OBJECT) *objects;
+    int found = 0;
+    int i;
+
+    *crls = 0;
+    X509_STORE_lock(store);
+    objects = X509_STORE_get0_objects(store);
+    for (i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
+        X509 *certificate = X509_OBJECT_get0_X509(object);
+
+        *crls += X509_OBJECT_get_type(object) == X509_LU_CRL;
+        if (certificate == NULL)
+            continue;
+        if (found < room && X509_up_ref(certificate))
+            certificates[found] = certificate;
+        found++;
+    }
+    X509_STORE_unlock(store);
+    return found;
 }
 
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_length, const unsigned char *in,

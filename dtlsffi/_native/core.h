@@ -128,8 +128,9 @@ void dtlsffi_conn_set_timers(dtlsffi_conn *conn, uint32_t initial, double back_o
 
 /* context.c, tickets.c */
 #define DTLSFFI_TICKET_KEY 80     /* bytes: name 16, HMAC-SHA256 32, AES-256-CBC 32, as nginx has them */
-SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method, void *handle);
-void dtlsffi_ctx_free(SSL_CTX *ctx);
+SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method);
+uint8_t *dtlsffi_ctx_take_removed(SSL_CTX *ctx, size_t *length);
+int dtlsffi_store_list(X509_STORE *store, X509 **certificates, int room, int *crls);
 int dtlsffi_ctx_set_protocols(SSL_CTX *ctx, const uint8_t *list, size_t length);
 int dtlsffi_ctx_set_ticket_keys(SSL_CTX *ctx, const uint8_t *keys, size_t count);
 
@@ -217,7 +218,9 @@ void dtlsffi_tickets_free(dtlsffi_tickets *tickets);
 
 /* context.c */
 typedef struct {
-    void *handle;               /* Python's object for what concerns no connection */
+    pthread_mutex_t removed_lock;
+    uint8_t *removed;           /* ids of sessions that are not to be resumed, each behind its length */
+    size_t removed_length;
     uint8_t *protocols;         /* ALPN, as on the wire */
     size_t protocols_length;
     dtlsffi_tickets tickets;
@@ -225,12 +228,14 @@ typedef struct {
 
 bool dtlsffi_ctx_init(void);
 dtlsffi_ctx_data *dtlsffi_ctx_get_data(const SSL_CTX *ctx);
+void dtlsffi_ctx_note_removed(SSL_CTX *ctx, const uint8_t *id, size_t length);
 
 /* conn.c */
 struct dtlsffi_conn {
     SSL *ssl;
     void *handle;               /* Python's object for the callbacks, or NULL */
-    dtlsffi_ctx_data *ctx_data; /* of the SSL_CTX it began with, which is also where its tickets belong */
+    SSL_CTX *ctx;               /* the one it began with, where its session and tickets belong; the SSL holds it */
+    dtlsffi_ctx_data *ctx_data; /* what that one carries of ours */
     dtlsffi_lock lock;
     unsigned long born;         /* dtlsffi_fork_count at birth */
     bool established;           /* the handshake is finished */
@@ -305,11 +310,10 @@ void dtlsffi_on_trace(void *handle, int sent, int version, int content, int what
 unsigned int dtlsffi_on_psk_client(void *handle, const char *hint, char *identity, unsigned int identity_room,
                                    unsigned char *key, unsigned int room);
 unsigned int dtlsffi_on_psk_server(void *handle, const char *identity, unsigned char *key, unsigned int room);
-int dtlsffi_on_server_name(void *handle, const char *name);
+int dtlsffi_on_server_name(void *handle, const uint8_t *name, size_t length);
 int dtlsffi_on_certificate(void *handle, int ok, X509_STORE_CTX *store);
 int dtlsffi_on_status(void *handle);
 void dtlsffi_on_session_new(void *handle, SSL_SESSION *session);
 SSL_SESSION *dtlsffi_on_session_get(void *handle, const unsigned char *id, int length);
-void dtlsffi_on_session_remove(void *handle, const unsigned char *id, unsigned int length);
 
 #endif

@@ -19,9 +19,15 @@ static void establish(dtlsffi_conn *conn)
     dtlsffi_mtu_refresh(conn);
 }
 
-/* A suite without certificates (PSK, anonymous) must not be the way around a pin. */
-static int check_pinned(dtlsffi_conn *conn)
+/* A suite without certificates must not be the way around them: a pre-shared key not around a pin, and an anonymous
+ * suite not around either a pin or CERT_REQUIRED. */
+static int check_shown(dtlsffi_conn *conn)
 {
+    bool required = (SSL_get_verify_mode(conn->ssl) & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) != 0;
+    bool anonymous = SSL_CIPHER_get_auth_nid(SSL_get_current_cipher(conn->ssl)) == NID_auth_null;
+
+    if (!conn->pinned && !(required && anonymous))
+        return 1;
     if (SSL_get0_peer_certificate(conn->ssl) != NULL || SSL_get0_peer_rpk(conn->ssl) != NULL)
         return 1;
     dtlsffi_conn_say_goodbye(conn);
@@ -45,11 +51,11 @@ int dtlsffi_conn_step(dtlsffi_conn *conn)
     if (ret != 1)
         answer = dtlsffi_conn_result(conn, ret);
     dtlsffi_gil_retake(gil);
-    if (conn->abandoned)
-        return DTLSFFI_SHUT;
-    if (ret == 1)
+    if (ret == 1) {
         establish(conn);
-    return ret == 1 && conn->pinned ? check_pinned(conn) : answer;
+        answer = check_shown(conn);
+    }
+    return conn->abandoned ? DTLSFFI_SHUT : answer;
 }
 
 int dtlsffi_conn_handshake(dtlsffi_conn *conn)

@@ -76,7 +76,7 @@ static int release_alert(dtlsffi_conn *conn)
 static int run_out(dtlsffi_conn *conn)
 {
     if (conn->failed)
-        return DTLSFFI_FAILED;
+        return dtlsffi_conn_why_failed(conn);
     if (time_left(conn) != 0)
         return 0;
     if (conn->alert_is_held && !conn->established)

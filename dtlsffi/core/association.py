@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import ssl
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 from .._native import CData, ffi, lib
-from . import certificates, ciphers
+from . import ciphers
 from .arguments import host, valid_mtu
 from .callbacks import Link
 from .constants import DTLSProtocol
@@ -49,8 +49,9 @@ class Association:
             raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
         check_side(context, server_side, server_hostname, pins)
         name, is_address = (None, False) if server_hostname is None else host(server_hostname)
-        check_session(session, context, server_side, name, pins)
         context._freeze()
+        self._rules = rules_of(context, pins)
+        check_session(session, context, server_side, name, self._rules)
         self._context = context
         self._server_side = bool(server_side)
         self._server_hostname = name
@@ -65,11 +66,9 @@ class Association:
         self._conn = ffi.gc(conn, lib.dtlsffi_conn_free)
         if name is not None:
             self._set_host(name, is_address, check=context.check_hostname and pins is None)
-        if session is not None:
-            self._resume(session)
-        if context._certificate_types is not None:
-            self._set_certificate_types(*context._certificate_types)
-        self._set_pins()
+        if session is not None and lib.SSL_set_session(lib.dtlsffi_conn_ssl(conn), session._session) != 1:
+            raise ValueError("the session cannot be used")
+        self._apply_rules()
         self._set_timers(context.retransmission)
         if context.mtu is not None:
             self._set_mtu(context.mtu)
@@ -89,14 +88,16 @@ class Association:
         if not ok:
             raise ValueError(f"server_hostname cannot be {name!r}")
 
-    def _resume(self, session: DTLSSession) -> None:
-        ssl_object = lib.dtlsffi_conn_ssl(self._conn)
-        if lib.SSL_set_session(ssl_object, session._session) != 1:
-            raise ValueError("the session cannot be used")
-        verifies = self._context.verify_mode is not ssl.CERT_NONE and self._link.pins is None
-        has_certificate = lib.SSL_SESSION_get0_peer(session._session) != ffi.NULL
-        if verifies and has_certificate and lib.SSL_get_verify_result(ssl_object) != lib.X509_V_OK:
-            raise ValueError("the session was made with a server whose certificate did not verify")
+    def _apply_rules(self) -> None:
+        """What the context, and the pins, want to see of the peer."""
+        if self._context._certificate_types is not None:
+            self._set_certificate_types(*self._context._certificate_types)
+        if self._link.pins is not None:
+            lib.dtlsffi_conn_set_pinned(self._conn)
+        if self._server_side:
+            # OpenSSL does not look whether a session would pass the rules of the context it is resumed with, only
+            # whether this is the same. (A client's own is in DTLSSession: with one here no PSK of DTLS 1.3 works.)
+            lib.SSL_set_session_id_context(lib.dtlsffi_conn_ssl(self._conn), self._rules, len(self._rules))
 
     def _set_certificate_types(self, own: bytes, peer: bytes) -> None:
         ssl_object = lib.dtlsffi_conn_ssl(self._conn)
@@ -106,15 +107,6 @@ class Association:
             and lib.SSL_set1_client_cert_type(ssl_object, client, len(client)) == 1
         ):
             raise MemoryError
-
-    def _set_pins(self) -> None:
-        """Has the peer prove to be one of those that are pinned."""
-        if self._link.pins is None:
-            return
-        lib.dtlsffi_conn_set_pinned(self._conn)
-        if self._server_side:  # a session made under other pins leads to a full handshake
-            identifier = self._link.pins.identifier
-            lib.SSL_set_session_id_context(lib.dtlsffi_conn_ssl(self._conn), identifier, len(identifier))
 
     def _set_mtu(self, mtu: int) -> None:
         answer = lib.dtlsffi_conn_set_mtu(self._conn, valid_mtu(mtu))
@@ -129,7 +121,7 @@ class Association:
         """Goes on with another context: what an sni_callback may do."""
         if not isinstance(context, DTLSContext):
             raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
-        if not self._server_side or lib.dtlsffi_conn_established(self._conn):
+        if not self._link.choosing:
             raise ValueError("the context can be changed by a server's sni_callback only")
         check_side(context, self._server_side, None, None)
         context._freeze()
@@ -138,7 +130,12 @@ class Association:
             if lib.dtlsffi_conn_adopt(self._conn, context._ctx, has_psk, traces) != 1:
                 raise MemoryError
         self._context = self._link.context = context
-        self._set_pins()
+        self._rules = rules_of(context, self._link.pins)
+        self._apply_rules()
+
+    def _make_session(self, session: CData) -> DTLSSession:
+        """A session of this connection's, whose reference is taken over."""
+        return DTLSSession(session, self._link.origin, self._server_hostname, self._rules)
 
     def __repr__(self) -> str:
         """Name the side, the peer and the state."""
@@ -209,7 +206,7 @@ class Association:
             return f"Hostname mismatch, certificate is not valid for '{self._server_hostname}'."
         if code == lib.X509_V_ERR_IP_ADDRESS_MISMATCH:
             return f"IP address mismatch, certificate is not valid for '{self._server_hostname}'."
-        if code == lib.X509_V_ERR_APPLICATION_VERIFICATION and self._link.refusal is not None:
+        if code == lib.X509_V_ERR_CERT_REJECTED and self._link.refusal is not None:
             return self._link.refusal
         return ciphers.text(lib.X509_verify_cert_error_string(code))
 
@@ -251,7 +248,7 @@ def check_side(context: DTLSContext, server_side: bool, server_hostname: str | N
 
 
 def check_session(
-    session: DTLSSession | None, context: DTLSContext, server_side: bool, name: str | None, pins: Pins | None
+    session: DTLSSession | None, context: DTLSContext, server_side: bool, name: str | None, rules: bytes
 ) -> None:
     """Raises ValueError or TypeError where the session cannot be resumed here: ssl's rules, and the same peer."""
     if session is None:
@@ -260,16 +257,14 @@ def check_session(
         raise TypeError(f"session is a DTLSSession, not {type(session).__name__}")
     if server_side:
         raise ValueError("session can only be specified in client mode")
-    if pins is not None:
-        x509 = lib.SSL_SESSION_get0_peer(session._session)
-        if x509 == ffi.NULL or not pins.fit(
-            certificates.encode(x509), certificates.encode_key(lib.X509_get0_pubkey(x509))
-        ):
-            raise ValueError("the session was not made with the peer that is pinned")
-        return
-    reason = session._fits(context, name)
+    reason = session._fits(context, name, rules)
     if reason is not None:
         raise ValueError(reason)
+
+
+def rules_of(context: DTLSContext, pins: Pins | None) -> bytes:
+    """What stands for the rules by which a connection verifies its peer, in 32 bytes."""
+    return hashlib.sha256(context._rules + (b"" if pins is None else pins.identifier)).digest()
 
 
 def make_pins(verify_fingerprint: Fingerprints | None, verify_public_key: Keys | None) -> Pins | None:

@@ -15,7 +15,6 @@ from .._native import CData, ffi, lib
 if TYPE_CHECKING:
     from .context import DTLSContext
     from .pins import Pins
-    from .settings import Hooks
 
 PasswordSource = str | bytes | bytearray | Callable[[], str | bytes | bytearray] | None
 
@@ -68,20 +67,21 @@ class Password(Parking):
 class Link(Parking):
     """What a connection's handle leads to: its context, whose callbacks are asked, and whom they are asked for."""
 
-    __slots__ = ("context", "pins", "refusal", "subject", "verified")
+    __slots__ = ("choosing", "context", "origin", "pins", "refusal", "subject")
 
     def __init__(self, context: DTLSContext, pins: Pins | None) -> None:
         super().__init__()
         self.context = context
+        self.origin = context  # the one it began with: sessions are its matter, whatever a name has chosen
+        self.choosing = False  # whether an sni_callback is just being asked
         self.pins = pins
         self.refusal: str | None = None  # why we refused a certificate, where OpenSSL has no words for it
-        self.verified = False  # whether anything that was asked for a certificate stood up for it
         self.subject: Callable[[], Any] = lambda: None  # a weak reference to the connection, or to the door that has it
 
     def collect(self) -> None:
-        """Raises what was parked here, or by a callback of the context that knows no connection."""
+        """Raises what was parked; tells the context's store what must not be resumed any more."""
+        self.origin._tell_removed()
         super().collect()
-        self.context._hooks.collect()
 
 
 def called_with(callback: Callable[..., Any], *arguments: Any) -> Any:
@@ -167,9 +167,13 @@ def dtlsffi_on_psk_server(link: Link, identity: CData, key: CData, room: int) ->
 
 
 @trampoline(lib.SSL_AD_HANDSHAKE_FAILURE)
-def dtlsffi_on_server_name(link: Link, name: CData) -> int:
-    """SSL_CTX_set_tlsext_servername_callback(3): the alert to send, or -1 to go on."""
-    return link.context._choose_by_name(link.subject(), None if name == ffi.NULL else ffi.string(name))
+def dtlsffi_on_server_name(link: Link, name: CData, length: int) -> int:
+    """SSL_CTX_set_client_hello_cb(3): the alert to send, or -1 to go on."""
+    link.choosing = True
+    try:
+        return link.context._choose_by_name(link.subject(), None if name == ffi.NULL else ffi.buffer(name, length)[:])
+    finally:
+        link.choosing = False
 
 
 @trampoline(0)
@@ -187,17 +191,10 @@ def dtlsffi_on_status(link: Link) -> int:
 @trampoline()
 def dtlsffi_on_session_new(link: Link, session: CData) -> None:
     """SSL_CTX_sess_set_new_cb(3)."""
-    link.context._session_made(link.subject(), session)
+    link.origin._session_made(link.subject(), session)
 
 
 @trampoline(ffi.NULL)
 def dtlsffi_on_session_get(link: Link, identifier: CData, length: int) -> CData:
     """SSL_CTX_sess_set_get_cb(3): a session with a reference for OpenSSL, or NULL."""
-    return link.context._session_wanted(link.subject(), bytes(ffi.buffer(identifier, length)))
-
-
-@trampoline()
-def dtlsffi_on_session_remove(hooks: Hooks, identifier: CData, length: int) -> None:
-    """SSL_CTX_sess_set_remove_cb(3)."""
-    if hooks.session_removed is not None:
-        hooks.session_removed(bytes(ffi.buffer(identifier, length)))
+    return link.origin._session_wanted(link.subject(), bytes(ffi.buffer(identifier, length)))

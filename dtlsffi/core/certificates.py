@@ -36,6 +36,8 @@ def name_of(source: Source, what: str) -> str:
 
 def read(source: Source, what: str) -> bytearray:
     """The contents of `source`, in memory that `wipe` can clear; OSError where the file cannot be read."""
+    if isinstance(source, str) and ("-----BEGIN" in source or "\n" in source):
+        raise ValueError(f"{what} is a str, which names a file, but holds PEM: give contents as bytes")
     if isinstance(source, (str, os.PathLike)):
         with Path(source).open("rb", buffering=0) as file:
             contents = bytearray(os.fstat(file.fileno()).st_size or 65536)

@@ -137,6 +137,8 @@ class Connection(Knowledge, Association):
                 answer = lib.dtlsffi_conn_send(self._conn, view, len(view))
         if answer <= 0:
             self._not_sent(answer, memoryview(data).nbytes)
+        if self._link.parked is not None:
+            self._link.collect()
         return answer
 
     def _not_sent(self, answer: int, length: int) -> NoReturn:
@@ -171,6 +173,7 @@ class Connection(Knowledge, Association):
         In a callback of this connection it takes effect when the callback has returned, and ends the handshake.
         """
         lib.dtlsffi_conn_shutdown(self._conn)
+        self._link.collect()
 
     def update_keys(self, *, request_peer: bool = False) -> None:
         """Encrypts with new keys from now on, and may have the peer do so, too: RFC 8446 section 4.6.3.
@@ -241,7 +244,7 @@ class Connection(Knowledge, Association):
         inbox = take_inbox()
         try:
             answer = lib.dtlsffi_conn_read(self._conn, inbox.data, RECORD_MAX, limit)
-            if answer > 0:
+            if answer > 0 and self._link.parked is None:
                 return ffi.buffer(inbox.data, answer)[:]
         finally:
             inboxes.append(inbox)

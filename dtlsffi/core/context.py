@@ -72,8 +72,10 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
 
     def _freeze(self) -> None:
         """Every connection begins here."""
-        self._check_bounds()
-        self._frozen = True
+        if not self._frozen:
+            self._check_bounds()
+            self._rules = self._policy() + self._session_id_context
+            self._frozen = True
 
     # ---- protocol ----
 

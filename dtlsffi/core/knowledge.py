@@ -200,7 +200,7 @@ class Knowledge(Peer):
             return None
         with self._association._locked() as ssl_object:
             session = lib.SSL_get1_session(ssl_object)
-        return None if session == ffi.NULL else DTLSSession(session, self.context, self.server_hostname)
+        return None if session == ffi.NULL else self._association._make_session(session)
 
     @property
     def session_reused(self) -> bool:

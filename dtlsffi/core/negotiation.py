@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -113,7 +114,7 @@ class Negotiation(Settings):
             raise TypeError(f"{what} is a str, not {type(names).__name__}")
         encoded = c_string(names, what)
         lib.ERR_clear_error()
-        trial = ffi.gc(lib.dtlsffi_ctx_new(lib.DTLS_method(), ffi.NULL), lib.dtlsffi_ctx_free)
+        trial = ffi.gc(lib.dtlsffi_ctx_new(lib.DTLS_method()), lib.SSL_CTX_free)
         for ctx in (trial, self._ctx):
             if setter(ctx, encoded) != 1:
                 raise take_fault(f"{complaint} {names!r}")
@@ -164,7 +165,8 @@ class Negotiation(Settings):
         lib.ERR_clear_error()
         with certificates.memory_bio(contents) as bio:
             parameters = lib.PEM_read_bio_Parameters(bio, ffi.NULL)
-        if parameters == ffi.NULL:
+        if parameters == ffi.NULL or not any(lib.EVP_PKEY_is_a(parameters, kind) for kind in (b"DH", b"DHX")):
+            lib.EVP_PKEY_free(parameters)
             raise take_fault(f"{os.fspath(dhfile)!r} holds no readable DH parameters")
         if lib.SSL_CTX_set0_tmp_dh_pkey(self._ctx, parameters) != 1:
             lib.EVP_PKEY_free(parameters)
@@ -229,8 +231,10 @@ class Negotiation(Settings):
         """Called by a server as `callback(connection, server_name, context)` when a ClientHello comes.
 
         `server_name` is a str in its ASCII form, or None where the client has not said; `connection` what the
-        handshake is for. The callback may set `connection.context`, to go on with another certificate and other rules.
-        It returns None to go on, or an `AlertDescription` to end the handshake.
+        handshake is for. The callback may set `connection.context`, and nobody else may: the handshake goes on with
+        that one's certificate, verification, versions, ciphers and pre-shared keys (its groups, mtu, timers, tickets
+        and session callbacks remain those of the first). It returns None to go on, or an `AlertDescription` to end
+        the handshake.
         """
         return self._sni_callback
 
@@ -251,10 +255,9 @@ class Negotiation(Settings):
         """The alert to send, or -1 to go on."""
         if self._sni_callback is None:
             return -1
-        try:
-            server_name = None if name is None else name.decode("ascii")
-        except UnicodeDecodeError:
+        if name is not None and not re.fullmatch(rb"[\x21-\x7e]+", name):
             return UNRECOGNIZED_NAME
+        server_name = None if name is None else name.decode("ascii")
         answer = self._sni_callback(connection, server_name, self)
         if answer is None:
             return -1

@@ -50,16 +50,23 @@ class Peer:
 
     def _is_verified(self) -> bool:
         """Whether anything stood up for the peer's certificate."""
-        link = self._association._link
-        context = link.context
-        if link.verified or link.pins is not None:
+        context = self._association._context
+        if self._association._link.pins is not None:
             return True
-        return context.verify_mode is not ssl.CERT_NONE and not context.accept_any_certificate
+        accepted_unseen = context.accept_any_certificate and context.verify_callback is None
+        return context.verify_mode is not ssl.CERT_NONE and not accepted_unseen
 
     def get_verified_chain(self) -> list[bytes]:
-        """The chain (DER) that the peer's certificate was verified with, from it to an authority; [] without one."""
+        """The chain (DER) that the peer's certificate was verified with, from it to an authority; [] without one.
+
+        There is none where nothing was verified, a fault was overruled, or a pin took an authority's place.
+        """
         self._need_handshake()
+        if not self._is_verified() or self._association._link.pins is not None:
+            return []
         with self._association._locked() as ssl_object:
+            if lib.SSL_get_verify_result(ssl_object) != lib.X509_V_OK:
+                return []
             return encoded_chain(lib.SSL_get0_verified_chain(ssl_object))
 
     def get_unverified_chain(self) -> list[bytes]:
@@ -102,7 +109,8 @@ class Peer:
             x509 = lib.SSL_get1_peer_certificate(ssl_object)
         if x509 == ffi.NULL:
             return None
-        return certificates.encode_key(lib.X509_get0_pubkey(certificates.certificate(x509)))
+        certificate = certificates.certificate(x509)  # which the key is a part of
+        return certificates.encode_key(lib.X509_get0_pubkey(certificate))
 
     def client_ca_names(self) -> list[tuple[tuple[tuple[str, str], ...], ...]]:
         """The authorities that the server wants client certificates from, each as `getpeercert` gives a subject."""

@@ -14,6 +14,8 @@ from .certificates import Source
 # RFC 8122 section 5 has sha-1 as well, and warns of it; nothing needs it any more.
 ALGORITHMS = {"sha-224": "sha224", "sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
 
+LONGEST = 256  # characters: more than any of these needs
+
 Fingerprints = str | Iterable[str]
 Keys = Source | Iterable[Source]
 
@@ -30,7 +32,7 @@ def valid_fingerprint(text: str) -> str:
     """A fingerprint in the form that `fingerprint` gives it, from an SDP line or a part of one; or ValueError."""
     if not isinstance(text, str):
         raise TypeError(f"a fingerprint is a str, not {type(text).__name__}")
-    match = re.fullmatch(r"\s*(?:a=fingerprint:)?\s*([\w-]+)\s+([0-9A-Fa-f:]+)\s*", text)
+    match = re.fullmatch(r"(?:a=fingerprint:)? ?([\w-]+) ([0-9A-Fa-f:]+)", text.strip()[:LONGEST])
     algorithm, digits = match.groups() if match else ("", "")
     if algorithm.lower() not in ALGORITHMS:
         raise ValueError(f"a fingerprint reads 'sha-256 AB:CD:...', with one of {', '.join(ALGORITHMS)}, not {text!r}")

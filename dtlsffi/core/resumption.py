@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._native import CData, ffi, lib
+from .callbacks import Parking
 from .constants import DTLSProtocol
 from .errors import take_fault
 from .session import DTLSSession
@@ -25,8 +26,8 @@ class Resumption(Settings):
         super().__init__(protocol)
         self._session_new: Given | None = None
         self._session_get: Wanted | None = None
-        # Without it a server that asks for certificates refuses to resume: SSL_CTX_set_session_id_context(3).
-        lib.SSL_CTX_set_session_id_context(self._ctx, b"dtlsffi", 7)
+        self._session_removed: Removed | None = None
+        self._session_id_context = b""
 
     # ---- tickets ----
 
@@ -44,8 +45,8 @@ class Resumption(Settings):
         for key in keys:
             if not isinstance(key, (bytes, bytearray, memoryview)):
                 raise TypeError(f"a ticket key is bytes, not {type(key).__name__}")
-            if len(key) != TICKET_KEY:
-                raise ValueError(f"a ticket key has {TICKET_KEY} bytes, not {len(key)}")
+            if memoryview(key).nbytes != TICKET_KEY:
+                raise ValueError(f"a ticket key has {TICKET_KEY} bytes, not {memoryview(key).nbytes}")
         names = {bytes(key[:16]) for key in keys}
         if not keys or len(names) != len(keys):
             raise ValueError("keys holds at least one ticket key, and no two with the same name (their first 16 bytes)")
@@ -125,17 +126,19 @@ class Resumption(Settings):
                 raise TypeError(f"{name} is a callable or None, not {type(callback).__name__}")
         if self._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT and (get or remove):
             raise ValueError("a PROTOCOL_DTLS_CLIENT context has a use for the callback `new` only")
-        self._session_new, self._session_get, self._hooks.session_removed = new, get, remove
+        self._session_new, self._session_get, self._session_removed = new, get, remove
         mode = lib.SSL_CTX_get_session_cache_mode(self._ctx)
         if new is not None and self._protocol is not DTLSProtocol.PROTOCOL_DTLS_SERVER:
             mode |= lib.SSL_SESS_CACHE_CLIENT
+        if self._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT:  # which would never look there
+            mode |= lib.SSL_SESS_CACHE_NO_INTERNAL_STORE
         lib.SSL_CTX_set_session_cache_mode(self._ctx, mode)
         lib.dtlsffi_ctx_ask_sessions(self._ctx, new is not None, get is not None, remove is not None)
 
     def _session_made(self, connection: Any, session: CData) -> None:
         if self._session_new is not None:
             lib.SSL_SESSION_up_ref(session)
-            self._session_new(connection, DTLSSession(session, self, connection.server_hostname))
+            self._session_new(connection, connection._association._make_session(session))
 
     def _session_wanted(self, connection: Any, identifier: bytes) -> CData:
         found = None if self._session_get is None else self._session_get(connection, identifier)
@@ -147,6 +150,43 @@ class Resumption(Settings):
             raise TypeError(f"`get` returns a DTLSSession, its bytes or None, not {type(found).__name__}")
         lib.SSL_SESSION_up_ref(found._session)
         return found._session
+
+    def _tell_removed(self) -> None:
+        """Tells the callback `remove` what OpenSSL has removed since; raises its first exception when all is told."""
+        if self._session_removed is None:
+            return
+        length = ffi.new("size_t *")
+        taken = lib.dtlsffi_ctx_take_removed(self._ctx, length)
+        if taken == ffi.NULL:
+            return
+        identifiers = ffi.buffer(taken, length[0])[:]
+        lib.OPENSSL_free(taken)
+        parking = Parking()
+        while identifiers:
+            end = 1 + identifiers[0]
+            try:
+                self._session_removed(identifiers[1:end])
+            except BaseException as error:  # noqa: BLE001 - raised below
+                parking.park(error)
+            identifiers = identifiers[end:]
+        parking.collect()
+
+    @property
+    def session_id_context(self) -> bytes:
+        """What sets the sessions of one service apart from those of another: up to 32 bytes, none unless set.
+
+        A session is resumed only where this is the same, and where the contexts that it was made with and is resumed
+        with verify their peers by the same rules: `verify_mode`, authorities, flags, the presence of a callback.
+        Set it where a difference cannot be seen from outside, such as that between two verify callbacks.
+        """
+        return self._session_id_context
+
+    @session_id_context.setter
+    def session_id_context(self, identifier: bytes) -> None:
+        self._changing()
+        if not isinstance(identifier, bytes) or len(identifier) > 32:
+            raise ValueError("session_id_context is bytes, at most 32")
+        self._session_id_context = identifier
 
     def session_stats(self) -> dict[str, int]:
         """How often sessions were made and resumed: `ssl.SSLContext.session_stats`."""

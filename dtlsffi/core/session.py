@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from .._native import CData, ffi, lib
 from . import certificates
-from .arguments import host
 
 if TYPE_CHECKING:
     from .context import DTLSContext
 
 __all__ = ["DTLSSession"]
+
+RULES = 32  # bytes that stand for how the peer was verified
 
 
 class DTLSSession:
@@ -21,12 +22,13 @@ class DTLSSession:
     made with, and decrypt what was sent under it.
     """
 
-    __slots__ = ("_context", "_server_hostname", "_session")
+    __slots__ = ("_context", "_rules", "_server_hostname", "_session")
 
-    def __init__(self, session: CData, context: object | None, server_hostname: str | None) -> None:
+    def __init__(self, session: CData, context: object | None, server_hostname: str | None, rules: bytes) -> None:
         self._session = ffi.gc(session, lib.SSL_SESSION_free)
         self._context = context
         self._server_hostname = server_hostname
+        self._rules = rules
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same session, by their id."""
@@ -65,46 +67,42 @@ class DTLSSession:
 
     def to_bytes(self) -> bytes:
         """The session as DER, for another process or a later one: i2d_SSL_SESSION(3). Keep it as secret as a key."""
-        return certificates.der(lib.i2d_SSL_SESSION, self._session, "a session")
+        copy = ffi.gc(lib.SSL_SESSION_dup(self._session), lib.SSL_SESSION_free)
+        name = b"" if self._server_hostname is None else self._server_hostname.encode("ascii")
+        if lib.SSL_SESSION_set1_ticket_appdata(copy, self._rules + name, len(self._rules + name)) != 1:
+            raise MemoryError
+        return certificates.der(lib.i2d_SSL_SESSION, copy, "a session")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> DTLSSession:
         """The session that `to_bytes` made bytes of; ValueError where it is none.
 
-        Any context of clients may resume it, if the certificate in it would do for that context and host: take it
-        from a trustworthy place only.
+        A context can resume it that verifies servers by the same rules as the one it was made with, for the same host.
         """
         lib.ERR_clear_error()
         session = lib.d2i_SSL_SESSION(ffi.NULL, ffi.new("const unsigned char **", ffi.from_buffer(data)), len(data))
         lib.ERR_clear_error()
         if session == ffi.NULL:
             raise ValueError("data is no session of DTLS: it takes what DTLSSession.to_bytes() gave")
+        made = cls(session, None, None, b"")
         if lib.SSL_SESSION_get_protocol_version(session) >> 8 != 0xFE:
-            lib.SSL_SESSION_free(session)
             raise ValueError("data is a session of TLS, not of DTLS")
-        return cls(session, None, None)
+        kept, length = ffi.new("void **"), ffi.new("size_t *")
+        if lib.SSL_SESSION_get0_ticket_appdata(session, kept, length) == 1:
+            appdata = ffi.buffer(kept[0], length[0])[:]
+            made._rules, name = appdata[:RULES], appdata[RULES:]
+            made._server_hostname = name.decode("ascii", "backslashreplace") or None
+        return made
 
-    def _fits(self, context: DTLSContext, name: str | None) -> str | None:
+    def _fits(self, context: DTLSContext, name: str | None, rules: bytes) -> str | None:
         """Why it cannot be resumed with `context` for the host `name`, or None if it can: ssl's rules, and the host."""
         if self._context is not None and self._context is not context:
             return "Session refers to a different DTLSContext."
-        if not context.check_hostname or name is None:
-            return None
-        made_for = self._server_hostname
-        if self._context is None:
-            stored = lib.SSL_SESSION_get0_hostname(self._session)
-            made_for = None if stored == ffi.NULL else ffi.string(stored).decode("ascii", "backslashreplace")
-            if made_for is None and self._is_for(context, name):
-                return None
-        return None if made_for == name else f"session was made with {made_for!r}, not with {name!r}"
-
-    def _is_for(self, context: DTLSContext, name: str) -> bool:
-        """Whether the server's certificate in it is for `name`; also where there was none to check (PSK)."""
-        x509 = lib.SSL_SESSION_get0_peer(self._session)
-        if x509 == ffi.NULL:
-            return True
-        text, is_address = host(name)
-        encoded = text.encode("ascii")
-        if is_address:
-            return bool(lib.X509_check_ip_asc(x509, encoded, 0) == 1)
-        return bool(lib.X509_check_host(x509, encoded, 0, context._host_flags(), ffi.NULL) == 1)
+        if self._rules != rules:
+            return (
+                "the session was made by other rules of verification (verify_mode, authorities, flags, pins), "
+                "and would be a way around these"
+            )
+        if context.check_hostname and self._server_hostname != name:
+            return f"session was made with {self._server_hostname!r}, not with {name!r}"
+        return None

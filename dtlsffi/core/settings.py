@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .._native import CData, ffi, lib
-from .callbacks import Parking
 from .constants import DTLSProtocol
 from .errors import take_fault
-
-
-class Hooks(Parking):
-    """What a context's handle leads to: callbacks that concern no connection in particular."""
-
-    __slots__ = ("session_removed",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.session_removed: Callable[[bytes], object] | None = None
 
 
 class Settings:
@@ -30,13 +17,11 @@ class Settings:
             DTLSProtocol.PROTOCOL_DTLS_SERVER: lib.DTLS_server_method,
         }[protocol]
         self._protocol = protocol
-        self._hooks = Hooks()
-        self._hooks_handle = ffi.new_handle(self._hooks)
         lib.ERR_clear_error()
-        ctx: CData = lib.dtlsffi_ctx_new(method(), self._hooks_handle)
+        ctx: CData = lib.dtlsffi_ctx_new(method())
         if ctx == ffi.NULL:
             raise take_fault("OpenSSL cannot make a DTLS context")
-        self._ctx = ffi.gc(ctx, lib.dtlsffi_ctx_free)
+        self._ctx = ffi.gc(ctx, lib.SSL_CTX_free)
         self._frozen = False
 
     @property

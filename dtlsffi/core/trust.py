@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import ssl
 from collections.abc import Callable
@@ -55,6 +56,7 @@ class Trust(Settings):
         self._verify_mode = ssl.CERT_NONE
         self._verify_callback: VerifyCallback | None = None
         self._accept_any = False
+        self._places: set[str] = set()  # where authorities are looked for as they are needed
 
     def load_verify_locations(
         self,
@@ -84,9 +86,14 @@ class Trust(Settings):
             raise NotADirectoryError(20, os.strerror(20), os.fspath(capath))
         for x509s, crls in found:
             self._trust(x509s, crls)
+        if capath is not None:
+            self._trust_directory(os.fspath(capath))
+
+    def _trust_directory(self, directory: str) -> None:
         lib.ERR_clear_error()
-        if capath is not None and lib.SSL_CTX_load_verify_dir(self._ctx, os.fsencode(capath)) != 1:
-            raise take_fault(f"capath {os.fspath(capath)!r} cannot be used")
+        if lib.SSL_CTX_load_verify_dir(self._ctx, os.fsencode(directory)) != 1:
+            raise take_fault(f"capath {directory!r} cannot be used")
+        self._places.add(directory)
 
     def _trust(self, x509s: list[CData], crls: list[CData]) -> None:
         store = lib.SSL_CTX_get_cert_store(self._ctx)
@@ -108,28 +115,43 @@ class Trust(Settings):
         lib.ERR_clear_error()
         if lib.SSL_CTX_set_default_verify_paths(self._ctx) != 1:
             raise take_fault("the system's certificate authorities cannot be loaded")
+        self._places.add("the system's")
 
-    def _objects(self) -> list[tuple[int, CData]]:
-        """The store's objects as (type, X509 or NULL)."""
-        store = lib.SSL_CTX_get_cert_store(self._ctx)
-        lib.X509_STORE_lock(store)
-        try:
-            stack = lib.X509_STORE_get0_objects(store)
-            items = [lib.sk_X509_OBJECT_value(stack, i) for i in range(lib.sk_X509_OBJECT_num(stack))]
-            return [(lib.X509_OBJECT_get_type(item), lib.X509_OBJECT_get0_X509(item)) for item in items]
-        finally:
-            lib.X509_STORE_unlock(store)
+    def _stored(self) -> tuple[list[CData], int]:
+        """The certificates in the store, and how many revocation lists there are."""
+        store, crls = lib.SSL_CTX_get_cert_store(self._ctx), ffi.new("int *")
+        room = lib.dtlsffi_store_list(store, ffi.NULL, 0, crls)
+        found = ffi.new("X509 *[]", room)
+        count = min(room, lib.dtlsffi_store_list(store, found, room, crls))
+        return [certificates.certificate(found[i]) for i in range(count)], crls[0]
+
+    def _policy(self) -> bytes:
+        """What stands for the rules by which a peer is verified: sessions do not cross from one set to another."""
+        rules: list[object] = ["nobody is verified"]
+        if self._verify_mode is not ssl.CERT_NONE:
+            x509s, crls = self._stored()
+            rules = [
+                self._verify_mode.name,
+                self._check_hostname,
+                self._checks_common_name,
+                self._accept_any,
+                self._verify_callback is not None,
+                int(self.verify_flags),
+                crls,
+                sorted(self._places),
+                sorted(certificates.encode(x509) for x509 in x509s),
+            ]
+        return hashlib.sha256(repr(rules).encode()).digest()
 
     def cert_store_stats(self) -> dict[str, int]:
         """How many certificates (`x509`), authorities among them (`x509_ca`) and revocation lists (`crl`) there are.
 
         Those of a `capath` count once they have been used.
         """
-        objects = self._objects()
-        x509s = [x509 for kind, x509 in objects if kind == lib.X509_LU_X509]
+        x509s, crls = self._stored()
         return {
             "x509": len(x509s),
-            "crl": sum(kind == lib.X509_LU_CRL for kind, _ in objects),
+            "crl": crls,
             "x509_ca": sum(lib.X509_check_ca(x509) == 1 for x509 in x509s),
         }
 
@@ -141,7 +163,7 @@ class Trust(Settings):
     def get_ca_certs(self, binary_form: bool) -> list[dict[str, Any]] | list[bytes]: ...
     def get_ca_certs(self, binary_form: bool = False) -> list[dict[str, Any]] | list[bytes]:
         """The authorities trusted, as `getpeercert` gives certificates, or in DER where `binary_form`."""
-        x509s = [x509 for kind, x509 in self._objects() if kind == lib.X509_LU_X509 and lib.X509_check_ca(x509) == 1]
+        x509s = [x509 for x509 in self._stored()[0] if lib.X509_check_ca(x509) == 1]
         return [certificates.encode(x) for x in x509s] if binary_form else [decode(x) for x in x509s]
 
     @property
@@ -164,14 +186,16 @@ class Trust(Settings):
             ssl.CERT_OPTIONAL: lib.SSL_VERIFY_PEER,
             ssl.CERT_REQUIRED: lib.SSL_VERIFY_PEER | lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
         }[self._verify_mode]
-        lib.dtlsffi_ctx_set_verify(self._ctx, number, self._verify_callback is not None or self._accept_any)
+        asks = self._verify_mode is not ssl.CERT_NONE and (self._verify_callback is not None or self._accept_any)
+        lib.dtlsffi_ctx_set_verify(self._ctx, number, asks)
 
     @property
     def verify_callback(self) -> VerifyCallback | None:
         """Called as `verify_callback(connection, check)` for each certificate of the peer's chain, and each fault.
 
-        `check` is a `CertificateCheck`. The callback has the last word: it returns True to accept, also in spite of a
-        fault, and False to end the handshake. It is called where `verify_mode` asks for certificates.
+        `check` is a `CertificateCheck`. The callback has the last word (but for a peer that is not the one pinned): it
+        returns True to accept, also in spite of a fault, and False to end the handshake. It is called where
+        `verify_mode` asks for certificates, and in full handshakes only: whoever resumes a session was looked at then.
         """
         return self._verify_callback
 
@@ -201,24 +225,25 @@ class Trust(Settings):
         self._set_verify()
 
     def _judge(self, link: Link, ok: bool, store: CData) -> int:
-        """What becomes of one finding: pins come before the chain, and the callback after both."""
+        """What becomes of one finding: pins come before the chain, and the callback after both.
+
+        A fault that is overruled stays in `store`, so that SSL_get_verify_result(3) tells of it.
+        """
         if link.pins is not None:
             certificate, key = pins.shown(store)
-            ok = link.pins.fit(certificate, key)
-            lib.X509_STORE_CTX_set_error(store, lib.X509_V_OK if ok else lib.X509_V_ERR_APPLICATION_VERIFICATION)
-            link.verified = ok
-            link.refusal = None if ok else link.pins.refusal(certificate)
-        elif self._accept_any:
-            lib.X509_STORE_CTX_set_error(store, lib.X509_V_OK)
-            ok = True
-        if self._verify_callback is None:
-            return ok
-        return self._ask_verify_callback(self._verify_callback, link, store)
+            if not link.pins.fit(certificate, key):
+                lib.X509_STORE_CTX_set_error(store, lib.X509_V_ERR_CERT_REJECTED)  # RFC 8122 section 6.2
+                link.refusal = link.pins.refusal(certificate)
+                return False
+        if self._verify_callback is not None and self._verify_mode is not ssl.CERT_NONE:
+            accepted = link.pins is not None or self._accept_any
+            return self._ask_verify_callback(self._verify_callback, link, store, accepted=accepted)
+        return ok or link.pins is not None or self._accept_any
 
     @staticmethod
-    def _ask_verify_callback(callback: VerifyCallback, link: Link, store: CData) -> int:
+    def _ask_verify_callback(callback: VerifyCallback, link: Link, store: CData, *, accepted: bool) -> int:
         x509 = lib.X509_STORE_CTX_get_current_cert(store)
-        code = lib.X509_STORE_CTX_get_error(store)
+        code = 0 if accepted else lib.X509_STORE_CTX_get_error(store)
         check = CertificateCheck(
             certificate=None if x509 == ffi.NULL else certificates.encode(x509),
             depth=lib.X509_STORE_CTX_get_error_depth(store),
@@ -228,11 +253,8 @@ class Trust(Settings):
         answer = callback(link.subject(), check)
         if not isinstance(answer, bool):
             raise TypeError(f"a verify_callback returns True or False, not {answer!r}")
-        link.verified = answer
-        if answer:
-            lib.X509_STORE_CTX_set_error(store, lib.X509_V_OK)
-        elif check.ok:
-            lib.X509_STORE_CTX_set_error(store, lib.X509_V_ERR_APPLICATION_VERIFICATION)
+        if check.ok and not answer:
+            lib.X509_STORE_CTX_set_error(store, lib.X509_V_ERR_CERT_REJECTED)
             link.refusal = f"the verify_callback has refused the certificate at depth {check.depth}"
         return answer
 

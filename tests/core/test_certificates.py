@@ -299,3 +299,10 @@ def test_capath_is_read_when_needed(authority: Authority, tmp_path: Path, server
     assert client.cert_store_stats()["x509"] == 0
     assert works(client, server_context)
     assert client.cert_store_stats()["x509"] == 1
+
+
+def test_contents_as_text_do_not_end_up_in_an_error(server: dtlsffi.DTLSContext, identity: Identity) -> None:
+    """A str names a file; one that is a key is not shown."""
+    with pytest.raises(ValueError, match="private key is a str, which names a file, but holds PEM") as caught:
+        server.load_cert_chain(identity.certificate, identity.key.decode())
+    assert identity.key.decode().splitlines()[1] not in str(caught.value)

@@ -199,3 +199,23 @@ def test_a_connection_is_freed_without_the_garbage_collector(link: MemoryLink) -
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_what_a_trace_raises_comes_out_of_the_call_it_traced(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Also where the call itself did what it should: of send, receive_datagram and close."""
+    armed: list[bool] = []
+    client_context.trace = lambda *_: 1 // 0 if armed else None
+    link = MemoryLink(
+        dtlsffi.Connection(client_context, server_hostname=HOST), dtlsffi.Connection(server_context, server_side=True)
+    )
+    link.shake_hands()
+    armed.append(True)
+    with pytest.raises(ZeroDivisionError):
+        link.client.send(b"x")
+    with pytest.raises(ZeroDivisionError):
+        link.client.close()
+    armed.clear()
+    link.settle()
+    assert link.received[link.server] == [b"x"]

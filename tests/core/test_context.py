@@ -219,6 +219,7 @@ SETTINGS: dict[str, Any] = {
     "retransmission": (1.0, 1.0, 1.0),
     "security_level": 1,
     "session_cache_size": 1,
+    "session_id_context": b"",
     "session_timeout": 60,
     "sni_callback": None,
     "trace": None,

@@ -130,8 +130,12 @@ def test_a_raw_key_is_resumed_by_those_who_are_pinned_only(authority: Authority)
     client, server = raw_context(one), raw_context(two)
     link = connect(client, server, public_key(two), public_key(one))
     link.shake_hands()
-    with pytest.raises(ValueError, match="not made with the peer that is pinned"):
-        Connection(client, verify_public_key=public_key(one), session=link.client.session)
+    for pinned in ({"verify_public_key": public_key(one)}, {"server_hostname": "two.example"}):
+        with pytest.raises(ValueError, match="made by other rules of verification"):
+            Connection(client, session=link.client.session, **pinned)  # type: ignore[arg-type]
+    again = connect(client, server, public_key(two), public_key(one), session=link.client.session)
+    again.shake_hands()
+    assert again.client.session_reused
 
 
 @RAW

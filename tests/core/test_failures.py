@@ -38,9 +38,7 @@ FAILURES: dict[str, Failure] = {
         "server", "PSK_IDENTITY_NOT_FOUND", "psk identity not found", "unknown_psk_identity (alert 115)"
     ),
     "sni": Failure("server", "CALLBACK_FAILED", "callback failed", "handshake_failure (alert 40)"),
-    "verify": Failure(
-        "client", "CERTIFICATE_VERIFY_FAILED", "application verification failure", "handshake_failure (alert 40)", 50
-    ),
+    "verify": Failure("client", "CERTIFICATE_VERIFY_FAILED", "certificate rejected", "bad_certificate (alert 42)", 28),
     "ocsp_server": Failure("server", "CLIENTHELLO_TLSEXT", "clienthello tlsext", "internal_error (alert 80)"),
     "ocsp_client": Failure("client", "OCSP_CALLBACK_FAILURE", "ocsp callback failure", "internal_error (alert 80)"),
 }

@@ -307,6 +307,36 @@ def test_the_other_context_counts_in_full(contexts: Contexts, other: DTLSContext
     assert link.server.getpeercert()["subjectAltName"] == (("DNS", "client.example"),)  # type: ignore[index]
 
 
+def test_the_other_contexts_rules_replace_the_firsts(contexts: Contexts, other: DTLSContext) -> None:
+    """They are not added to them: versions and flags."""
+    client, server = contexts
+    server.security_level = client.security_level = 0
+    server.minimum_version = client.minimum_version = dtlsffi.DTLSVersion.DTLSv1
+    client.maximum_version = dtlsffi.DTLSVersion.DTLSv1
+    for context in (client, server):
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    server.sni_callback = lambda connection, *_: setattr(connection, "context", other)
+    with pytest.raises(dtlsffi.DTLSError, match="UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"):
+        connect(client, server, "other.example").shake_hands()
+
+
+def test_the_others_flags_replace_the_firsts(authority: Authority, other: DTLSContext) -> None:
+    """A partial chain is good for the first only."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    identity = authority.issue("client.example")
+    load(client, identity)
+    for context in (server, other):
+        context.load_verify_locations(cadata=identity.certificate)
+        context.verify_mode = dtlsffi.CERT_REQUIRED
+    server.verify_flags |= dtlsffi.VERIFY_X509_PARTIAL_CHAIN
+    shaken(client, server)
+    front = authority.server_context(HOST)
+    front.verify_flags |= dtlsffi.VERIFY_X509_PARTIAL_CHAIN
+    front.sni_callback = lambda connection, *_: setattr(connection, "context", other)
+    with pytest.raises(dtlsffi.DTLSCertVerificationError):
+        connect(client, front, "other.example").shake_hands()
+
+
 def test_a_name_can_be_refused(contexts: Contexts) -> None:
     """With an alert of the callback's choice."""
     client, server = contexts
@@ -346,7 +376,7 @@ def start_and_fail(link: MemoryLink, error: type[Exception], words: str) -> None
         link.client.receive_datagram(datagram)
 
 
-def test_the_context_is_the_callbacks_to_change(contexts: Contexts, other: DTLSContext) -> None:
+def test_the_context_is_the_callbacks_to_change(contexts: Contexts, other: DTLSContext, authority: Authority) -> None:
     """On the server, and before the handshake is finished."""
     client, server = contexts
     link = connect(client, server)
@@ -355,6 +385,18 @@ def test_the_context_is_the_callbacks_to_change(contexts: Contexts, other: DTLSC
     link.shake_hands()
     with pytest.raises(ValueError, match="by a server's sni_callback only"):
         link.server.context = other
+    for setter in ("set_psk_server_callback", "set_ocsp_server_callback"):
+        late = DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+        load(late, authority.issue(HOST))
+        getattr(late, setter)(lambda *arguments: setattr(arguments[-1], "context", other))
+        asking = authority.client_context()
+        asking.set_ocsp_client_callback(lambda *_: True)
+        if setter == "set_psk_server_callback":
+            late.set_psk_server_callback(lambda _, connection: setattr(connection, "context", other))  # type: ignore[func-returns-value]
+            asking.set_ciphers("PSK")
+            asking.set_psk_client_callback(lambda _: ("me", b"key"))
+        with pytest.raises(ValueError, match="by a server's sni_callback only"):
+            connect(asking, late).shake_hands()
     with pytest.raises(ValueError, match="sni_callback cannot be set on a PROTOCOL_DTLS_CLIENT context"):
         DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT).sni_callback = print
     with pytest.raises(TypeError, match="sni_callback is a callable or None, not int"):

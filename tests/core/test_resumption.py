@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -180,6 +181,64 @@ def test_num_tickets_is_for_servers_of_dtls_1_3() -> None:
         DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT).num_tickets = 1
 
 
+# ---- rules of verification ----
+
+
+def strict(authority: Authority, **more: Any) -> DTLSContext:
+    """A server that wants certificates."""
+    server = authority.server_context(HOST)
+    server.load_verify_locations(cadata=authority.certificate)
+    server.verify_mode = dtlsffi.CERT_REQUIRED
+    for name, value in more.items():
+        setattr(server, name, value)
+    return server
+
+
+def test_a_session_does_not_get_around_a_servers_verification(authority: Authority, stranger: Authority) -> None:
+    """Servers that share keys but not rules do a full handshake, with all that it asks for."""
+    key = os.urandom(80)
+    client = authority.client_context()
+    load(client, stranger.issue("intruder.example"))
+    for lax in (authority.server_context(HOST), strict(authority, accept_any_certificate=True)):
+        server = strict(authority)
+        for context in (lax, server):
+            context.set_ticket_keys([key])
+        session = connect(client, lax).client.session
+        with pytest.raises(dtlsffi.DTLSCertVerificationError):
+            connect(client, server, session)
+
+
+def test_a_session_does_not_get_around_the_context_that_a_name_chooses(authority: Authority) -> None:
+    """Also where that changed since: the name is heard before a session is looked for."""
+    client, first, second = authority.client_context(), authority.server_context(HOST), strict(authority)
+    switched: list[bool] = []
+    first.sni_callback = lambda connection, *_: setattr(connection, "context", second) if switched else None
+    session = connect(client, first).client.session
+    assert resumes(client, first, session)
+    switched.append(True)
+    with pytest.raises(dtlsffi.DTLSError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        connect(client, first, session)
+    load(known := authority.client_context(), authority.issue("client.example"))
+    session = connect(known, first).client.session
+    link = connect(known, first, session)
+    assert link.server.session_reused
+    assert link.server.context is second
+    assert link.server.getpeercert()
+
+
+def test_services_can_be_set_apart(authority: Authority) -> None:
+    """By a name of their own."""
+    client, key = authority.client_context(), os.urandom(80)
+    one, two = fleet(authority, key), fleet(authority, key)
+    one.session_id_context = b"one"
+    session = connect(client, one).client.session
+    assert not resumes(client, two, session)
+    assert resumes(client, one, session)
+    for bad in ("one", bytes(33)):
+        with pytest.raises(ValueError, match="session_id_context is bytes, at most 32"):
+            DTLSContext().session_id_context = bad  # type: ignore[assignment]
+
+
 # ---- stores of one's own ----
 
 
@@ -239,7 +298,55 @@ def test_a_store_is_told_what_must_not_be_resumed(authority: Authority) -> None:
     assert first is not None
     assert second is not None
     assert removed == [first.id]
-    del server
+
+
+def test_a_client_keeps_its_sessions_in_its_store_alone(authority: Authority) -> None:
+    """OpenSSL's cache would only grow."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    client.set_session_callbacks(new=lambda *_: None)
+    connect(client, server)
+    assert client.session_stats()["number"] == 0
+
+
+def test_a_store_belongs_to_the_context_that_a_connection_began_with(authority: Authority) -> None:
+    """Whatever a name has chosen: there is one cache behind a port."""
+    client, first, second = authority.client_context(), no_tickets(authority), no_tickets(authority)
+    told: list[str] = []
+    for name, context in (("first", first), ("second", second)):
+        context.set_session_callbacks(
+            new=lambda *_, name=name: told.append(f"new {name}"),
+            get=lambda *_, name=name: told.append(f"get {name}"),  # type: ignore[func-returns-value]
+        )
+    first.session_cache_size = 0
+    first.sni_callback = lambda connection, *_: setattr(connection, "context", second)
+    connect(client, first, connect(client, first).client.session)
+    assert told == ["new first", "get first", "new first"]
+
+
+def test_a_slow_store_holds_nobody_up(authority: Authority) -> None:
+    """OpenSSL holds a lock when it removes a session: Python hears of it after that."""
+    client, server = authority.client_context(), no_tickets(authority)
+    server.session_cache_size = 1
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(_: bytes) -> None:
+        entered.set()
+        assert leave.wait(30)
+
+    server.set_session_callbacks(remove=slow)
+    connect(client, server)
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(connect, client, server)
+        assert entered.wait(30)
+        other = MemoryLink(Connection(client, server_hostname=HOST), Connection(server, server_side=True))
+        with pytest.raises(dtlsffi.DTLSWantReadError):
+            other.client.do_handshake()
+        for datagram in other.client.datagrams_to_send():
+            other.server.receive_datagram(datagram)
+        leave.set()
+        busy.result()
+        other.settle()
+        assert other.server.is_established
 
 
 def test_a_store_that_fails_is_heard_of(authority: Authority) -> None:

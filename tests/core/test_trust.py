@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -218,7 +220,7 @@ def test_the_callback_may_refuse(client_context: DTLSContext, server_context: DT
     with pytest.raises(dtlsffi.DTLSCertVerificationError) as caught:
         link.shake_hands()
     assert (caught.value.verify_code, caught.value.verify_message) == (
-        50,
+        28,
         "the verify_callback has refused the certificate at depth 0",
     )
     stranger = DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
@@ -315,3 +317,62 @@ def test_where_openssl_looks_for_authorities(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
     paths = dtlsffi.get_default_verify_paths()
     assert (paths.cafile, paths.capath) == (str(tmp_path / "ca.pem"), None)
+
+
+# ---- what must not happen ----
+
+
+def test_an_anonymous_suite_is_no_certificate(authority: Authority) -> None:
+    """Where one is required, whatever the ciphers allow."""
+    client, server = authority.client_context(), DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    server.set_ciphers("aNULL:@SECLEVEL=0")
+    link = handshake(client, server)
+    with pytest.raises(dtlsffi.DTLSError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        link.shake_hands()
+    with pytest.raises(dtlsffi.DTLSError):
+        link.client.send(b"secret")
+
+
+def test_nothing_counts_as_verified_that_was_not(authority: Authority, stranger: Authority) -> None:
+    """Neither the certificate nor its chain; and where nothing is verified no callback is asked."""
+    careless = DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+    careless.check_hostname = False
+    careless.verify_mode = ssl.CERT_NONE
+    careless.verify_callback = lambda *_: 1 // 0  # type: ignore[assignment, return-value]
+    any_will_do = DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+    any_will_do.check_hostname = False
+    any_will_do.accept_any_certificate = True
+    server = stranger.server_context(HOST)
+    for client in (careless, any_will_do):
+        link = handshake(client, server)
+        link.shake_hands()
+        assert link.client.getpeercert() == {}
+        assert link.client.get_verified_chain() == []
+        assert len(link.client.get_unverified_chain()) == 1
+
+
+def test_a_callback_does_not_overrule_a_pin(authority: Authority, server_context: DTLSContext) -> None:
+    """It may refuse who is pinned, but not accept anybody else."""
+    client = authority.client_context()
+    client.verify_callback = lambda *_: True
+    pin = authority.server_context(HOST).fingerprint()
+    link = MemoryLink(
+        Connection(client, server_hostname=HOST, verify_fingerprint=pin), Connection(server_context, server_side=True)
+    )
+    with pytest.raises(dtlsffi.DTLSCertVerificationError, match="it is sha-256"):
+        link.shake_hands()
+
+
+def test_two_threads_may_look_at_one_store(authority: Authority) -> None:
+    """At the same time: nobody waits for a lock with the GIL in hand."""
+    context = authority.client_context()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            futures = [pool.submit(look) for look in (context.cert_store_stats, context.get_ca_certs) * 400]
+            for future in futures:
+                future.result(timeout=30)
+    finally:
+        sys.setswitchinterval(before)

@@ -644,3 +644,11 @@ def test_a_callback_may_close_the_socket(udp_pair: Sockets, client_context: dtls
         client_context.wrap_socket(udp_pair[0], server_hostname=HOST)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_a_callback_cannot_move_its_socket_on(udp_pair: Sockets, client_context: dtlsffi.DTLSContext) -> None:
+    """It is told so, and does not wait for itself."""
+    client_context.trace = lambda connection, _: connection.send(b"x")
+    udp_pair[0].settimeout(None)
+    with pytest.raises(dtlsffi.DTLSError, match="a callback cannot move its own connection on"):
+        client_context.wrap_socket(udp_pair[0], server_hostname=HOST)
