@@ -48,7 +48,8 @@ def openssl_server(tmp_path: Path, port: int) -> Iterator[Program]:
 
 def test_every_python_example_is_run_here() -> None:
     """No example without a test, no Python that is not marked as one."""
-    tested = {"server", "client", "echo-server", "echo-client", "select-client", "memory", "refused", "lossy"}
+    tested = {"server", "client", "echo-server", "echo-client", "select-client", "memory", "refused", "lossy",
+              "psk-server", "psk-client", "fingerprints"}  # fmt: skip
     assert set(EXAMPLES) == tested
     assert README.count("```python") == sum(kind == "python" for kind, _ in EXAMPLES.values())
 
@@ -57,6 +58,14 @@ def test_the_client_talks_to_openssl(openssl_server: Program, port: int, tmp_pat
     """The first example, which everybody copies."""
     assert run("client", port, tmp_path) == "DTLSv1.2 ('ECDHE-ECDSA-AES256-GCM-SHA384', 'TLSv1.2', 256)\n"
     openssl_server.expect("hello\n")
+
+
+def test_the_pre_shared_key_opens_openssl(port: int, tmp_path: Path) -> None:
+    """The example for CoAP and Hue."""
+    with Program(["sh", "-ec", "exec " + example("psk-server", port)]) as server:
+        wait_until_bound(port)
+        assert run("psk-client", port, tmp_path) == "('PSK-AES128-GCM-SHA256', 'TLSv1.2', 128) me\n"
+        server.expect("hello\n")
 
 
 def test_a_wrong_name_is_refused(openssl_server: Program, port: int, tmp_path: Path) -> None:
@@ -81,6 +90,7 @@ def test_our_own_server_and_clients(client: str, openssl_server: Program, port: 
 
 def test_the_examples_without_a_network(tmp_path: Path) -> None:
     """Memory alone."""
+    assert run("fingerprints", 0, tmp_path) == "SRTPKeys(profile='SRTP_AEAD_AES_128_GCM')\n"
     assert run("memory", 0, tmp_path) == "[b'over pigeons, if need be']\n"
     assert re.fullmatch(r"\d+ flights were sent again\n", run("lossy", 0, tmp_path))
 

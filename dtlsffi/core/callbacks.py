@@ -67,7 +67,7 @@ class Password(Parking):
 class Link(Parking):
     """What a connection's handle leads to: its context, whose callbacks are asked, and whom they are asked for."""
 
-    __slots__ = ("choosing", "context", "origin", "pins", "refusal", "subject")
+    __slots__ = ("choosing", "context", "origin", "pins", "psk_identity", "refusal", "subject")
 
     def __init__(self, context: DTLSContext, pins: Pins | None) -> None:
         super().__init__()
@@ -75,6 +75,7 @@ class Link(Parking):
         self.origin = context  # the one it began with: sessions are its matter, whatever a name has chosen
         self.choosing = False  # whether an sni_callback is just being asked
         self.pins = pins
+        self.psk_identity: bytes | None = None  # the last one that a key was found for
         self.refusal: str | None = None  # why we refused a certificate, where OpenSSL has no words for it
         self.subject: Callable[[], Any] = lambda: None  # a weak reference to the connection, or to the door that has it
 
@@ -155,14 +156,17 @@ def dtlsffi_on_psk_client(link: Link, hint: CData, identity: CData, identity_roo
     name, secret = link.context._psk_for_server(link.subject(), hint_bytes, identity_room, room)
     ffi.memmove(identity, name + b"\0", len(name) + 1)
     ffi.memmove(key, secret, len(secret))
+    link.psk_identity = name
     return len(secret)
 
 
 @trampoline(0)
 def dtlsffi_on_psk_server(link: Link, identity: CData, key: CData, room: int) -> int:
     """SSL_CTX_set_psk_server_callback(3): writes the key, returns its length, or 0 for an unknown identity."""
-    secret = link.context._psk_for_client(link.subject(), ffi.string(identity), room)
+    name = ffi.string(identity)
+    secret = link.context._psk_for_client(link.subject(), name, room)
     ffi.memmove(key, secret, len(secret))
+    link.psk_identity = name if secret else None
     return len(secret)
 
 

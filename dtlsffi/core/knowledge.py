@@ -173,7 +173,12 @@ class Knowledge(Peer):
             return None
         with self._association._locked() as ssl_object:
             identity = lib.SSL_get_psk_identity(ssl_object)
-            return None if identity == ffi.NULL else readable(ffi.string(identity))
+            if identity != ffi.NULL:
+                return readable(ffi.string(identity))
+            # In DTLS 1.3 a pre-shared key is resumed like a session, and OpenSSL does not keep its name.
+            asked = self._association._link.psk_identity
+            used = asked is not None and lib.SSL_session_reused(ssl_object) and self.version() == "DTLSv1.3"
+            return readable(asked) if used and asked is not None else None
 
     @property
     def psk_identity_hint(self) -> str | None:
