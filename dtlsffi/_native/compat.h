@@ -6,6 +6,10 @@
 #ifndef DTLSFFI_COMPAT_H
 #define DTLSFFI_COMPAT_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* recvmmsg(2), struct in6_pktinfo */
+#endif
+
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>

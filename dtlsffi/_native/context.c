@@ -47,6 +47,7 @@ SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method)
         SSL_CTX_free(ctx);
         return NULL;
     }
+    dtlsffi_ctx_set_cookies(ctx);
     return ctx;
 }
 

@@ -97,6 +97,42 @@ int dtlsffi_module_init(void);
 dtlsffi_fault *dtlsffi_fault_last(void);
 void dtlsffi_fault_take(void);
 
+/* udp.c: a peer's address in one form, whatever the socket: IPv4 also where it is mapped into IPv6, in the first 4 bytes */
+typedef struct {
+    uint8_t ip[16];
+    uint8_t port[2];                    /* network order */
+    uint8_t family;                     /* 4 or 6; 0: unknown */
+    uint8_t zero;
+    uint32_t scope;                     /* of a link-local IPv6 address: its interface */
+} dtlsffi_address;
+
+#define DTLSFFI_BATCH 32
+#define DTLSFFI_DATAGRAM_MAX 16896      /* one record of the largest size, and its handshake's small ones beside it */
+typedef struct {
+    uint32_t length[DTLSFFI_BATCH];     /* 0: cut, or of no family known */
+    dtlsffi_address senders[DTLSFFI_BATCH];
+    dtlsffi_address receivers[DTLSFFI_BATCH];   /* which of our own addresses they were sent to */
+    uint8_t data[DTLSFFI_BATCH][DTLSFFI_DATAGRAM_MAX];
+} dtlsffi_batch;
+
+void dtlsffi_udp_prepare(int fd);
+int dtlsffi_udp_receive(int fd, dtlsffi_batch *batch);
+int dtlsffi_udp_send(int fd, int v6_socket, const dtlsffi_address *to, const dtlsffi_address *local,
+                     const uint8_t *data, size_t length);
+
+/* cookie.c */
+#define DTLSFFI_COOKIE 32
+#define DTLSFFI_HELLO_VERIFY_REQUEST 60
+typedef struct { uint8_t secret[32]; } dtlsffi_cookie_jar;
+enum dtlsffi_hello {
+    DTLSFFI_HELLO_NONE = 0,             /* no ClientHello, or one not to be answered */
+    DTLSFFI_HELLO_PROVEN = -1,          /* whole, with a cookie of ours */
+    DTLSFFI_HELLO_FRAGMENT = -2,        /* the first fragment of one, or a later one */
+};
+int dtlsffi_cookie_jar_fill(dtlsffi_cookie_jar *jar, const uint8_t *secret, size_t length);
+int dtlsffi_hello_look_untrusted(const dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data,
+                                 size_t length, uint8_t *reply, uint8_t *random);
+
 /* conn.c: one SSL, its lock and its carrier (memory, or a connected socket where fd >= 0) */
 dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *handle);
 void dtlsffi_conn_free(dtlsffi_conn *conn);
@@ -112,6 +148,10 @@ void dtlsffi_conn_detach(dtlsffi_conn *conn);
 dtlsffi_outbox *dtlsffi_conn_outbox(dtlsffi_conn *conn);
 void dtlsffi_conn_outbox_clear(dtlsffi_conn *conn);
 const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
+
+/* cookie.c: how a server's connection begins behind a port that it shares */
+void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, const dtlsffi_cookie_jar *jar, const dtlsffi_address *address);
+int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
 /* flow.c: what moves a connection on */
 int dtlsffi_conn_handshake(dtlsffi_conn *conn);
@@ -272,6 +312,10 @@ struct dtlsffi_conn {
     uint8_t *held_record;       /* a record larger than the buffer it was asked into */
     size_t held_record_length;
 
+    const dtlsffi_cookie_jar *jar; /* where cookies for this peer come from, or NULL */
+    dtlsffi_address address;    /* whom they are for */
+    bool proven;                /* its cookie has been checked */
+
     dtlsffi_watch watch;
     dtlsffi_stats stats;
 };
@@ -283,6 +327,12 @@ void dtlsffi_conn_leave(dtlsffi_conn *conn);
 int dtlsffi_conn_result(dtlsffi_conn *conn, int ret);
 int dtlsffi_conn_fail(dtlsffi_conn *conn);
 void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
+
+/* cookie.c */
+bool dtlsffi_cookie_make(const dtlsffi_cookie_jar *jar, const dtlsffi_address *address, uint8_t *cookie);
+bool dtlsffi_cookie_check_untrusted(const dtlsffi_cookie_jar *jar, const dtlsffi_address *address,
+                                    const uint8_t *cookie, size_t length);
+void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
 
 /* flow.c */
 int dtlsffi_conn_step(dtlsffi_conn *conn);

@@ -56,3 +56,18 @@ def host(server_hostname: str) -> tuple[str, bool]:
     except UnicodeError as error:
         raise ValueError(f"server_hostname {server_hostname!r} is no host name: {error}") from None
     return c_string(name, "server_hostname").decode("ascii"), False
+
+
+def checked_limits(
+    max_pending: int, max_connections: int, max_queue: int, handshake_timeout: float, idle_timeout: float | None
+) -> None:
+    """Raises ValueError, by name, where an endpoint's limit makes no sense."""
+    for name, count in (
+        ("max_pending", max_pending), ("max_connections", max_connections), ("max_queue", max_queue),
+    ):  # fmt: skip
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} is a number of at least 1, not {count!r}")
+    if not handshake_timeout > 0:
+        raise ValueError(f"handshake_timeout is a number of seconds above 0, not {handshake_timeout}")
+    if idle_timeout is not None and not idle_timeout > 0:
+        raise ValueError(f"idle_timeout is a number of seconds above 0, or None, not {idle_timeout}")

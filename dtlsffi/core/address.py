@@ -1,0 +1,49 @@
+"""Addresses of peers, in the one form in which an endpoint knows them, whatever the socket calls them."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from .._native import CData, ffi
+
+
+def pack(address: Any) -> CData:
+    """A socket's address, `(host, port)` or IPv6's with flow and scope, as C has it.
+
+    Raises TypeError or ValueError for what is no address of UDP; names are not looked up.
+    """
+    try:
+        host, port, *more = address
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except (TypeError, AttributeError):
+        raise TypeError(f"a peer's address is (host, port), not {address!r}") from None
+    packed = ffi.new("dtlsffi_address *")
+    packed.port = int(port).to_bytes(2, "big")
+    if ip.version == 6 and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    packed.family = ip.version
+    ffi.memmove(packed.ip, ip.packed, len(ip.packed))
+    if ip.version == 6 and ip.is_link_local and len(more) > 1:
+        packed.scope = more[1]
+    return packed
+
+
+def key(packed: CData) -> bytes:
+    """What tells peers apart."""
+    return bytes(ffi.buffer(packed, ffi.sizeof("dtlsffi_address")))
+
+
+def unpack(packed: CData, v6_socket: bool) -> Any:
+    """The address as a socket would give it: with IPv4 mapped into IPv6 where the socket speaks that."""
+    port = int.from_bytes(bytes(packed.port), "big")
+    if packed.family == 4:
+        host = str(ipaddress.IPv4Address(bytes(packed.ip)[:4]))
+        return (f"::ffff:{host}", port, 0, 0) if v6_socket else (host, port)
+    return str(ipaddress.IPv6Address(bytes(packed.ip))), port, 0, packed.scope
+
+
+def text(address: Any) -> str:
+    """An address for a message."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
