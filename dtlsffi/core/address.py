@@ -14,7 +14,7 @@ def pack(address: Any) -> CData:
     Raises TypeError or ValueError for what is no address of UDP; names are not looked up.
     """
     try:
-        host, port, *more = address
+        host, port, *more = tuple(address) if isinstance(address, (tuple, list)) else (None, None)
         ip = ipaddress.ip_address(host.partition("%")[0])
     except (TypeError, AttributeError):
         raise TypeError(f"a peer's address is (host, port), not {address!r}") from None

@@ -1,7 +1,8 @@
 """Many connections behind one UDP port: whom a datagram is for, who may come in, who has to go.
 
 Datagrams come in by `receive_datagram`, or by the batch from a socket by `pump`. After either of them, and after
-`handle_timers`, the owner takes what there is: `accepted`, `ready`, `datagrams_to_send` (without a socket), `get_timer`.
+`handle_timers`, the owner takes what there is: `accepted`, `ready`, `datagrams_to_send` (where there is no socket),
+`get_timer`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class EndpointConnection(Connection):
         self._local = ffi.new("dtlsffi_address *")
         self._key = addresses.key(packed)
         self._random = b""
-        self._deadline = float("inf")
+        self._deadline = NEVER
+        self._due = NEVER
         self._last_seen = 0.0
         self._completed = False
 
@@ -157,7 +159,7 @@ class Endpoint:
     # ---- what comes in ----
 
     def pump(self, now: float) -> bool:
-        """Takes what the socket has, up to a batch of datagrams; whether there may be more. Raises the socket's OSError."""
+        """Takes what the socket has, a batch at the most; whether there may be more. Raises the socket's OSError."""
         batch = self._batch
         count = lib.dtlsffi_udp_receive(self._fileno, batch)
         if count < 0:
@@ -260,7 +262,7 @@ class Endpoint:
         self._pending += 1
         connection._last_seen = now
         connection._deadline = now + self._handshake_timeout
-        self._schedule(connection, connection._deadline)
+        self._schedule(connection, now)
 
     def _begin(self, connection: EndpointConnection, data: bytes, now: float, *, proven: bool) -> None:
         if proven:
@@ -298,17 +300,15 @@ class Endpoint:
             self._ready[connection] = None
         if not connection._completed:
             if connection.is_established:
-                self._complete(connection, now)
-            else:
-                timer = connection.get_timer()
-                if timer is not None:
-                    self._schedule(connection, now + timer)
+                self._complete(connection)
+            self._schedule(connection, now)
         if CloseReceived() in connection.events_received():
             connection.peer_closed = True
             self._ready[connection] = None
 
-    def _complete(self, connection: EndpointConnection, now: float) -> None:
+    def _complete(self, connection: EndpointConnection) -> None:
         connection._completed = True
+        connection._due = NEVER  # its timers are over
         self._pending -= 1
         self._counts["handshakes_completed"] += 1
         self._ready[connection] = None
@@ -320,8 +320,6 @@ class Endpoint:
                 self._end(older, make(DTLSError, "REPLACED", "the peer has begun a new connection from this address"))
             self._connections[connection._key] = connection
             self._accepted.append(connection)
-        if self._idle_timeout is not None:
-            self._schedule(connection, now + self._idle_timeout)
 
     # ---- as a client ----
 
@@ -362,20 +360,42 @@ class Endpoint:
 
     # ---- time ----
 
-    def _schedule(self, connection: EndpointConnection, when: float) -> None:
-        heapq.heappush(self._timers, (when, next(self._number), connection))
+    def _when(self, connection: EndpointConnection, now: float) -> float:
+        """When there is something to be done about a connection."""
+        if connection._completed:
+            return NEVER if self._idle_timeout is None else connection._last_seen + self._idle_timeout
+        timer = connection.get_timer()
+        return connection._deadline if timer is None else min(connection._deadline, now + timer)
+
+    def _schedule(self, connection: EndpointConnection, now: float) -> None:
+        """Sees that it is looked at in time; where it will be looked at earlier, it is done again then."""
+        when = self._when(connection, now)
+        if when < connection._due:
+            connection._due = when
+            heapq.heappush(self._timers, (when, next(self._number), connection))
 
     def get_timer(self, now: float) -> float | None:
         """Seconds until `handle_timers` is due, or None."""
-        while self._timers and self._timers[0][2].gone:
-            heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - now) if self._timers else None
+        while self._timers:
+            when, _, connection = self._timers[0]
+            if when == connection._due and not connection.gone and self._when(connection, now) != NEVER:
+                return max(0.0, when - now)
+            self._drop_timer()
+        return None
+
+    def _drop_timer(self) -> EndpointConnection | None:
+        """Takes the first one off; the connection that it was for, if it still was."""
+        when, _, connection = heapq.heappop(self._timers)
+        if when != connection._due:
+            return None
+        connection._due = NEVER
+        return None if connection.gone else connection
 
     def handle_timers(self, now: float) -> None:
         """Sends flights again, and ends what has taken too long or has been silent for too long."""
         while self._timers and self._timers[0][0] <= now:
-            _, _, connection = heapq.heappop(self._timers)
-            if not connection.gone:
+            connection = self._drop_timer()
+            if connection is not None:
                 self._run_out(connection, now)
 
     def _run_out(self, connection: EndpointConnection, now: float) -> None:
@@ -385,15 +405,13 @@ class Endpoint:
                 self._end(connection, make(HandshakeTimeout, "HANDSHAKE_TIMEOUT", words))
             elif connection.get_timer() == 0:
                 self._after(connection, now, connection.handle_timer)
-        elif self._idle_timeout is not None:
-            due = connection._last_seen + self._idle_timeout
-            if now >= due:
-                self._counts["expired"] += 1
-                connection.peer_closed = True
-                self._ready[connection] = None
-                connection.close()
-            else:
-                self._schedule(connection, due)
+        elif now >= self._when(connection, now):
+            self._counts["expired"] += 1
+            connection.peer_closed = True
+            self._ready[connection] = None
+            connection.close()
+        if not connection.gone:
+            self._schedule(connection, now)
 
     # ---- what goes out ----
 
@@ -475,6 +493,7 @@ class Endpoint:
             connection.close()
 
 
+NEVER = float("inf")
 HANDSHAKE = 22
 COUNTERS = (
     "datagrams_received", "datagrams_sent", "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced",
