@@ -1,0 +1,163 @@
+"""udp.c: batches of datagrams over real sockets, through Endpoint.pump."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import dtlsffi
+from dtlsffi import DTLSContext, Endpoint
+from dtlsffi.testing import Authority
+from tests.helpers import HOST
+
+
+@pytest.fixture
+def client_context(authority: Authority) -> DTLSContext:
+    return authority.client_context()
+
+
+def bound(host: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    if host == "::":
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind((host, 0))
+    sock.setblocking(False)
+    return sock
+
+
+class Port:
+    """A socket with an endpoint on it."""
+
+    def __init__(self, host: str, context: DTLSContext | None = None) -> None:
+        self.sock = bound(host)
+        v6 = self.sock.family == socket.AF_INET6
+        self.endpoint = Endpoint(context, fileno=self.sock.fileno(), v6_socket=v6)
+        self.port: int = self.sock.getsockname()[1]
+
+
+def settle(*ports: Port) -> None:
+    """Pumps until nothing comes for a while."""
+    sockets = {port.sock: port for port in ports}
+    while ready := select.select(sockets, [], [], 0.05)[0]:
+        for sock in ready:
+            while sockets[sock].endpoint.pump(time.monotonic()):
+                pass
+
+
+@pytest.fixture
+def ports() -> Iterator[list[Port]]:
+    made: list[Port] = []
+    yield made
+    for port in made:
+        port.sock.close()
+
+
+@pytest.mark.parametrize(
+    ("listen", "to", "seen"),
+    [
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("::1", "::1", "::1"),
+        ("::", "127.0.0.1", "::ffff:127.0.0.1"),
+        ("::", "::1", "::1"),
+    ],
+)
+def test_a_client_and_a_server_meet(
+    listen: str, to: str, seen: str, ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Over IPv4, IPv6 and a socket for both."""
+    ports += [Port(listen, server_context), Port("::1" if ":" in to else "127.0.0.1")]
+    server, client = ports
+    conn = client.endpoint.connect((to, server.port), 0, context=client_context, server_hostname=HOST)
+    settle(*ports)
+    (accepted,) = server.endpoint.accepted()
+    assert accepted.is_established
+    assert accepted.address[:2] == (seen, client.port)
+    conn.send(b"hello")
+    settle(*ports)
+    assert list(accepted.received) == [b"hello"]
+    accepted.send(b"world")
+    settle(*ports)
+    assert list(conn.received) == [b"world"]
+
+
+def test_the_answer_leaves_from_the_address_that_was_asked(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """On a host with several: a client behind a connected socket would not hear any other."""
+    ports.append(Port("0.0.0.0", server_context))  # noqa: S104
+    server = ports[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.77", server.port))
+        sock.settimeout(5)
+        conn = client_context.wrap_socket(sock, server_hostname=HOST, do_handshake_on_connect=False)
+        with conn:
+            conn.setblocking(False)
+            for _ in range(20):
+                try:
+                    conn.do_handshake()
+                    break
+                except dtlsffi.DTLSWantReadError:
+                    settle(server)
+            assert conn.version() == "DTLSv1.2"
+
+
+def test_a_datagram_that_is_too_long_is_counted(ports: list[Port], server_context: DTLSContext) -> None:
+    """Nothing of DTLS has more than one record of the largest size and its like."""
+    ports.append(Port("127.0.0.1", server_context))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(bytes(20_000), ("127.0.0.1", ports[0].port))
+    settle(ports[0])
+    assert ports[0].endpoint.statistics()["dropped_truncated"] == 1
+
+
+def test_the_largest_record_goes_through(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """16384 bytes in one datagram."""
+    ports += [Port("127.0.0.1", server_context), Port("127.0.0.1")]
+    server, client = ports
+    conn = client.endpoint.connect(("127.0.0.1", server.port), 0, context=client_context, server_hostname=HOST)
+    settle(*ports)
+    conn.mtu = 65000
+    conn.send(b"x" * 16384)
+    settle(*ports)
+    assert list(server.endpoint.accepted()[0].received) == [b"x" * 16384]
+
+
+def test_many_datagrams_come_in_batches(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Pump says when there is more."""
+    ports += [Port("127.0.0.1", server_context), Port("127.0.0.1")]
+    server, client = ports
+    conn = client.endpoint.connect(("127.0.0.1", server.port), 0, context=client_context, server_hostname=HOST)
+    settle(*ports)
+    for number in range(100):
+        conn.send(b"%d" % number)
+    more = []
+    while select.select([server.sock], [], [], 0.2)[0]:
+        more.append(server.endpoint.pump(0))
+    assert more == [True, True, True, False]
+    (accepted,) = server.endpoint.accepted()
+    assert list(accepted.received) == [b"%d" % number for number in range(100)]
+
+
+def test_a_socket_that_fails_is_heard_of(ports: list[Port], server_context: DTLSContext) -> None:
+    """Closed under the endpoint: OSError, and no other descriptor is touched."""
+    ports.append(Port("127.0.0.1", server_context))
+    descriptor = ports[0].sock.detach()
+    socket.close(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        ports[0].endpoint.pump(0)
+
+
+def test_an_ipv4_socket_cannot_reach_ipv6(ports: list[Port], client_context: DTLSContext) -> None:
+    """It is counted; the handshake runs out of time."""
+    ports.append(Port("127.0.0.1"))
+    endpoint = ports[0].endpoint
+    endpoint.connect(("2001:db8::1", 1), 0, context=client_context, server_hostname=HOST)
+    assert endpoint.statistics()["dropped_unsent"] == 1
