@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority
 from tests.bad_certificates import CASES
-from tests.interop.peers import CLIENTS, HOST, SERVERS, Files
+from tests.interop.peers import CLIENTS, HOST, SERVERS, Files, Serve, connect
 
 pytestmark = pytest.mark.interop
 
 BOTH = ["openssl", "gnutls"]
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
-
-
-def connect(address: tuple[str, int], context: dtlsffi.DTLSContext, name: str = HOST) -> dtlsffi.DTLSSocket:
-    return dtlsffi.create_connection(address, context=context, server_hostname=name, timeout=10)
 
 
 # ---- we are the client ----
@@ -123,45 +110,6 @@ def test_small_datagrams(peer: str, authority: Authority, files: Files) -> None:
 
 
 # ---- we are the server ----
-
-
-class OurServer:
-    """A UDP socket that waits for one client."""
-
-    def __init__(self, context: dtlsffi.DTLSContext) -> None:
-        self._context = context
-        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._sock.bind(("127.0.0.1", 0))
-        self._sock.settimeout(15)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        host, port = self._sock.getsockname()
-        return host, port
-
-    def accept(self) -> dtlsffi.DTLSSocket:
-        _, client = self._sock.recvfrom(1, socket.MSG_PEEK)
-        self._sock.connect(client)
-        return self._context.wrap_socket(self._sock, server_side=True)
-
-    def close(self) -> None:
-        self._sock.close()
-
-
-@pytest.fixture
-def serve() -> Callable[[dtlsffi.DTLSContext], OurServer]:
-    servers: list[OurServer] = []
-
-    def make(context: dtlsffi.DTLSContext) -> OurServer:
-        servers.append(OurServer(context))
-        return servers[-1]
-
-    yield make  # type: ignore[misc]
-    for server in servers:
-        server.close()
-
-
-Serve = Callable[[dtlsffi.DTLSContext], OurServer]
 
 
 @pytest.mark.parametrize("family", ["ecdsa", "rsa"])
