@@ -307,6 +307,7 @@ struct dtlsffi_conn {
     int alert_received;         /* description, or -1 */
     uint8_t held_alert[DTLSFFI_ALERT_RECORD];
     bool alert_is_held;
+    unsigned verify_requests;   /* HelloVerifyRequests so far */
     bool alert_is_released;
 
     uint8_t *held_record;       /* a record larger than the buffer it was asked into */

@@ -12,6 +12,9 @@
  */
 #include "core.h"
 
+#define VERIFY_REQUESTS_AT_MOST 16
+
+enum { HELLO_VERIFY_REQUEST = 3 };
 enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23 };
 
 static uint16_t read16(const uint8_t *p)
@@ -75,10 +78,19 @@ static bool settle_version(const dtlsffi_conn *conn, uint8_t *record)
     return true;
 }
 
+/* OpenSSL answers every HelloVerifyRequest with another ClientHello, at once and for ever. An honest server sends one,
+ * or as many as there are flights sent again. */
+static bool is_one_too_many(dtlsffi_conn *conn, const uint8_t *record, size_t length)
+{
+    if (record[0] != HANDSHAKE || length <= DTLSFFI_RECORD_HEADER || record[DTLSFFI_RECORD_HEADER] != HELLO_VERIFY_REQUEST)
+        return false;
+    return ++conn->verify_requests > VERIFY_REQUESTS_AT_MOST;
+}
+
 /* Whether a plaintext record may reach OpenSSL. */
 static bool accept_plaintext(dtlsffi_conn *conn, uint8_t *record, size_t length)
 {
-    if (record[0] == APPLICATION_DATA || !settle_version(conn, record)) {
+    if (record[0] == APPLICATION_DATA || !settle_version(conn, record) || is_one_too_many(conn, record, length)) {
         conn->stats.dropped_junk++;
         return false;
     }

@@ -208,3 +208,19 @@ def test_no_cipher_in_common_is_said(authority: Authority) -> None:
     with pytest.raises(dtlsffi.DTLSError, match=r"compare set_ciphers\(\)") as caught:
         link.shake_hands()
     assert caught.value.reason == "NO_SHARED_CIPHER"
+
+
+def test_hello_verify_requests_come_to_an_end(client_context: dtlsffi.DTLSContext) -> None:
+    """OpenSSL would answer each of them, as fast as they come."""
+    client_context.retransmission = (10.0, 2.0, 60.0)
+    client = dtlsffi.Connection(client_context, server_hostname=HOST)
+    start(client)
+    answers = 0
+    for number in range(100):
+        body = b"\xfe\xff\x04" + number.to_bytes(4, "big")
+        length = len(body).to_bytes(3, "big")
+        message = b"\x03" + length + bytes(2) + bytes(3) + length + body
+        client.receive_datagram(record(22, message, number=number, version=0xFEFF))
+        answers += len(client.datagrams_to_send())
+    assert 1 <= answers <= 16
+    assert client.statistics()["dropped_junk"] >= 84
