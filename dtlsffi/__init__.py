@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from . import connecting, objects, sockets
 from .connecting import *
-from .core import connection, constants, context, endpoint, errors, events, knowledge, negotiation, same, session, trust
+from .core import connection, constants, context, endpoint, endpoint_connection, errors, events, knowledge, negotiation, same, session, trust
 from .core.connection import *
 from .core.constants import *
 from .core.context import *
 from .core.endpoint import *
+from .core.endpoint_connection import *
 from .core.errors import *
 from .core.events import *
 from .core.knowledge import *
@@ -26,6 +27,7 @@ __all__ += connection.__all__
 __all__ += constants.__all__
 __all__ += context.__all__
 __all__ += endpoint.__all__
+__all__ += endpoint_connection.__all__
 __all__ += errors.__all__
 __all__ += events.__all__
 __all__ += knowledge.__all__

@@ -12,6 +12,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import __version__
@@ -68,10 +69,18 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--ca", metavar="FILE", help="trust these authorities (PEM), not the system's")
         command.add_argument("--cert", metavar="FILE", help="our certificate chain (PEM)")
         command.add_argument("--key", metavar="FILE", help="its private key (PEM), if it is not in --cert")
+        command.add_argument(
+            "--psk",
+            metavar="IDENTITY:HEX",
+            type=identity_and_key,
+            help="a pre-shared key and its name, or @FILE with both",
+        )
+        command.add_argument("--fingerprint", metavar="'sha-256 AB:...'", help="the peer's certificate, no other")
         command.add_argument("--ciphers", help="the cipher suites to allow: openssl-ciphers(1)")
         command.add_argument("--mtu", type=int, help="the ceiling for a datagram's UDP payload, in bytes")
         command.add_argument("--timeout", type=float, default=10.0, help="seconds for the handshake (default: 10)")
         command.add_argument("--binary", action="store_true", help="print what comes as it is, escape nothing")
+        command.add_argument("--trace", action="store_true", help="tell on stderr every record and handshake message")
         command.add_argument("--verbose", action="store_true", help="tell on stderr what was agreed, and count")
 
     demo = commands.add_parser("demo", help="a client and a server over a wire that loses a third of the datagrams")
@@ -90,6 +99,15 @@ def port_number(text: str) -> int:
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {number}")
     return number
+
+
+def identity_and_key(text: str) -> tuple[str, bytes]:
+    """A pre-shared key's name and the key: `IDENTITY:HEX`, or `@FILE` that holds it."""
+    try:
+        identity, _, digits = (Path(text[1:]).read_text().strip() if text.startswith("@") else text).rpartition(":")
+        return identity, bytes.fromhex(digits)
+    except (OSError, ValueError):
+        raise argparse.ArgumentTypeError("a pre-shared key is IDENTITY:HEX, or @FILE that holds it") from None
 
 
 # ---- text ----
@@ -144,27 +162,50 @@ def context_for(options: argparse.Namespace, protocol: constants.DTLSProtocol) -
         if options.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+    adjust(context, options)
+    if options.psk:
+        use_psk(context, protocol, *options.psk)
+    return context
+
+
+def adjust(context: DTLSContext, options: argparse.Namespace) -> None:
+    """What both sides may set."""
     if options.cert:
         context.load_cert_chain(options.cert, options.key)
+    if options.trace:
+        context.trace = lambda _, event: print(event, file=sys.stderr)
     if options.ciphers:
         context.set_ciphers(options.ciphers)
     if options.mtu is not None:
         context.mtu = options.mtu
-    return context
+
+
+def use_psk(context: DTLSContext, protocol: constants.DTLSProtocol, identity: str, key: bytes) -> None:
+    """Knows the other side by a key; certificates count only where one is shown."""
+    if protocol is PROTOCOL_DTLS_SERVER:
+        context.set_psk_server_callback({identity: key}.get)
+    else:
+        context.set_psk_client_callback(lambda _hint: (identity, key))
 
 
 def run_client(options: argparse.Namespace) -> None:
     """`dtlsffi client`: talks until stdin has ended and nothing more comes, or the peer closes."""
     context = context_for(options, PROTOCOL_DTLS_CLIENT)
     address = (options.host, options.port)
-    with create_connection(address, context=context, server_hostname=options.name, timeout=options.timeout) as conn:
+    with create_connection(
+        address,
+        context=context,
+        server_hostname=options.name,
+        timeout=options.timeout,
+        verify_fingerprint=options.fingerprint,
+    ) as conn:
         Talk(options, conn, linger=options.linger).run()
 
 
 def run_server(options: argparse.Namespace) -> None:
     """`dtlsffi server`: talks with one client at a time."""
-    if not options.cert:
-        raise ValueError("a server needs a certificate: --cert FILE (and --key FILE)")
+    if not options.cert and not options.psk:
+        raise ValueError("a server needs a certificate or a key: --cert FILE (and --key FILE), or --psk IDENTITY:HEX")
     context = context_for(options, PROTOCOL_DTLS_SERVER)
     sock = listening_socket(options)
     while True:

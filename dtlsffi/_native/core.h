@@ -123,15 +123,20 @@ int dtlsffi_udp_send(int fd, int v6_socket, const dtlsffi_address *to, const dtl
 /* cookie.c */
 #define DTLSFFI_COOKIE 32
 #define DTLSFFI_HELLO_VERIFY_REQUEST 60
-typedef struct { uint8_t secret[32]; } dtlsffi_cookie_jar;
+typedef struct dtlsffi_cookie_jar dtlsffi_cookie_jar;
 enum dtlsffi_hello {
     DTLSFFI_HELLO_NONE = 0,             /* no ClientHello, or one not to be answered */
     DTLSFFI_HELLO_PROVEN = -1,          /* whole, with a cookie of ours */
     DTLSFFI_HELLO_FRAGMENT = -2,        /* the first fragment of one, or a later one */
+    DTLSFFI_HELLO_UNPROVEN = -3,        /* whole, without a cookie, and no answer was asked for */
 };
-int dtlsffi_cookie_jar_fill(dtlsffi_cookie_jar *jar, const uint8_t *secret, size_t length);
-int dtlsffi_hello_look_untrusted(const dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data,
+dtlsffi_cookie_jar *dtlsffi_cookie_jar_new(const uint8_t *secret, size_t length);
+void dtlsffi_cookie_jar_free(dtlsffi_cookie_jar *jar);
+int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data,
                                  size_t length, uint8_t *reply, uint8_t *random);
+#define DTLSFFI_ANSWERED 0x80000000     /* in a batch, the length of a datagram that needs no more to be done about it */
+int dtlsffi_udp_answer_untrusted(int fd, int v6_socket, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int count,
+                                 int full, int *passed_over);
 
 /* conn.c: one SSL, its lock and its carrier (memory, or a connected socket where fd >= 0) */
 dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *handle);
@@ -150,7 +155,7 @@ void dtlsffi_conn_outbox_clear(dtlsffi_conn *conn);
 const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
 
 /* cookie.c: how a server's connection begins behind a port that it shares */
-void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, const dtlsffi_cookie_jar *jar, const dtlsffi_address *address);
+void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, dtlsffi_cookie_jar *jar, const dtlsffi_address *address);
 int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
 /* flow.c: what moves a connection on */
@@ -313,7 +318,7 @@ struct dtlsffi_conn {
     uint8_t *held_record;       /* a record larger than the buffer it was asked into */
     size_t held_record_length;
 
-    const dtlsffi_cookie_jar *jar; /* where cookies for this peer come from, or NULL */
+    dtlsffi_cookie_jar *jar;    /* where cookies for this peer come from, or NULL */
     dtlsffi_address address;    /* whom they are for */
     bool proven;                /* its cookie has been checked */
 
@@ -330,8 +335,8 @@ int dtlsffi_conn_fail(dtlsffi_conn *conn);
 void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
 
 /* cookie.c */
-bool dtlsffi_cookie_make(const dtlsffi_cookie_jar *jar, const dtlsffi_address *address, uint8_t *cookie);
-bool dtlsffi_cookie_check_untrusted(const dtlsffi_cookie_jar *jar, const dtlsffi_address *address,
+bool dtlsffi_cookie_make(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, uint8_t *cookie);
+bool dtlsffi_cookie_check_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address,
                                     const uint8_t *cookie, size_t length);
 void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
 

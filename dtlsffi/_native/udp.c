@@ -181,3 +181,52 @@ int dtlsffi_udp_send(int fd, int v6_socket, const dtlsffi_address *to, const dtl
     } while (sent < 0 && errno == EINTR);
     return sent < 0 ? -errno : 0;
 }
+
+/* Answers the ClientHellos of a batch that have no cookie, and marks them as dealt with: DTLSFFI_ANSWERED. Here and not
+ * in Python, since this is what a flood is made of. Where a batch is full, more comes than is answered in time, and what
+ * waits in the kernel is lost, whoever sent it: so every second stranger is passed over then (an answer costs more than
+ * a look), and those who have proved their addresses get through. The same goes for most fragments of ClientHellos once
+ * there is no room for more of them (`full`). Returns how many were answered; what the kernel does not take is lost. */
+int dtlsffi_udp_answer_untrusted(int fd, int v6_socket, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int count,
+                                 int full, int *passed_over)
+{
+    static _Atomic unsigned turn;
+    bool flooded = count == DTLSFFI_BATCH;
+    uint8_t replies[DTLSFFI_BATCH][DTLSFFI_HELLO_VERIFY_REQUEST];
+    struct mmsghdr messages[DTLSFFI_BATCH];
+    struct iovec pieces[DTLSFFI_BATCH];
+    sockaddrs names[DTLSFFI_BATCH];
+    control spaces[DTLSFFI_BATCH];
+    int answers = 0;
+    int sent;
+
+    *passed_over = 0;
+    for (int i = 0; i < count; i++) {
+        struct msghdr *message = &messages[answers].msg_hdr;
+        bool pass = flooded && (turn++ & 1);
+        uint8_t random[32];
+        int length = dtlsffi_hello_look_untrusted(jar, &batch->senders[i], batch->data[i], batch->length[i],
+                                                  pass ? NULL : replies[answers], random);
+
+        if (length == DTLSFFI_HELLO_UNPROVEN || (length == DTLSFFI_HELLO_FRAGMENT && flooded && full && turn % 8 != 0)) {
+            batch->length[i] = DTLSFFI_ANSWERED;
+            ++*passed_over;
+        }
+        if (length <= 0)
+            continue;
+        batch->length[i] = DTLSFFI_ANSWERED;
+        memset(message, 0, sizeof(*message));
+        pieces[answers].iov_base = replies[answers];
+        pieces[answers].iov_len = (size_t)length;
+        message->msg_iov = &pieces[answers];
+        message->msg_iovlen = 1;
+        message->msg_name = &names[answers];
+        message->msg_namelen = express(&batch->senders[i], v6_socket != 0, &names[answers]);
+        if (batch->receivers[i].family != 0)
+            set_source(message, &spaces[answers], &batch->receivers[i], v6_socket != 0);
+        answers++;
+    }
+    for (int done = 0; done < answers; done += sent > 0 ? sent : 1)
+        sent = sendmmsg(fd, messages + done, (unsigned int)(answers - done), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return answers;
+}

@@ -7,11 +7,8 @@ Datagrams come in by `receive_datagram`, or by the batch from a socket by `pump`
 
 from __future__ import annotations
 
-import errno
-import heapq
-import itertools
 import os
-from collections import Counter, deque
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -20,84 +17,19 @@ from . import address as addresses
 from .arguments import checked_limits
 from .connection import Buffer, Connection
 from .context import DTLSContext
-from .errors import (
-    DatagramTooLarge,
-    DTLSError,
-    DTLSWantReadError,
-    DTLSWantWriteError,
-    DTLSZeroReturnError,
-    HandshakeTimeout,
-    make,
-)
+from .cookies import make_jar, seems_hello
+from .endpoint_connection import NEVER, EndpointConnection
+from .errors import DTLSError, DTLSWantReadError, HandshakeTimeout, make
 from .events import CloseReceived
 from .pins import Fingerprints, Keys
+from .schedule import Schedule
 from .session import DTLSSession
 
-__all__ = ["Endpoint", "EndpointConnection"]
+__all__ = ["Endpoint"]
 
 HELLO_NONE: int = lib.DTLSFFI_HELLO_NONE
 HELLO_PROVEN: int = lib.DTLSFFI_HELLO_PROVEN
 HELLO_FRAGMENT: int = lib.DTLSFFI_HELLO_FRAGMENT
-
-
-class EndpointConnection(Connection):
-    """A connection of an `Endpoint`: a `Connection` whose datagrams the endpoint carries.
-
-    What has arrived is in `received`, oldest first. It is made by the endpoint only.
-    """
-
-    def __init__(self, endpoint: Endpoint, packed: CData, context: DTLSContext, **arguments: Any) -> None:
-        self.address: Any = addresses.unpack(packed, endpoint.v6_socket)
-        """The peer's address, as a socket gives it."""
-        super().__init__(context, peer=addresses.text(self.address), **arguments)
-        self.received: deque[bytes] = deque()
-        """Records that nobody has taken yet."""
-        self.failure: BaseException | None = None
-        """What ended it, other than a close_notify."""
-        self.peer_closed = False
-        """Whether the peer's close_notify has come: nothing more will."""
-        self.gone = False
-        """Whether the endpoint has let go of it."""
-        self._endpoint = endpoint
-        self._packed = packed
-        self._local = ffi.new("dtlsffi_address *")
-        self._key = addresses.key(packed)
-        self._random = b""
-        self._deadline = NEVER
-        self._due = NEVER
-        self._last_seen = 0.0
-        self._completed = False
-
-    def transmit(self) -> None:
-        """Sends what waits to be sent: for doors, after a call that made something."""
-        self._endpoint._transmit(self)
-
-    def send(self, data: Buffer) -> int:
-        """`Connection.send`, and on its way at once.
-
-        Raises `DTLSWantWriteError` where the socket's send buffer is full (nothing was sent), `DatagramTooLarge` where
-        the kernel finds the datagram too large, another OSError, DTLSZeroReturnError where the endpoint has let go of
-        the connection, or what ended it.
-        """
-        if self.failure is not None:
-            raise self.failure
-        if self.gone:
-            raise make(DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
-        length = super().send(data)
-        number = self._endpoint._transmit(self)
-        if number == errno.EAGAIN:
-            raise make(DTLSWantWriteError, "WANT_WRITE", "nothing was sent: the socket's send buffer is full")
-        if number == errno.EMSGSIZE:
-            raise make(DatagramTooLarge, "DTLS_MESSAGE_TOO_BIG", "the path does not carry a datagram of this size")
-        if number:
-            raise OSError(number, f"{os.strerror(number)} ({self.peer})")
-        return length
-
-    def close(self) -> None:
-        """Sends close_notify, once, and has the endpoint let go of it; nobody is waited for."""
-        super().close()
-        self._endpoint._transmit(self)
-        self._endpoint._forget(self)
 
 
 class Endpoint:
@@ -110,7 +42,8 @@ class Endpoint:
     `cookies` is false: then something else has to have proved it. `cookie_secret` (bytes, at least 16) lets processes
     and hosts check each other's cookies; without it each endpoint has its own.
 
-    Limits: `max_pending` handshakes that are not finished, `max_connections` in all, `max_queue` records that wait in
+    Limits: `max_pending` handshakes that are not finished (half of them at most by clients whose ClientHello comes in
+    fragments, which have yet to prove their address), `max_connections` in all, `max_queue` records that wait in
     one connection, `handshake_timeout` and `idle_timeout` in seconds (None: never idle for too long). What is refused
     is counted in `statistics`.
     """
@@ -136,15 +69,15 @@ class Endpoint:
         self._context = context
         self._fileno = fileno
         self._cookies = cookies
-        self._jar = ffi.new("dtlsffi_cookie_jar *")
-        fill_jar(self._jar, cookie_secret)
+        self._jar = make_jar(cookie_secret)
+        self._passed_over = ffi.new("int *")
         self._max_pending, self._max_connections, self._max_queue = max_pending, max_connections, max_queue
         self._handshake_timeout, self._idle_timeout = handshake_timeout, idle_timeout
         self._connections: dict[bytes, EndpointConnection] = {}
         self._replacing: dict[bytes, EndpointConnection] = {}
         self._pending = 0
-        self._timers: list[tuple[float, int, EndpointConnection]] = []
-        self._number = itertools.count()
+        self._unproven = 0  # pending handshakes whose address is not proved
+        self._schedule = Schedule()
         self._accepted: list[EndpointConnection] = []
         self._ready: dict[EndpointConnection, None] = {}
         self._out: list[tuple[bytes, Any]] = []
@@ -164,14 +97,31 @@ class Endpoint:
         count = lib.dtlsffi_udp_receive(self._fileno, batch)
         if count < 0:
             raise OSError(-count, f"{os.strerror(-count)} (the endpoint's socket)")
+        if self._cookies and self._context is not None:
+            self._answer_strangers(batch, count)
         for index in range(count):
             length = batch.length[index]
+            if length == ANSWERED:
+                continue
             if length == 0:
                 self._counts["dropped_truncated"] += 1
                 continue
             data = ffi.buffer(batch.data[index], length)[:]
             self._receive(data, ffi.addressof(batch.senders, index), ffi.addressof(batch.receivers, index), now)
         return bool(count == lib.DTLSFFI_BATCH)
+
+    def _answer_strangers(self, batch: CData, count: int) -> None:
+        """What is done about ClientHellos without a cookie: all in C."""
+        answered = lib.dtlsffi_udp_answer_untrusted(
+            self._fileno, self.v6_socket, self._jar, batch, count, self._no_room(proven=False), self._passed_over
+        )
+        passed_over = self._passed_over[0]
+        self._counts.update(
+            datagrams_received=answered + passed_over,
+            cookies_sent=answered,
+            datagrams_sent=answered,
+            dropped_flood=passed_over,
+        )
 
     def receive_datagram(self, data: Buffer, address: Any, now: float) -> None:
         """Takes one datagram that came from `address`. Whatever it is, nothing is raised: `ready` tells of failures."""
@@ -207,7 +157,7 @@ class Endpoint:
             self._counts["cookies_sent"] += 1
             self._send(ffi.buffer(self._reply, what)[:], packed, local)
             return True
-        connection = self._admit(packed, local, key, now)
+        connection = self._admit(packed, local, key, now, proven=what == HELLO_PROVEN)
         if connection is not None:
             connection._random = random
             self._begin(connection, data, now, proven=what == HELLO_PROVEN)
@@ -221,16 +171,22 @@ class Endpoint:
         for there in self._at(key):
             if there is not None and there._server_side and not there.is_established:
                 return False
-        connection = self._admit(packed, local, key, now)
+        connection = self._admit(packed, local, key, now, proven=False)
         if connection is not None:
             if self._cookies:
                 lib.dtlsffi_conn_ask_cookie(connection._conn, self._jar, packed)
             self._feed(connection, data, local, now)
         return True
 
-    def _admit(self, packed: CData, local: CData, key: bytes, now: float) -> EndpointConnection | None:
+    def _no_room(self, *, proven: bool) -> bool:
+        """Whether there are as many handshakes going on as may be: half of the room is for proven addresses."""
+        return self._pending >= self._max_pending or (
+            self._cookies and not proven and self._unproven >= self._max_pending // 2
+        )
+
+    def _admit(self, packed: CData, local: CData, key: bytes, now: float, *, proven: bool) -> EndpointConnection | None:
         """A new server's connection, if there is room for one; beside an older one of the same address, if any."""
-        if self._pending >= self._max_pending:
+        if self._no_room(proven=proven):
             self._counts["refused_pending"] += 1
             return None
         if len(self._connections) >= self._max_connections and key not in self._connections:
@@ -238,6 +194,7 @@ class Endpoint:
             return None
         copy = ffi.new("dtlsffi_address *", packed[0])
         connection = EndpointConnection(self, copy, self._server_context(), server_side=True)
+        connection._unproven = not proven
         older = self._connections.get(key)
         if older is not None and older.is_established:
             abandoned = self._replacing.pop(key, None)
@@ -260,9 +217,10 @@ class Endpoint:
 
     def _start(self, connection: EndpointConnection, now: float) -> None:
         self._pending += 1
+        self._unproven += connection._unproven
         connection._last_seen = now
         connection._deadline = now + self._handshake_timeout
-        self._schedule(connection, now)
+        self._schedule.add(connection, self._when(connection, now))
 
     def _begin(self, connection: EndpointConnection, data: bytes, now: float, *, proven: bool) -> None:
         if proven:
@@ -301,15 +259,19 @@ class Endpoint:
         if not connection._completed:
             if connection.is_established:
                 self._complete(connection)
-            self._schedule(connection, now)
+            self._schedule.add(connection, self._when(connection, now))
         if CloseReceived() in connection.events_received():
             connection.peer_closed = True
             self._ready[connection] = None
 
+    def _no_longer_pending(self, connection: EndpointConnection) -> None:
+        self._pending -= 1
+        self._unproven -= connection._unproven
+
     def _complete(self, connection: EndpointConnection) -> None:
         connection._completed = True
         connection._due = NEVER  # its timers are over
-        self._pending -= 1
+        self._no_longer_pending(connection)
         self._counts["handshakes_completed"] += 1
         self._ready[connection] = None
         if self._replacing.get(connection._key) is connection:
@@ -367,36 +329,18 @@ class Endpoint:
         timer = connection.get_timer()
         return connection._deadline if timer is None else min(connection._deadline, now + timer)
 
-    def _schedule(self, connection: EndpointConnection, now: float) -> None:
-        """Sees that it is looked at in time; where it will be looked at earlier, it is done again then."""
-        when = self._when(connection, now)
-        if when < connection._due:
-            connection._due = when
-            heapq.heappush(self._timers, (when, next(self._number), connection))
-
     def get_timer(self, now: float) -> float | None:
         """Seconds until `handle_timers` is due, or None."""
-        while self._timers:
-            when, _, connection = self._timers[0]
-            if when == connection._due and not connection.gone and self._when(connection, now) != NEVER:
-                return max(0.0, when - now)
-            self._drop_timer()
-        return None
-
-    def _drop_timer(self) -> EndpointConnection | None:
-        """Takes the first one off; the connection that it was for, if it still was."""
-        when, _, connection = heapq.heappop(self._timers)
-        if when != connection._due:
-            return None
-        connection._due = NEVER
-        return None if connection.gone else connection
+        first = self._schedule.first()
+        while first is not None and self._when(first[1], now) == NEVER:
+            first[1]._due = NEVER  # there is nothing to be done about it any more
+            first = self._schedule.first()
+        return None if first is None else max(0.0, first[0] - now)
 
     def handle_timers(self, now: float) -> None:
         """Sends flights again, and ends what has taken too long or has been silent for too long."""
-        while self._timers and self._timers[0][0] <= now:
-            connection = self._drop_timer()
-            if connection is not None:
-                self._run_out(connection, now)
+        for connection in self._schedule.due(now):
+            self._run_out(connection, now)
 
     def _run_out(self, connection: EndpointConnection, now: float) -> None:
         if not connection._completed:
@@ -411,7 +355,7 @@ class Endpoint:
             self._ready[connection] = None
             connection.close()
         if not connection.gone:
-            self._schedule(connection, now)
+            self._schedule.add(connection, self._when(connection, now))
 
     # ---- what goes out ----
 
@@ -459,7 +403,8 @@ class Endpoint:
         """Counters since the beginning, and how many connections (`connections`) and handshakes (`pending`) there are.
 
         Dropped: `dropped_unknown` (no connection with that address), `dropped_junk` (a ClientHello that is none),
-        `dropped_truncated`, `dropped_queue_full`, `dropped_unsent`. Refused: `refused_pending`, `refused_connections`.
+        `dropped_flood` (ClientHellos of strangers, when more came than could be answered), `dropped_truncated`,
+        `dropped_queue_full`, `dropped_unsent`. Refused: `refused_pending`, `refused_connections`.
         """
         return {name: self._counts[name] for name in COUNTERS} | {
             "connections": len(self._connections) + len(self._replacing),
@@ -482,7 +427,7 @@ class Endpoint:
             return
         connection.gone = True
         if not connection._completed:
-            self._pending -= 1
+            self._no_longer_pending(connection)
         for table in (self._connections, self._replacing):
             if table.get(connection._key) is connection:
                 del table[connection._key]
@@ -493,29 +438,15 @@ class Endpoint:
             connection.close()
 
 
-NEVER = float("inf")
-HANDSHAKE = 22
+ANSWERED: int = lib.DTLSFFI_ANSWERED
 COUNTERS = (
-    "datagrams_received", "datagrams_sent", "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced",
-    "expired", "dropped_unknown", "dropped_junk", "dropped_truncated", "dropped_queue_full", "dropped_unsent",
-    "refused_pending", "refused_connections",
+    "datagrams_received", "datagrams_sent", "cookies_sent", "handshakes_completed", "handshakes_failed",
+    "replaced", "expired", "dropped_unknown", "dropped_junk", "dropped_flood", "dropped_truncated",
+    "dropped_queue_full", "dropped_unsent", "refused_pending", "refused_connections",
 )  # fmt: skip
-
-
-def seems_hello(data: bytes) -> bool:
-    """Whether a datagram begins like a ClientHello: a plaintext handshake record with the first message of all."""
-    return data[0] == HANDSHAKE and data[3:5] == b"\0\0" and data[13:14] == b"\x01"
 
 
 def handshake_step(connection: Connection) -> None:
     """One step of a handshake, of which nothing need be told as long as it goes on."""
     with suppress(DTLSWantReadError):
         connection.do_handshake()
-
-
-def fill_jar(jar: CData, secret: bytes | None) -> None:
-    """Where cookies come from; ValueError for a secret that is too short to be one."""
-    if secret is not None and (not isinstance(secret, (bytes, bytearray)) or len(secret) < 16):
-        raise ValueError("cookie_secret is bytes, at least 16 of them")
-    if lib.dtlsffi_cookie_jar_fill(jar, secret or b"", len(secret or b"")) != 1:
-        raise OSError("OpenSSL has no randomness to make cookies of")

@@ -11,6 +11,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi import cli
+from dtlsffi.core import pins
 from dtlsffi.testing import Authority
 from tests.interop.peers import Files, Program, free_port, wait_until_bound
 
@@ -136,6 +137,35 @@ def test_a_client_certificate_is_asked_for(files: Files, authority: Authority) -
         server.expect("client.example")
 
 
+def test_a_key_will_do(tmp_path: Path) -> None:
+    """--psk on both sides, from the command line or from a file; the trace shows the handshake."""
+    port = free_port()
+    (tmp_path / "psk").write_text("me:00112233445566778899aabbccddeeff\n")
+    with Program([*DTLSFFI, "server", str(port), "--bind", "127.0.0.1", "--echo", "--psk", f"@{tmp_path / 'psk'}"]):
+        wait_until_bound(port)
+        result = run(
+            "client", "127.0.0.1", str(port), "--psk", "me:00112233445566778899aabbccddeeff", "--linger", "0.2",
+            "--trace", stdin="hello\n",
+        )  # fmt: skip
+    assert (result.returncode, result.stdout) == (0, "hello\n"), result.stderr
+    assert "-> DTLSv1.2 message handshake client_key_exchange" in result.stderr
+    assert "00112233" not in result.stderr
+
+
+def test_a_fingerprint_will_do(files: Files, authority: Authority) -> None:
+    """--fingerprint in place of an authority."""
+    port = free_port()
+    client = ["client", "127.0.0.1", str(port), "--linger", "0.2", "--fingerprint"]
+    with serve(files, authority, port, "--echo", "--keep"):
+        pem = dtlsffi.get_server_certificate(("127.0.0.1", port))
+        right = pins.fingerprint(dtlsffi.PEM_cert_to_DER_cert(pem))
+        result = run(*client, right, stdin="hello\n")
+        assert (result.returncode, result.stdout) == (0, "hello\n"), result.stderr
+        result = run(*client, right[:-2] + ("00" if right[-2:] != "00" else "11"), stdin="hello\n")
+        assert result.returncode == 1
+        assert "it is sha-256" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -143,7 +173,7 @@ def test_a_client_certificate_is_asked_for(files: Files, authority: Authority) -
         (["client", "127.0.0.1", "9", "--insecure", "--mtu", "5"], "mtu is 208 to 65527"),
         (["client", "127.0.0.1", "9", "--insecure", "--ciphers", "nonsense"], "no cipher suite can be selected"),
         (["client", "127.0.0.1", "9", "--insecure", "--timeout", "5"], "Connection refused (127.0.0.1:9)"),
-        (["server", "0"], "a server needs a certificate: --cert FILE"),
+        (["server", "0"], "a server needs a certificate or a key: --cert FILE"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(arguments: list[str], words: str) -> None:
@@ -154,7 +184,9 @@ def test_what_is_wrong_is_said_in_a_sentence(arguments: list[str], words: str) -
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["client", "host", "70000"], ["client"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["client", "host", "70000"], ["client"], ["client", "x", "1", "--psk", "me:nothex"]]
+)
 def test_bad_usage_is_status_2(arguments: list[str]) -> None:
     """As argparse does it."""
     result = run(*arguments)

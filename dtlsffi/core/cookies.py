@@ -1,0 +1,22 @@
+"""Proof of return routability: RFC 6347 section 4.2.1. The work is done in cookie.c."""
+
+from __future__ import annotations
+
+from .._native import CData, ffi, lib
+
+HANDSHAKE = 22
+
+
+def seems_hello(data: bytes) -> bool:
+    """Whether a datagram begins like a ClientHello: a plaintext handshake record with the first message of all."""
+    return data[0] == HANDSHAKE and data[3:5] == b"\0\0" and data[13:14] == b"\x01"
+
+
+def make_jar(secret: bytes | None) -> CData:
+    """Where cookies come from; ValueError for a secret that is too short to be one."""
+    if secret is not None and (not isinstance(secret, (bytes, bytearray)) or len(secret) < 16):
+        raise ValueError("cookie_secret is bytes, at least 16 of them")
+    jar = lib.dtlsffi_cookie_jar_new(bytes(secret or b""), len(secret or b""))
+    if jar == ffi.NULL:
+        raise OSError("OpenSSL has no memory, or no randomness, to make cookies of")
+    return ffi.gc(jar, lib.dtlsffi_cookie_jar_free)

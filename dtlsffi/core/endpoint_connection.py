@@ -1,0 +1,82 @@
+"""One of the connections behind a port: a `Connection` whose datagrams its endpoint carries."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .._native import CData, ffi
+from . import address as addresses
+from .connection import Buffer, Connection
+from .context import DTLSContext
+from .errors import DatagramTooLarge, DTLSWantWriteError, DTLSZeroReturnError, make
+
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
+
+__all__ = ["EndpointConnection"]
+
+NEVER = float("inf")
+
+
+class EndpointConnection(Connection):
+    """A connection of an `Endpoint`: a `Connection` whose datagrams the endpoint carries.
+
+    What has arrived is in `received`, oldest first. It is made by the endpoint only.
+    """
+
+    def __init__(self, endpoint: Endpoint, packed: CData, context: DTLSContext, **arguments: Any) -> None:
+        self.address: Any = addresses.unpack(packed, endpoint.v6_socket)
+        """The peer's address, as a socket gives it."""
+        super().__init__(context, peer=addresses.text(self.address), **arguments)
+        self.received: deque[bytes] = deque()
+        """Records that nobody has taken yet."""
+        self.failure: BaseException | None = None
+        """What ended it, other than a close_notify."""
+        self.peer_closed = False
+        """Whether the peer's close_notify has come: nothing more will."""
+        self.gone = False
+        """Whether the endpoint has let go of it."""
+        self._endpoint = endpoint
+        self._packed = packed
+        self._local = ffi.new("dtlsffi_address *")
+        self._key = addresses.key(packed)
+        self._random = b""
+        self._deadline = NEVER
+        self._due = NEVER
+        self._last_seen = 0.0
+        self._completed = False
+        self._unproven = False
+
+    def transmit(self) -> None:
+        """Sends what waits to be sent: for doors, after a call that made something."""
+        self._endpoint._transmit(self)
+
+    def send(self, data: Buffer) -> int:
+        """`Connection.send`, and on its way at once.
+
+        Raises `DTLSWantWriteError` where the socket's send buffer is full (nothing was sent), `DatagramTooLarge` where
+        the kernel finds the datagram too large, another OSError, DTLSZeroReturnError where the endpoint has let go of
+        the connection, or what ended it.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.gone:
+            raise make(DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
+        length = super().send(data)
+        number = self._endpoint._transmit(self)
+        if number == errno.EAGAIN:
+            raise make(DTLSWantWriteError, "WANT_WRITE", "nothing was sent: the socket's send buffer is full")
+        if number == errno.EMSGSIZE:
+            raise make(DatagramTooLarge, "DTLS_MESSAGE_TOO_BIG", "the path does not carry a datagram of this size")
+        if number:
+            raise OSError(number, f"{os.strerror(number)} ({self.peer})")
+        return length
+
+    def close(self) -> None:
+        """Sends close_notify, once, and has the endpoint let go of it; nobody is waited for."""
+        super().close()
+        self._endpoint._transmit(self)
+        self._endpoint._forget(self)

@@ -1,0 +1,47 @@
+"""When something has to be done about which connection."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+
+from .endpoint_connection import NEVER, EndpointConnection
+
+
+class Schedule:
+    """Connections by the time of their next timer. Who is looked at too early is put in again by whoever looks."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, EndpointConnection]] = []
+        self._number = itertools.count()
+
+    def add(self, connection: EndpointConnection, when: float) -> None:
+        """Sees that a connection is looked at by then; nothing where it will be looked at earlier."""
+        if when < connection._due:
+            connection._due = when
+            heapq.heappush(self._heap, (when, next(self._number), connection))
+
+    def _pop(self) -> EndpointConnection | None:
+        """Takes the first one off: the connection that it is for, if it still is."""
+        when, _, connection = heapq.heappop(self._heap)
+        if when != connection._due:
+            return None
+        connection._due = NEVER
+        return None if connection.gone else connection
+
+    def first(self) -> tuple[float, EndpointConnection] | None:
+        """The next time, and whom it is for."""
+        while self._heap:
+            when, _, connection = self._heap[0]
+            if when == connection._due and not connection.gone:
+                return when, connection
+            self._pop()
+        return None
+
+    def due(self, now: float) -> Iterator[EndpointConnection]:
+        """Takes those whose time has come."""
+        while self._heap and self._heap[0][0] <= now:
+            connection = self._pop()
+            if connection is not None:
+                yield connection
