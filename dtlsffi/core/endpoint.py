@@ -66,9 +66,7 @@ class Endpoint:
             raise TypeError(f"context is a DTLSContext or None, not {type(context).__name__}")
         checked_limits(max_pending, max_connections, max_queue, handshake_timeout, idle_timeout)
         self.v6_socket = v6_socket
-        self._context = context
-        self._fileno = fileno
-        self._cookies = cookies
+        self._context, self._fileno, self._cookies = context, fileno, cookies
         self._jar = make_jar(cookie_secret)
         self._passed_over = ffi.new("int *")
         self._max_pending, self._max_connections, self._max_queue = max_pending, max_connections, max_queue

@@ -541,8 +541,6 @@ def test_a_failure_is_its_own_connections(net: Net, authority: Authority, strang
     server = net.add(SERVER, context)
     good, bad = authority.client_context(), authority.client_context()
     load(bad, stranger.issue("client.example"))
-    for context in (good, bad):
-        context.retransmission = FAST
     clients = [connect(net, 0, good), connect(net, 1, bad), connect(net, 2, good)]
     net.settle()
     fine, refused, broken = server.accepted()
