@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from . import connecting, objects, sockets
+from . import accepted, connecting, objects, server, sockets
+from .accepted import *
 from .connecting import *
-from .core import connection, constants, context, endpoint, endpoint_connection, errors, events, knowledge, negotiation, same, session, trust
+from .core import (
+    connection,
+    constants,
+    context,
+    endpoint,
+    endpoint_connection,
+    errors,
+    events,
+    knowledge,
+    negotiation,
+    same,
+    session,
+    trust,
+)
 from .core.connection import *
 from .core.constants import *
 from .core.context import *
@@ -18,6 +32,7 @@ from .core.same import *
 from .core.session import *
 from .core.trust import *
 from .objects import *
+from .server import *
 from .sockets import *
 
 __version__ = "0.1.0"
@@ -36,5 +51,7 @@ __all__ += same.__all__
 __all__ += session.__all__
 __all__ += trust.__all__
 __all__ += objects.__all__
+__all__ += accepted.__all__
+__all__ += server.__all__
 __all__ += sockets.__all__
 __all__ += connecting.__all__

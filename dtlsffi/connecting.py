@@ -120,7 +120,8 @@ class Attempt:
                 sock.bind(self._source_address)
             sock.connect(address)
             sock.setblocking(False)
-            return self._context.wrap_socket(sock, do_handshake_on_connect=False, **self._arguments)
+            conn: DTLSSocket = self._context.wrap_socket(sock, do_handshake_on_connect=False, **self._arguments)
+            return conn
         except BaseException:
             sock.close()
             raise

@@ -8,35 +8,27 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import os
-import select
 import socket
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, SupportsFloat, SupportsIndex, TypeVar
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any
 
+from .accepted import BACKLOG, DTLSServerConnection, Engine
 from .core import errors
 from .core.association import check_side
-from .core.connection import Buffer, Connection
 from .core.context import DTLSContext
-from .core.endpoint import Endpoint, EndpointConnection
-from .core.knowledge import Knowledge
-from .waiting import Deadline
+from .waiting import Deadline, Patience
 
-__all__ = ["DTLSListener", "DTLSServerConnection", "create_server"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["DTLSListener", "create_server"]
 
 logger = logging.getLogger("dtlsffi.server")
-
-T = TypeVar("T")
-BACKLOG = 128  # connections that wait for accept(): socket.create_server's
-BATCHES = 4  # taken from the socket before somebody else has a turn
-PAUSE = 0.1  # seconds without looking at a socket that has just failed
 
 
 def create_server(
@@ -76,403 +68,260 @@ def create_server(
         return DTLSListener._create(sock, context, **limits)
 
 
-class Patience:
-    """How long calls wait: the methods that every socket has."""
+class DTLSListener(Patience):
+    """A UDP port that accepts DTLS connections from any number of peers; from `create_server`.
 
-    _timeout: float | None = None
-
-    def gettimeout(self) -> float | None:
-        """The timeout in seconds, None to block for ever, 0.0 not to block."""
-        return self._timeout
-
-    def settimeout(self, value: float | None) -> None:
-        """Sets the timeout of each call in seconds; None blocks for ever, 0 never. ValueError for a negative one."""
-        if value is not None:
-            if not isinstance(value, (SupportsFloat, SupportsIndex)):
-                raise TypeError(f"a timeout is a number of seconds or None, not {type(value).__name__}")
-            value = float(value)
-            if not value >= 0:
-                raise ValueError(f"Timeout value out of range: {value} (seconds, at least 0)")
-        self._timeout = value
-
-    def setblocking(self, flag: bool) -> None:
-        """`settimeout(None)` or `settimeout(0)`."""
-        self._timeout = None if flag else 0.0
-
-    def getblocking(self) -> bool:
-        """Whether calls may wait."""
-        return self._timeout != 0
-
-
-# ---- the thread behind it ----
-
-
-class Engine(Endpoint):
-    """What a listener and its connections share: the socket, the endpoint, and the thread that moves it on.
-
-    `lock` is held over whatever touches the endpoint's tables. The thread knows of no listener, and of connections that
-    somebody has taken only weakly: both can be forgotten.
+    Handshakes go on by themselves, in a thread that belongs to it, so that nobody delays anybody. It is a context
+    manager, and has the methods of a listening `socket.socket`.
     """
 
-    def __init__(self, sock: socket.socket, context: DTLSContext, **limits: Any) -> None:
-        super().__init__(context, fileno=sock.fileno(), v6_socket=sock.family == socket.AF_INET6, **limits)
-        self.sock = sock
-        self.process = os.getpid()
-        self.trouble: BaseException | None = None
-        self.lock = threading.RLock()
-        self.arrivals = threading.Condition()
-        self.queue: deque[DTLSServerConnection] = deque()
-        self.backlog = BACKLOG
-        self.refused = 0
-        self.stopping = False
-        self.left: deque[EndpointConnection] = deque()  # closed, and to be let go of
-        self.blocked: deque[DTLSServerConnection] = deque()  # for which the socket's send buffer is full
-        self.doors: WeakValueDictionary[EndpointConnection, DTLSServerConnection] = WeakValueDictionary()
-        self.unclaimed: dict[EndpointConnection, DTLSServerConnection] = {}
-        self.waking = threading.RLock()  # one that a finalizer may come upon in its own thread
-        self.bell, self.ear = socket.socketpair()
-        self.bell.setblocking(False)
-        self.thread = threading.Thread(target=self.run, name="dtlsffi listener", daemon=True)
-
-    def wake(self) -> None:
-        """Has the thread look around. Never waits, so anybody may call it, a finalizer, too."""
-        with self.waking, suppress(OSError):  # it is awake already, or it is over
-            self.bell.send(b"\0")
-
-    def stop(self) -> None:
-        """Has the thread close everything and end."""
-        self.stopping = True
-        self.wake()
-
-    def check(self) -> None:
-        """Raises `DTLSError` in a child process, which has no thread, and locks that nobody will open."""
-        if self.process != os.getpid():
-            words = "the listener belongs to the parent process: make one anew after fork"
-            raise errors.make(errors.DTLSError, "USED_AFTER_FORK", words)
-
-    def is_current(self) -> bool:
-        """Whether this is its thread, in a callback: that must not wait for anybody."""
-        return threading.get_ident() == self.thread.ident
-
-    def wait(self, condition: threading.Condition, deadline: Deadline) -> None:
-        """Waits for `condition`, which is held, to be notified; TimeoutError after the deadline."""
-        if self.is_current():
-            raise errors.make(errors.DTLSError, "REENTERED", "a callback cannot wait for a connection or a listener")
-        if not condition.wait(deadline.left()) and deadline.is_over():
-            raise TimeoutError(errno.ETIMEDOUT, f"timed out after {deadline.timeout} s")
-
-    # ---- the thread ----
-
-    def run(self) -> None:
-        """Moves everything on until `stop`; what goes wrong is logged, and ends it only without a socket."""
-        poller = select.poll()
-        poller.register(self.ear, select.POLLIN)
-        try:
-            while not self.stopping:
-                try:
-                    self._round(poller)
-                except Exception as error:
-                    if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.ENOTSOCK):
-                        raise
-                    logger.exception("something went wrong behind %s, which goes on", self.sock)
-                    poller.register(self.sock, 0)
-                    poller.poll(PAUSE * 1000)
-        except Exception as error:
-            logger.exception("the listener has lost its socket")
-            self.trouble = error
-        finally:
-            self._finish()
-
-    def _round(self, poller: select.poll) -> None:
-        """Waits until there is something to do, and does it."""
-        with self.lock:
-            timer = self.get_timer(time.monotonic())
-        poller.register(self.sock, select.POLLIN | (select.POLLOUT if self.blocked else 0))
-        found = dict(poller.poll(None if timer is None else math.ceil(timer * 1000)))
-        if self.ear.fileno() in found:
-            self.ear.recv(4096)
-        events = found.get(self.sock.fileno(), 0)
-        with self.lock:
-            now = time.monotonic()
-            for _ in range(BATCHES if events & ~select.POLLOUT else 0):
-                if not self.pump(now):
-                    break
-            self.handle_timers(now)
-            while self.left:
-                self.left.popleft().close()
-            accepted, ready = self.accepted(), self.ready()
-        self._tell(accepted, ready)
-        for _ in range(len(self.blocked) if events & select.POLLOUT else 0):
-            self.blocked.popleft()._moved(room=True)
-
-    def _start(self, connection: EndpointConnection, now: float) -> None:
-        """Gives each connection its door before anything happens to it, so that callbacks get that."""
-        self.doors[connection] = self.unclaimed[connection] = DTLSServerConnection._create(connection, self)
-        super()._start(connection, now)
-
-    def _tell(self, accepted: list[EndpointConnection], ready: list[EndpointConnection]) -> None:
-        for door in map(self.doors.get, ready):
-            if door is not None:
-                door._moved()
-        with self.arrivals:
-            for connection in accepted:
-                self._offer(self.unclaimed.pop(connection))
-            self.arrivals.notify_all()
-        for connection in ready:
-            if connection.gone and connection in self.unclaimed:  # nobody will ever know of it
-                self.unclaimed.pop(connection)._end()
-
-    def _offer(self, door: DTLSServerConnection) -> None:
-        """Puts a new connection into accept()'s queue, if there is room for it."""
-        if len(self.queue) >= self.backlog:  # those that have failed meanwhile make room first
-            for dead in [old for old in self.queue if old._connection.gone]:
-                self.queue.remove(dead)
-                dead._end()
-        if len(self.queue) < self.backlog:
-            self.queue.append(door)
-        else:
-            self.refused += 1
-            door.close()
-
-    def _finish(self) -> None:
-        """Says goodbye to all, and wakes whoever waits."""
-        self.stopping = True
-        with self.lock:
-            self.close()
-            self.get_timer(time.monotonic())  # which forgets those that have gone
-            self.ready()
-        for door in list(self.doors.values()):
-            door._end()
-        with self.arrivals:
-            self.queue.clear()
-            self.unclaimed.clear()
-            self.arrivals.notify_all()
-        with self.waking:
-            self.drop_sockets()
-
-    def drop_sockets(self) -> None:
-        """Closes the descriptors: at the end, or a child's copies of them."""
-        for sock in (self.sock, self.bell, self.ear):
-            sock.close()
-
-
-# ---- a connection ----
-
-
-class DTLSServerConnection(Patience, Knowledge):
-    """One peer of a `DTLSListener`, with the methods of `DTLSSocket` that need no socket of their own.
-
-    `DTLSListener.accept` returns it before its handshake is finished: `do_handshake`, or the first `send` or `recv`,
-    waits for that. One `send` is one record in one datagram, and one `recv` returns one record. A timeout covers a
-    whole call; without blocking calls raise `DTLSWantReadError`. Any thread may call any method. Callbacks run in the
-    listener's thread, and cannot wait.
-    """
-
-    _connection: EndpointConnection
     _engine: Engine
-    _listener: DTLSListener | None = None  # kept for as long as somebody has its connection
+    _context: DTLSContext
+    _name: Any
+    _handlers: set[threading.Thread]
+    _server: int | None  # the thread in serve_forever
+    _shutting: bool
     _closed = True
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError(f"{type(self).__name__} has no public constructor: DTLSListener.accept() returns instances")
+        raise TypeError(f"{type(self).__name__} has no public constructor: dtlsffi.create_server() returns instances")
 
     @classmethod
-    def _create(cls, connection: EndpointConnection, engine: Engine) -> DTLSServerConnection:
+    def _create(cls, sock: socket.socket, context: DTLSContext, **limits: Any) -> DTLSListener:
+        """From a bound UDP socket, which is used up; `limits` are `Endpoint`'s."""
+        check_bound(sock)
+        if not isinstance(context, DTLSContext):
+            raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+        check_side(context, True, None, None)
         self = cls.__new__(cls)
-        self._connection, self._engine = connection, engine
-        self._timeout = socket.getdefaulttimeout()
-        self._changed = threading.Condition()
-        self._sending = threading.RLock()  # the descriptor is not closed while somebody sends on it
-        self._ready = self._ended = self._room = self._closed = False
-        connection.serve_as(self)
+        self._timeout = sock.gettimeout()
+        self._context = context
+        self._handlers = set()
+        self._server, self._shutting = None, False
+        self._engine = engine = Engine(sock, context, **limits)
+        kind = (sock.family, sock.type, sock.proto)
+        engine.sock = socket.socket(*kind, fileno=sock.detach())
+        engine.sock.setblocking(False)
+        self._name = engine.sock.getsockname()
+        try:
+            engine.thread.start()
+        except BaseException:
+            engine.drop_sockets()
+            raise
+        self._closed = False
         return self
 
     @property
-    def _association(self) -> EndpointConnection:
-        return self._connection
+    def context(self) -> DTLSContext:
+        """The context that connections are made from."""
+        return self._context
 
-    def _moved(self, *, room: bool = False) -> None:
-        """The listener's thread tells that something has happened."""
-        with self._changed:
-            self._ready = self._ready or self._connection.is_established
-            self._room = self._room or room
-            self._changed.notify_all()
+    @property
+    def family(self) -> socket.AddressFamily:
+        """AF_INET or AF_INET6."""
+        return socket.AddressFamily(self._engine.sock.family)
 
-    def _end(self) -> None:
-        with self._sending:
-            self._closed = True
-        self._moved()
+    def fileno(self) -> int:
+        """The UDP socket's descriptor, -1 after `close`. To be looked at only: the listener reads from it."""
+        return -1 if self._closed else self._engine.sock.fileno()
+
+    def getsockname(self) -> Any:
+        """The address it is bound to."""
+        return self._name
+
+    def statistics(self) -> dict[str, int]:
+        """`Endpoint.statistics`, and `refused_backlog`: connections for which `accept`'s queue had no room."""
+        return self._engine.statistics() | {"refused_backlog": self._engine.refused}
+
+    def listen(self, backlog: int = BACKLOG) -> None:
+        """Sets how many connections may wait for `accept`, at least 1; those that are too many are closed."""
+        self._engine.backlog = max(1, backlog)
+
+    # ---- connections ----
 
     def _check(self) -> None:
         self._engine.check()
-        if self._closed:
+        if self._closed or self._engine.stopping:
             raise OSError(errno.EBADF, f"this {type(self).__name__} is closed") from self._engine.trouble
 
-    def _over(self) -> BaseException | None:
-        """What has ended it, if anything has, in the terms of an exception."""
-        failure = self._connection.failure
-        if failure is not None:
-            return errors.again(failure) if isinstance(failure, errors.DTLSError) else failure
-        if self._connection.peer_closed:
-            return errors.make(errors.DTLSZeroReturnError, "ZERO_RETURN", "the peer has closed the connection")
-        if self._ended or self._connection.gone:
-            return errors.make(errors.DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
+    def accept(self) -> tuple[DTLSServerConnection, Any]:
+        """Waits for a client; returns its connection, whose handshake is not finished yet, and its address.
+
+        The connection has the timeout of `socket.setdefaulttimeout`. Raises TimeoutError, BlockingIOError without
+        blocking, and OSError (EBADF) when the listener is closed.
+        """
+        deadline = Deadline(self._timeout)
+        self._check()
+        with self._engine.arrivals:
+            while not self._engine.queue:
+                self._check()
+                if deadline.timeout == 0:
+                    raise BlockingIOError(errno.EAGAIN, "no connection is waiting to be accepted")
+                self._engine.wait(self._engine.arrivals, deadline)
+            conn = self._engine.queue.popleft()
+        conn._listener = self
+        return conn, conn.getpeername()
+
+    def connect(
+        self, address: Any, *, context: DTLSContext | None = None, server_hostname: str | None = None, **arguments: Any
+    ) -> DTLSServerConnection:
+        """Begins a connection with a server, from this very port; it is returned before its handshake is finished.
+
+        `address` is a host and a port; `server_hostname` is the host unless given, `context` the listener's.
+        `arguments` are `session`, `verify_fingerprint` and `verify_public_key` of `Connection`. Raises ValueError where
+        there is a connection with that address, or the context is not for a client; OSError where the host is unknown.
+        """
+        self._check()
+        host, port = address[:2]
+        mapped = socket.AI_V4MAPPED if self.family == socket.AF_INET6 else 0
+        place = socket.getaddrinfo(host, port, self.family, socket.SOCK_DGRAM, 0, mapped)[0][4]
+        arguments["context"] = context or self._context
+        arguments["server_hostname"] = host if server_hostname is None else server_hostname
+        with self._engine.lock:
+            self._check()
+            connection = self._engine.connect(place, time.monotonic(), **arguments)
+            conn = self._engine.unclaimed.pop(connection)
+        self._engine.wake()
+        conn._listener = self
+        return conn
+
+    # ---- serving ----
+
+    def serve_forever(
+        self, handler: Callable[[DTLSServerConnection, Any], object], *, threads: int | None = None
+    ) -> None:
+        """Calls `handler(conn, addr)` for each connection in a thread of its own, until `shutdown` or `close`.
+
+        No more than `threads` of them run at a time, if that is given; other connections wait for `accept`. When
+        the handler ends, its connection is closed. What it raises is logged (`dtlsffi.server`) and ends nothing else.
+        """
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is a number of at least 1, or None, not {threads}")
+        arrivals = self._engine.arrivals
+        self._check()
+        with arrivals:
+            if self._server is not None:
+                raise RuntimeError("serve_forever() is running already")
+            self._server = threading.get_ident()
+        try:
+            while (conn := self._next_to_serve(threads)) is not None:
+                self._start_handler(handler, conn)
+        finally:
+            with arrivals:
+                self._server, self._shutting = None, False
+                arrivals.notify_all()
+
+    def _next_to_serve(self, threads: int | None) -> DTLSServerConnection | None:
+        engine = self._engine
+        with engine.arrivals:
+            while not (self._shutting or engine.stopping):
+                if engine.queue and (threads is None or len(self._handlers) < threads):
+                    return engine.queue.popleft()
+                engine.wait(engine.arrivals, Deadline(None))
         return None
 
-    def _until(self, look: Callable[[], T | None], deadline: Deadline) -> T:
-        """Waits until `look` finds something; raises what ends the connection, or the waiting."""
-        self._check()
-        with self._changed:
-            while True:
-                self._check()
-                over = self._over()  # asked first: what came before the end is found below
-                found = look()
-                if found is not None:
-                    return found
-                if over is not None:
-                    raise over
-                if deadline.timeout == 0:
-                    raise errors.make(errors.DTLSWantReadError, "WANT_READ", "nothing yet: a datagram has to come first")
-                self._engine.wait(self._changed, deadline)
-
-    def do_handshake(self, block: bool = False) -> None:
-        """Waits until the handshake, which goes on by itself, is finished.
-
-        Raises `HandshakeTimeout` when the timeout is over (it may be tried again, until the listener's
-        `handshake_timeout`), without blocking `DTLSWantReadError`, and what the handshake has failed with. `block`
-        waits for ever where the connection would not wait at all, as in `ssl`.
-        """
-        self._shake_hands(Deadline(None if block and self._timeout == 0 else self._timeout))
-
-    def _shake_hands(self, deadline: Deadline, flags: int = 0) -> None:
-        """What every call that moves data begins with."""
-        if flags:
-            raise ValueError(f"non-zero flags not allowed in calls on {type(self).__name__}")
-        self._check()
-        if not self._ready:
+    def _start_handler(self, handler: Callable[..., object], conn: DTLSServerConnection) -> None:
+        conn._listener = self
+        name = f"dtlsffi handler of {conn.peer}"
+        thread = threading.Thread(target=self._handle, args=(handler, conn), name=name, daemon=True)
+        with self._engine.arrivals:
             try:
-                self._until(lambda: self._ready or None, deadline)
-            except TimeoutError as error:
-                if isinstance(error, errors.HandshakeTimeout):
-                    raise
-                words = f"the handshake with {self.peer} did not finish within {deadline.timeout} s"
-                raise errors.make(errors.HandshakeTimeout, "HANDSHAKE_TIMEOUT", words) from None
+                thread.start()
+            except RuntimeError:
+                logger.exception("%s gets no thread", conn.peer)
+                conn.close()
+            else:
+                self._handlers.add(thread)
 
-    def send(self, data: Buffer, flags: int = 0) -> int:
-        """Sends `data`, a bytes-like object, as one record in one datagram; returns its length.
-
-        Raises `DatagramTooLarge` above `data_mtu`, ValueError for nothing, TimeoutError where the socket's buffer
-        stays full, `DTLSZeroReturnError` after the end, and what ended the connection.
-        """
-        deadline = Deadline(self._timeout)
-        self._shake_hands(deadline, flags)
-        while True:
-            self._room = False
-            try:
-                return self._on_our_way(lambda: self._connection.send(data))
-            except errors.DTLSWantWriteError:
-                if deadline.timeout == 0:
-                    raise
-            self._engine.blocked.append(self)
-            self._engine.wake()
-            self._until(lambda: self._room or None, deadline)
-
-    def _on_our_way(self, move: Callable[[], T]) -> T:
-        """Calls what sends, while nobody closes the socket."""
-        if self._engine.is_current():  # a callback: whoever has the lock may wait for us
-            return move()
-        with self._sending:
-            self._check()
-            if self._connection.failure is not None:
-                raise self._over() or self._connection.failure
-            return move()
-
-    def sendall(self, data: Buffer, flags: int = 0) -> None:
-        """`send`: a datagram goes whole or not at all."""
-        self.send(data, flags)
-
-    def write(self, data: Buffer) -> int:
-        """`send`."""
-        return self.send(data)
-
-    def recv(self, bufsize: int | None = None, flags: int = 0) -> bytes:
-        """Receives one record, whole; `b""` after the peer's close_notify, or its silence for `idle_timeout`.
-
-        A record of more than `bufsize` bytes raises `DatagramTooLarge`, and is kept for the next call. Raises
-        TimeoutError, and what ended the connection otherwise.
-        """
-        if bufsize is not None and bufsize < 0:
-            raise ValueError("negative buffersize in recv")
-        deadline = Deadline(self._timeout)
+    def _handle(self, handler: Callable[..., object], conn: DTLSServerConnection) -> None:
         try:
-            self._shake_hands(deadline, flags)
-            return self._until(lambda: self._take(bufsize), deadline)
-        except errors.DTLSZeroReturnError:
-            return b""
+            with conn:
+                handler(conn, conn.getpeername())
+        except Exception as error:
+            if isinstance(error, OSError) and self._engine.stopping:
+                logger.debug("%s: %s", conn.peer, error)
+            elif isinstance(error, errors.DTLSError) and not conn.is_established:
+                logger.info("%s did not finish its handshake: %s", conn.peer, error)
+            else:
+                logger.exception("the handler of %s failed", conn.peer)
+        finally:
+            with self._engine.arrivals:
+                self._handlers.discard(threading.current_thread())
+                self._engine.arrivals.notify_all()
 
-    def _take(self, limit: int | None) -> bytes | None:
-        received = self._connection.received
-        if limit is not None and received and len(received[0]) > limit:
-            words = f"the next record has {len(received[0])} bytes, more than the {limit} asked for; it is kept for a call"
-            raise errors.make(errors.DatagramTooLarge, "RECORD_TOO_LARGE", f"{words} with more room")
-        return received.popleft() if received else None
+    def shutdown(self) -> None:
+        """Ends `serve_forever`, and waits until it has returned; handlers that run go on.
 
-    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""
-        room = memoryview(buffer).cast("B")
-        if room.readonly:
-            raise TypeError("recv_into needs a buffer that can be written to")
-        data = self.recv(min(room.nbytes, nbytes) if nbytes else room.nbytes, flags)
-        room[: len(data)] = data
-        return len(data)
-
-    def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002 - ssl's name
-        """`recv(len)`, or `recv_into(buffer, len)` where a buffer is given."""
-        return self.recv(len) if buffer is None else self.recv_into(buffer, len)
-
-    def recvfrom(self, bufsize: int | None = None, flags: int = 0) -> tuple[bytes, Any]:
-        """`recv`, and the peer's address."""
-        return self.recv(bufsize, flags), self.getpeername()
-
-    def pending(self) -> int:
-        """How many bytes the next `recv` can give at once; 0 where it would wait."""
-        return next((len(record) for record in tuple(self._connection.received)), 0)
-
-    def getpeername(self) -> Any:
-        """The peer's address."""
-        return self._connection.address
-
-    def getsockname(self) -> Any:
-        """The listener's address."""
-        return self._engine.sock.getsockname()
-
-    def unwrap(self) -> None:
-        """Raises NotImplementedError: the UDP socket is the listener's. `close` or `shutdown` end the connection."""
-        raise NotImplementedError("there is no socket of its own to return: close() ends the connection")
-
-    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
-        """Sends close_notify (unless `how` is SHUT_RD), and ends receiving (unless it is SHUT_WR).
-
-        Whoever waits in `recv` gets `b""`.
+        A `serve_forever` that has not begun yet returns at once.
         """
-        self._check()
-        if how != socket.SHUT_RD:
-            self._say_goodbye()
-        if how != socket.SHUT_WR:
-            self._ended = True
-            self._moved()
+        self._engine.check()
+        with self._engine.arrivals:
+            self._shutting = True
+            self._engine.arrivals.notify_all()
+            self._wait_for_the_server()
 
-    def _say_goodbye(self) -> None:
-        Connection.close(self._connection)
-        if not self._engine.stopping:
-            self._on_our_way(self._connection.transmit)
+    def _wait_for_the_server(self) -> None:
+        while self._server not in (None, threading.get_ident()):
+            self._engine.arrivals.wait()
+
+    # ---- the end ----
 
     def close(self) -> None:
-        """Sends close_notify, once; nobody is waited for. Whoever waits, and later calls, get OSError (EBADF)."""
-        if self._closed or self._engine.process != os.getpid():
-            self._closed = True
+        """Closes all connections with close_notify, and the socket; waits for the handlers of `serve_forever` to end.
+
+        Whoever waits in `accept`, `recv` or `send` gets OSError (EBADF).
+        """
+        closed, self._closed = self._closed, True
+        engine = self._engine
+        if closed:
             return
-        try:
-            self._say_goodbye()
-        finally:
-            self._end_here()
+        if engine.process != os.getpid():
+            engine.drop_sockets()
+            return
+        engine.stop()
+        if engine.is_current():
+            return
+        engine.thread.join()
+        if threading.current_thread() in self._handlers:
+            return  # two handlers that close it would wait for one another
+        with engine.arrivals:
+            self._wait_for_the_server()
+            handlers = list(self._handlers)
+        for thread in handlers:
+            thread.join()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the address."""
+        return f"<{type(self).__name__} {self._name}{', closed' if self._closed else ''}>"
+
+    def __del__(self) -> None:
+        """Warn, as sockets do, and have it closed."""
+        if not self._closed and self._engine.process == os.getpid():
+            self._closed = True
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._engine.stop()
+
+
+DTLSContext.dtlslistener_class = DTLSListener
+
+
+def check_bound(sock: socket.socket) -> None:
+    """Raises TypeError, ValueError or OSError for a socket that cannot listen."""
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"sock is a socket.socket, not {type(sock).__name__}")
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, "the socket is closed")
+    if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        raise ValueError(f"DTLS needs a UDP socket (SOCK_DGRAM), not {sock.family.name}, {sock.type.name}")
+    if sock.getsockname()[1] == 0:
+        raise ValueError("the UDP socket is not bound: call its bind() first, or use dtlsffi.create_server()")
+    with suppress(OSError):
+        raise ValueError(f"the UDP socket is connected to {sock.getpeername()}: a listener speaks with anybody")

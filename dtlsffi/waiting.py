@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import select
 import time
+from typing import SupportsFloat, SupportsIndex
 
 
 class Deadline:
@@ -37,3 +38,31 @@ def poll(waiting: dict[int, int], duration: float | None) -> set[int]:
     # Rounded up: a timer that is polled a little early is polled again and again.
     milliseconds = None if duration is None else math.ceil(duration * 1000)
     return {descriptor for descriptor, _ in poller.poll(milliseconds)}
+
+
+class Patience:
+    """How long calls wait: the methods that every socket has."""
+
+    _timeout: float | None = None
+
+    def gettimeout(self) -> float | None:
+        """The timeout in seconds, None to block for ever, 0.0 not to block."""
+        return self._timeout
+
+    def settimeout(self, value: float | None) -> None:
+        """Sets the timeout of each call in seconds; None blocks for ever, 0 never. ValueError for a negative one."""
+        if value is not None:
+            if not isinstance(value, (SupportsFloat, SupportsIndex)):
+                raise TypeError(f"a timeout is a number of seconds or None, not {type(value).__name__}")
+            value = float(value)
+            if not value >= 0:
+                raise ValueError(f"Timeout value out of range: {value} (seconds, at least 0)")
+        self._timeout = value
+
+    def setblocking(self, flag: bool) -> None:
+        """`settimeout(None)` or `settimeout(0)`."""
+        self._timeout = None if flag else 0.0
+
+    def getblocking(self) -> bool:
+        """Whether calls may wait."""
+        return self._timeout != 0

@@ -20,7 +20,8 @@ ALLOWED = {
     "__main__": {"cli"},
     "cli": DOORS,
     "connecting": {"sockets", "waiting"},
-    "server": {"sockets", "waiting"},
+    "accepted": {"waiting"},
+    "server": {"accepted", "waiting"},
     "sockets": {"waiting"},
 }
 

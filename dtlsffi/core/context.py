@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from .._native import lib
 from .arguments import valid_mtu, valid_timers
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # for the type checker only: at run time the doors hand their
     from socket import socket
 
     from ..objects import DTLSObject, MemoryBIO
+    from ..server import DTLSListener
     from ..sockets import DTLSSocket
     from .session import DTLSSession
 
@@ -41,6 +43,8 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
 
     dtlssocket_class: ClassVar[type[DTLSSocket]]
     """What `wrap_socket` returns; `dtlsffi.sockets` sets it. Like `ssl.SSLContext.sslsocket_class`."""
+    dtlslistener_class: ClassVar[type[DTLSListener]]
+    """What `wrap_socket` returns for a server's socket that is not connected; `dtlsffi.server` sets it."""
     dtlsobject_class: ClassVar[type[DTLSObject]]
     """What `wrap_bio` returns; `dtlsffi.objects` sets it. Like `ssl.SSLContext.sslobject_class`."""
 
@@ -134,6 +138,30 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         self._changing()
         self._timers = valid_timers(timers)
 
+    @overload
+    def wrap_socket(
+        self,
+        sock: socket,
+        server_side: Literal[False] = False,
+        do_handshake_on_connect: bool = True,
+        server_hostname: str | None = None,
+        session: DTLSSession | None = None,
+        *,
+        verify_fingerprint: Fingerprints | None = None,
+        verify_public_key: Keys | None = None,
+    ) -> DTLSSocket: ...
+    @overload
+    def wrap_socket(
+        self,
+        sock: socket,
+        server_side: bool,
+        do_handshake_on_connect: bool = True,
+        server_hostname: str | None = None,
+        session: DTLSSession | None = None,
+        *,
+        verify_fingerprint: Fingerprints | None = None,
+        verify_public_key: Keys | None = None,
+    ) -> Any: ...
     def wrap_socket(
         self,
         sock: socket,
@@ -141,18 +169,22 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         do_handshake_on_connect: bool = True,
         server_hostname: str | None = None,
         session: DTLSSession | None = None,
-        *,
-        verify_fingerprint: Fingerprints | None = None,
-        verify_public_key: Keys | None = None,
-    ) -> DTLSSocket:
-        """Speaks DTLS over a connected UDP socket, which is used up: `DTLSSocket`.
+        **pins: Any,
+    ) -> DTLSSocket | DTLSListener:
+        """Speaks DTLS over a UDP socket, which is used up: `DTLSSocket`.
 
-        The handshake takes place at once, within the socket's timeout, unless `do_handshake_on_connect` is false.
-        `verify_fingerprint` and `verify_public_key` are `Connection`'s.
+        It is connected to the peer; a server's may also be bound only, and then becomes a `DTLSListener` for any number
+        of peers (see `create_server`, which has more to set). With a `DTLSSocket` the handshake takes place at once,
+        within the socket's timeout, unless `do_handshake_on_connect` is false. `verify_fingerprint` and
+        `verify_public_key` are `Connection`'s.
 
-        Raises ValueError for a socket that is no UDP socket, is not connected, or does not block while a handshake is
-        wanted, and OSError for a closed one; the socket is untouched then.
+        Raises ValueError for a socket that is no UDP socket, is neither connected nor a server's that is bound, or does
+        not block while a handshake is wanted, and OSError for a closed one; the socket is untouched then.
         """
+        if server_side and not is_connected(sock):
+            if server_hostname is not None or session is not None or pins:
+                raise ValueError("a listener for many peers takes neither a host name, a session, nor pins")
+            return self.dtlslistener_class._create(sock, self)
         return self.dtlssocket_class._create(
             sock,
             self,
@@ -160,8 +192,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
             do_handshake_on_connect=do_handshake_on_connect,
             server_hostname=server_hostname,
             session=session,
-            verify_fingerprint=verify_fingerprint,
-            verify_public_key=verify_public_key,
+            **pins,
         )
 
     def wrap_bio(
@@ -190,6 +221,17 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
             verify_fingerprint=verify_fingerprint,
             verify_public_key=verify_public_key,
         )
+
+
+def is_connected(sock: socket) -> bool:
+    """Whether a socket has a peer, or is none that could have one: then somebody else says what is wrong with it."""
+    try:
+        sock.getpeername()
+    except OSError as error:
+        return error.errno != errno.ENOTCONN
+    except AttributeError:
+        pass
+    return True
 
 
 def create_default_context(
