@@ -6,7 +6,7 @@ import os
 import select
 import socket
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .core.constants import PROTOCOL_DTLS_CLIENT
 from .core.context import DTLSContext, create_default_context
@@ -120,8 +120,7 @@ class Attempt:
                 sock.bind(self._source_address)
             sock.connect(address)
             sock.setblocking(False)
-            conn: DTLSSocket = self._context.wrap_socket(sock, do_handshake_on_connect=False, **self._arguments)
-            return conn
+            return cast(DTLSSocket, self._context.wrap_socket(sock, do_handshake_on_connect=False, **self._arguments))
         except BaseException:
             sock.close()
             raise

@@ -134,11 +134,12 @@ def free_port() -> int:
 
 
 def wait_until_bound(port: int) -> None:
-    """Waits until somebody listens on a UDP port over IPv4: Linux tells in /proc/net."""
+    """Waits until somebody listens on a UDP port: Linux tells in /proc/net."""
     end = time.monotonic() + PATIENCE
     wanted = f":{port:04X}"
     while time.monotonic() < end:
-        sockets = Path("/proc/net/udp").read_text().splitlines()
+        tables = [path for path in (Path("/proc/net/udp"), Path("/proc/net/udp6")) if path.exists()]
+        sockets = [line for table in tables for line in table.read_text().splitlines()]
         if any(line.split()[1].endswith(wanted) for line in sockets):  # the local address, not the remote one
             return
     pytest.fail(f"nobody listens on UDP port {port}")
