@@ -146,7 +146,7 @@ def extension(openssl: OpenSSL) -> dict[str, Any]:
     sources = sorted(path.name for path in (ROOT / NATIVE).glob("*.c") if path.name != "_openssl.c")
     return {
         "sources": [str(NATIVE / name) for name in sources],
-        "depends": [str(NATIVE / name) for name in ("core.h", "compat.h", "gil.h", "openssl.cdef")],
+        "depends": [str(NATIVE / name) for name in ("core.h", "inside.h", "compat.h", "gil.h", "openssl.cdef")],
         "include_dirs": [str(NATIVE)],
         "libraries": ["ssl", "crypto"],
         "extra_compile_args": ["-Wall", "-Wextra", "-fvisibility=hidden", *openssl.compile_args],

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from .core import errors
-from .core.connection import Buffer, Connection
+from .core.batches import Buffer
+from .core.connection import Connection
 from .core.context import DTLSContext
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection

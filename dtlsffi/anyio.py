@@ -21,7 +21,7 @@ from .awaiting import AwaitedConnection, AwaitedPort, open_client
 from .binding import bound, check_bound, family_of
 from .core import errors
 from .core.association import check_side
-from .core.connection import Buffer
+from .core.batches import Buffer
 from .core.context import DTLSContext
 from .core.endpoint_connection import EndpointConnection
 from .core.pins import Fingerprints, Keys

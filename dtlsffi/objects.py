@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NoReturn
 
-from .core.connection import Buffer, Connection
+from .core.batches import Buffer
+from .core.connection import Connection
 from .core.context import DTLSContext
 from .core.errors import DatagramTooLarge, DTLSWantReadError, make
 from .core.events import CloseReceived

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn, SupportsFloat, SupportsIndex, TypeVar
 
-from .core.connection import Buffer, Connection
+from .core.batches import Buffer
+from .core.connection import Connection
 from .core.context import DTLSContext
 from .core.errors import (
     DTLSWantReadError,

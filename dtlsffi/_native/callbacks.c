@@ -1,6 +1,7 @@
 /* Where OpenSSL asks and Python answers: each function here finds the connection, and calls its trampoline.
  *
- * All of them are for handshakes. A connection that was closed within its own callback says no to OpenSSL.
+ * All of them are for handshakes. A connection that was closed within its own callback says no to OpenSSL. While Python
+ * answers, the thread has the GIL, whatever it had let go of before: dtlsffi_gil_home().
  */
 #include "core.h"
 
@@ -17,8 +18,12 @@ static void pass_key_on(const SSL *ssl, const char *line)
 {
     dtlsffi_conn *conn = conn_of(ssl);
 
-    if (conn != NULL && conn->handle != NULL)
+    if (conn != NULL && conn->handle != NULL) {
+        bool away = dtlsffi_gil_home();
+
         dtlsffi_on_keylog(conn->handle, line);
+        dtlsffi_gil_away(away);
+    }
 }
 
 void dtlsffi_ctx_log_keys(SSL_CTX *ctx, int on)
@@ -32,6 +37,7 @@ static void trace(int sent, int version, int content, const void *data, size_t l
     const uint8_t *bytes = data;
     dtlsffi_conn *conn = conn_of(ssl);
     int what = -1;
+    bool away;
 
     (void)unused;
     if (conn->handle == NULL)
@@ -47,7 +53,9 @@ static void trace(int sent, int version, int content, const void *data, size_t l
     } else if (content != SSL3_RT_CHANGE_CIPHER_SPEC) {
         return;
     }
+    away = dtlsffi_gil_home();
     dtlsffi_on_trace(conn->handle, sent, version, content, what, length);
+    dtlsffi_gil_away(away);
 }
 
 void dtlsffi_ctx_set_trace(SSL_CTX *ctx, int on)
@@ -61,16 +69,20 @@ static unsigned int ask_psk_client(SSL *ssl, const char *hint, char *identity, u
                                    unsigned char *key, unsigned int room)
 {
     dtlsffi_conn *conn = conn_of(ssl);
+    bool away = dtlsffi_gil_home();
     unsigned int length = dtlsffi_on_psk_client(conn->handle, hint, identity, identity_room, key, room);
 
+    dtlsffi_gil_away(away);
     return conn->abandoned ? 0 : length;
 }
 
 static unsigned int ask_psk_server(SSL *ssl, const char *identity, unsigned char *key, unsigned int room)
 {
     dtlsffi_conn *conn = conn_of(ssl);
+    bool away = dtlsffi_gil_home();
     unsigned int length = dtlsffi_on_psk_server(conn->handle, identity, key, room);
 
+    dtlsffi_gil_away(away);
     return conn->abandoned ? 0 : length;
 }
 
@@ -102,8 +114,10 @@ static int ask_by_name(SSL *ssl, int *alert, void *unused)
     dtlsffi_conn *conn = conn_of(ssl);
     size_t length = 0;
     const uint8_t *name = host_name_untrusted(ssl, &length);
+    bool away = dtlsffi_gil_home();
     int answer = dtlsffi_on_server_name(conn->handle, name, length);
 
+    dtlsffi_gil_away(away);
     (void)unused;
     if (conn->abandoned)
         answer = SSL_AD_HANDSHAKE_FAILURE;
@@ -134,8 +148,10 @@ static int ask_certificate(int ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     dtlsffi_conn *conn = conn_of(ssl);
+    bool away = dtlsffi_gil_home();
 
     ok = dtlsffi_on_certificate(conn->handle, ok, store) == 1 && !conn->abandoned;
+    dtlsffi_gil_away(away);
     if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
         X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
     return ok;
@@ -156,8 +172,10 @@ void dtlsffi_conn_set_pinned(dtlsffi_conn *conn)
 static int ask_status(SSL *ssl, void *unused)
 {
     dtlsffi_conn *conn = conn_of(ssl);
+    bool away = dtlsffi_gil_home();
     int answer = dtlsffi_on_status(conn->handle);
 
+    dtlsffi_gil_away(away);
     (void)unused;
     if (conn->abandoned)
         return SSL_is_server(ssl) ? SSL_TLSEXT_ERR_ALERT_FATAL : 0;
@@ -176,14 +194,21 @@ void dtlsffi_ctx_ask_status(SSL_CTX *ctx, int on)
 
 static int give_session(SSL *ssl, SSL_SESSION *session)
 {
+    bool away = dtlsffi_gil_home();
+
     dtlsffi_on_session_new(conn_of(ssl)->handle, session);
+    dtlsffi_gil_away(away);
     return 0; /* the reference stays OpenSSL's */
 }
 
 static SSL_SESSION *find_session(SSL *ssl, const unsigned char *id, int length, int *copy)
 {
     *copy = 0; /* Python has made a reference for OpenSSL */
-    return dtlsffi_on_session_get(conn_of(ssl)->handle, id, length);
+    bool away = dtlsffi_gil_home();
+    SSL_SESSION *session = dtlsffi_on_session_get(conn_of(ssl)->handle, id, length);
+
+    dtlsffi_gil_away(away);
+    return session;
 }
 
 /* OpenSSL holds the lock of the SSL_CTX meanwhile, so Python hears of it later. */

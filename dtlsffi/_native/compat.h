@@ -7,7 +7,7 @@
 #define DTLSFFI_COMPAT_H
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* recvmmsg(2), struct in6_pktinfo */
+#define _GNU_SOURCE /* recvmmsg(2), struct in6_pktinfo, UDP_SEGMENT */
 #endif
 
 #include <openssl/bio.h>
@@ -105,6 +105,63 @@ static inline int SSL_get0_peer_signature_name(const SSL *ssl, const char **name
 #endif
 #if !defined(IPV6_MTU)
 #define IPV6_MTU 0
+#endif
+
+/* The kernel joins datagrams on their way in, and cuts messages on their way out: udp(7). */
+#include <netinet/udp.h>
+#ifdef UDP_SEGMENT
+#define DTLSFFI_HAS_GSO 1
+#else
+#define DTLSFFI_HAS_GSO 0
+#define UDP_SEGMENT 0
+#endif
+#ifdef UDP_GRO
+#define DTLSFFI_HAS_GRO 1
+#else
+#define DTLSFFI_HAS_GRO 0
+#define UDP_GRO 0
+#endif
+
+/* Many messages in one call; elsewhere one call a message. */
+#include <errno.h>
+#include <sys/socket.h>
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__)
+#define DTLSFFI_HAS_MMSG 1
+#define dtlsffi_recvmmsg(fd, messages, count, flags) recvmmsg(fd, messages, count, flags, NULL)
+#define dtlsffi_sendmmsg sendmmsg
+typedef struct mmsghdr dtlsffi_message;
+#else
+#define DTLSFFI_HAS_MMSG 0
+typedef struct {
+    struct msghdr msg_hdr;
+    unsigned int msg_len;
+} dtlsffi_message;
+static inline int dtlsffi_recvmmsg(int fd, dtlsffi_message *messages, unsigned int count, int flags)
+{
+    unsigned int i;
+
+    for (i = 0; i < count; i++) {
+        ssize_t got = recvmsg(fd, &messages[i].msg_hdr, flags);
+
+        if (got < 0)
+            return i > 0 ? (int)i : -1;
+        messages[i].msg_len = (unsigned int)got;
+    }
+    return (int)i;
+}
+static inline int dtlsffi_sendmmsg(int fd, dtlsffi_message *messages, unsigned int count, int flags)
+{
+    unsigned int i;
+
+    for (i = 0; i < count; i++) {
+        ssize_t sent = sendmsg(fd, &messages[i].msg_hdr, flags);
+
+        if (sent < 0)
+            return i > 0 ? (int)i : -1;
+        messages[i].msg_len = (unsigned int)sent;
+    }
+    return (int)i;
+}
 #endif
 
 /* PyPy's cffi drops the GIL around every call by itself, and has no PyEval_SaveThread worth calling. */

@@ -227,14 +227,46 @@ int dtlsffi_conn_established(dtlsffi_conn *conn)
     return conn->established;
 }
 
+/* Has a new connection's datagrams go to `address`, over a socket that others use, too. Those for it are fed by hand. */
+void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address)
+{
+    conn->udp = udp;
+    conn->address = *address;
+}
+
+/* Which of our own addresses its datagrams leave from; family 0 for any. */
+dtlsffi_address *dtlsffi_conn_local(dtlsffi_conn *conn)
+{
+    return &conn->local;
+}
+
+/* When the peer has sent last: that is `now`, unless it is 0. */
+double dtlsffi_conn_seen(dtlsffi_conn *conn, double now)
+{
+    if (now > 0)
+        conn->last_seen = now;
+    return conn->last_seen;
+}
+
 /* Lets go of the socket, before anybody closes it and its number names something else. */
 void dtlsffi_conn_detach(dtlsffi_conn *conn)
 {
     if (dtlsffi_conn_lock(conn) != 0)
         return;
-    conn->detached = conn->detached || conn->fd >= 0;
+    conn->detached = conn->detached || conn->fd >= 0 || conn->udp != NULL;
     conn->fd = -1;
+    conn->udp = NULL;
     dtlsffi_conn_unlock(conn);
+}
+
+/* Gives back OpenSSL's buffers, some 30 kB, of a connection that is silent; they come again by themselves. */
+void dtlsffi_conn_cool(dtlsffi_conn *conn)
+{
+    if (dtlsffi_conn_enter(conn) != 0)
+        return;
+    if (conn->established && !conn->failed)
+        (void)SSL_free_buffers(conn->ssl);
+    dtlsffi_conn_leave(conn);
 }
 
 dtlsffi_outbox *dtlsffi_conn_outbox(dtlsffi_conn *conn)

@@ -1,7 +1,7 @@
 /* dtlsffi's own C: its structures and prototypes.
  *
  * The part between the two CDEF lines is declared once and read twice: by the compiler here, and by build_ffi.py,
- * which hands it to cffi. It is what Python sees; what stands after it, only the C files see.
+ * which hands it to cffi. It is what Python sees; what inside.h has, only the C files see.
  */
 #ifndef DTLSFFI_CORE_H
 #define DTLSFFI_CORE_H
@@ -61,13 +61,20 @@ typedef struct {
 } dtlsffi_stats;
 
 /* Plaintext on its way to Python: `count` records of `length[i]` bytes, one behind the other in `data`. There is room
- * for all that one datagram can hold, whatever its records' size, and for one record more. */
+ * for all that one datagram can hold, whatever its records' size, and for one record more. Where it comes from many
+ * connections, `owner[i]` says which, and `odd` lists those to which something else than data has happened; where the
+ * last of them has failed, `answer` says how. */
 #define DTLSFFI_INBOX_RECORDS 2304
 #define DTLSFFI_INBOX_BYTES 81920
+#define DTLSFFI_INBOX_ODD 256
 #define DTLSFFI_MORE 0x10000      /* added to a count: call again, with no data, for the rest */
 typedef struct {
     uint32_t count;
     uint32_t used;
+    int answer;
+    uint32_t odd_count;
+    uint32_t odd[DTLSFFI_INBOX_ODD];
+    uint32_t owner[DTLSFFI_INBOX_RECORDS];
     uint32_t length[DTLSFFI_INBOX_RECORDS];
     uint8_t data[DTLSFFI_INBOX_BYTES];
 } dtlsffi_inbox;
@@ -106,19 +113,90 @@ typedef struct {
     uint32_t scope;                     /* of a link-local IPv6 address: its interface */
 } dtlsffi_address;
 
-#define DTLSFFI_BATCH 32
-#define DTLSFFI_DATAGRAM_MAX 16896      /* one record of the largest size, and its handshake's small ones beside it */
+/* One socket, and what is known of it. */
 typedef struct {
+    int fd;
+    int v6;                             /* it is of AF_INET6 */
+    int connected;                      /* all datagrams are for its one peer */
+    int segments;                       /* the kernel cuts messages: UDP_SEGMENT */
+    int joins;                          /* it joins datagrams: UDP_GRO */
+    uint64_t datagrams_sent;
+    uint64_t datagrams_unsent;          /* the kernel would not take them, and they were not data */
+    uint64_t flights_retransmitted;
+    uint64_t segmented;                 /* datagrams that were sent as a part of a longer message */
+    uint64_t joined;                    /* datagrams that came as a part of one */
+} dtlsffi_udp;
+
+#define DTLSFFI_WITHOUT_GSO 1
+#define DTLSFFI_WITHOUT_GRO 2
+void dtlsffi_udp_do_without(int what);
+
+#define DTLSFFI_BATCH 32
+#define DTLSFFI_MESSAGE_MAX 65536
+#define DTLSFFI_STRANGERS 4096          /* as many datagrams as 32 messages can hold */
+typedef struct {
+    uint32_t message;
+    uint32_t offset;
+    uint32_t length;
+} dtlsffi_stranger;
+
+/* What has come: messages of `length[i]` bytes, each one datagram or several of `size[i]` bytes. */
+typedef struct {
+    uint32_t count;
+    uint32_t at;                        /* the message that is being looked at */
+    uint32_t offset;                    /* and how far */
+    uint32_t unfinished;                /* one of its datagrams holds more records than there was room for */
+    uint32_t datagrams;                 /* that have been looked at */
+    uint32_t joined;                    /* that came joined to others */
+    uint32_t cut;                       /* messages larger than any datagram should be */
+    uint32_t answered;                  /* strangers who were asked for a cookie */
+    uint32_t passed_over;               /* and who were not, in a flood */
+    uint32_t stranger_count;
     uint32_t length[DTLSFFI_BATCH];     /* 0: cut, or of no family known */
+    uint32_t size[DTLSFFI_BATCH];
     dtlsffi_address senders[DTLSFFI_BATCH];
     dtlsffi_address receivers[DTLSFFI_BATCH];   /* which of our own addresses they were sent to */
-    uint8_t data[DTLSFFI_BATCH][DTLSFFI_DATAGRAM_MAX];
+    dtlsffi_stranger strangers[DTLSFFI_STRANGERS];
+    uint8_t data[DTLSFFI_BATCH][DTLSFFI_MESSAGE_MAX];
 } dtlsffi_batch;
 
-void dtlsffi_udp_prepare(int fd);
-int dtlsffi_udp_receive(int fd, dtlsffi_batch *batch);
-int dtlsffi_udp_send(int fd, int v6_socket, const dtlsffi_address *to, const dtlsffi_address *local,
-                     const uint8_t *data, size_t length);
+void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int joined);
+void dtlsffi_udp_release(dtlsffi_udp *udp);
+dtlsffi_batch *dtlsffi_batch_new(void);
+void dtlsffi_batch_free(dtlsffi_batch *batch);
+int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch, int most);
+int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_address *local, const uint8_t *data,
+                     size_t length);
+
+/* table.c: which connection a datagram is for */
+typedef struct dtlsffi_table dtlsffi_table;
+dtlsffi_table *dtlsffi_table_new(void);
+void dtlsffi_table_free(dtlsffi_table *table);
+int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner);
+void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn);
+int dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now);
+int dtlsffi_table_tidy(dtlsffi_table *table, double since);
+
+/* outgoing.c: records on their way out by the batch */
+#define DTLSFFI_OUTGOING 1024
+#define DTLSFFI_OUTGOING_BYTES 262144
+#define DTLSFFI_DATAGRAM_MAX 16896      /* one record of the largest size */
+#define DTLSFFI_LONG_BATCH 64           /* records that are worth letting other threads run meanwhile */
+typedef struct {
+    uint32_t count;
+    uint32_t used;
+    uint32_t start[DTLSFFI_OUTGOING];
+    uint32_t length[DTLSFFI_OUTGOING];
+    uint32_t item[DTLSFFI_OUTGOING];    /* which of those to be sent it is */
+    dtlsffi_address to[DTLSFFI_OUTGOING];
+    dtlsffi_address from[DTLSFFI_OUTGOING];
+    uint8_t data[DTLSFFI_OUTGOING_BYTES];
+} dtlsffi_outgoing;
+uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
+                                uint32_t count, dtlsffi_outgoing *out, int *answer);
+uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
+                                    uint32_t count, dtlsffi_outgoing *out, int *answer);
+int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count);
 
 /* cookie.c */
 #define DTLSFFI_COOKIE 32
@@ -134,9 +212,9 @@ dtlsffi_cookie_jar *dtlsffi_cookie_jar_new(const uint8_t *secret, size_t length)
 void dtlsffi_cookie_jar_free(dtlsffi_cookie_jar *jar);
 int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data,
                                  size_t length, uint8_t *reply, uint8_t *random);
-#define DTLSFFI_ANSWERED 0x80000000     /* in a batch, the length of a datagram that needs no more to be done about it */
-int dtlsffi_udp_answer_untrusted(int fd, int v6_socket, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int count,
-                                 int full, int *passed_over);
+
+/* strangers.c */
+void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int full);
 
 /* conn.c: one SSL, its lock and its carrier (memory, or a connected socket where fd >= 0) */
 dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *handle);
@@ -149,7 +227,10 @@ int dtlsffi_conn_events(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_received(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_held(dtlsffi_conn *conn);
 int dtlsffi_conn_established(dtlsffi_conn *conn);
+void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address);
+dtlsffi_address *dtlsffi_conn_local(dtlsffi_conn *conn);
 void dtlsffi_conn_detach(dtlsffi_conn *conn);
+double dtlsffi_conn_seen(dtlsffi_conn *conn, double now);
 dtlsffi_outbox *dtlsffi_conn_outbox(dtlsffi_conn *conn);
 void dtlsffi_conn_outbox_clear(dtlsffi_conn *conn);
 const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
@@ -161,6 +242,7 @@ int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 /* flow.c: what moves a connection on */
 int dtlsffi_conn_handshake(dtlsffi_conn *conn);
 int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
+int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_inbox *inbox);
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
@@ -198,178 +280,6 @@ size_t dtlsffi_conn_data_mtu(dtlsffi_conn *conn);
 
 /* CDEF END */
 
-#include <pthread.h>
-#include <stdatomic.h>
-
-/* OpenSSL calls a timer run out 15 ms early (d1_lib.c: dtls1_get_timeout). Ours are longer by as much. */
-#define DTLSFFI_TIMER_SLACK 15000
-
-/* OpenSSL gathers a flight in a buffer BIO of this size; a larger datagram would leave it in two pieces, each half a
- * record (bf_buff.c). No flight gains from larger datagrams anyway. */
-#define DTLSFFI_FLIGHT_MAX 4096
-
-/* What remains of an MTU that two flights in a row have not survived: 576 bytes of IPv4 less its headers, which is also
- * what OpenSSL's own BIO answers (bss_dgram.c). */
-#define DTLSFFI_MTU_FALLBACK 548
-
-/* lock.c: may be taken again by the thread that holds it; whoever waits for it has let go of the GIL */
-typedef struct {
-    pthread_mutex_t mutex;
-    _Atomic(uintptr_t) owner;
-    unsigned depth;
-} dtlsffi_lock;
-
-bool dtlsffi_lock_init(dtlsffi_lock *lock);
-void dtlsffi_lock_destroy(dtlsffi_lock *lock);
-unsigned dtlsffi_lock_take(dtlsffi_lock *lock);
-void dtlsffi_lock_release(dtlsffi_lock *lock);
-
-/* gil.c */
-void *dtlsffi_gil_release(void);
-void dtlsffi_gil_retake(void *token);
-
-/* outbox.c */
-bool dtlsffi_outbox_append(dtlsffi_outbox *box, const uint8_t *data, size_t length);
-void dtlsffi_outbox_clear(dtlsffi_outbox *box);
-
-/* records.c: what can be seen of records without their keys */
-#define DTLSFFI_RECORD_HEADER 13
-#define DTLSFFI_ALERT_RECORD 15 /* a plaintext alert: header, level, description */
-#define DTLSFFI_WATCHED 32
-#define DTLSFFI_SHORTEST 24 /* the longest nonce and tag of any AEAD; a Finished has 24 bytes more */
-
-typedef struct {
-    uint64_t top;                       /* epoch and sequence number of the newest record delivered */
-    uint64_t seen;                      /* bit i: record top - i was delivered */
-    uint64_t fed[DTLSFFI_WATCHED];      /* the records OpenSSL is reading just now */
-    uint32_t fed_count;
-    uint32_t delivered;                 /* how many of them came out as plaintext */
-} dtlsffi_watch;
-
-size_t dtlsffi_record_length(const uint8_t *data, size_t length);
-size_t dtlsffi_records_shortest(SSL *ssl);
-size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length);
-void dtlsffi_records_settle(dtlsffi_conn *conn);
-
-/* tickets.c */
-typedef struct {
-    CRYPTO_RWLOCK *lock;
-    uint8_t *keys;
-    size_t count;
-} dtlsffi_tickets;
-
-bool dtlsffi_tickets_init(dtlsffi_tickets *tickets);
-void dtlsffi_tickets_free(dtlsffi_tickets *tickets);
-
-/* context.c */
-typedef struct {
-    pthread_mutex_t removed_lock;
-    uint8_t *removed;           /* ids of sessions that are not to be resumed, each behind its length */
-    size_t removed_length;
-    uint8_t *protocols;         /* ALPN, as on the wire */
-    size_t protocols_length;
-    dtlsffi_tickets tickets;
-} dtlsffi_ctx_data;
-
-bool dtlsffi_ctx_init(void);
-dtlsffi_ctx_data *dtlsffi_ctx_get_data(const SSL_CTX *ctx);
-void dtlsffi_ctx_note_removed(SSL_CTX *ctx, const uint8_t *id, size_t length);
-
-/* conn.c */
-struct dtlsffi_conn {
-    SSL *ssl;
-    void *handle;               /* Python's object for the callbacks, or NULL */
-    SSL_CTX *ctx;               /* the one it began with, where its session and tickets belong; the SSL holds it */
-    dtlsffi_ctx_data *ctx_data; /* what that one carries of ours */
-    dtlsffi_lock lock;
-    unsigned long born;         /* dtlsffi_fork_count at birth */
-    bool established;           /* the handshake is finished */
-    bool failed;                /* OpenSSL will not go on with this SSL */
-    bool shut;                  /* we have sent close_notify */
-    bool pinned;                /* the peer has to show a certificate or raw key, and it is not the chain that decides */
-    bool abandoned;             /* closed within one of its own callbacks */
-    bool sending;               /* an application record is on its way through the BIO */
-    int io_errno;               /* what the BIO met in this call */
-
-    int fd;                     /* the carrier: a connected socket, or -1 for memory */
-    bool detached;              /* there was a socket, and it is gone */
-    bool ipv6;
-    const uint8_t *in;          /* one datagram to be read before the carrier is asked */
-    size_t in_length;
-    dtlsffi_outbox out;
-
-    size_t mtu;                 /* UDP payload ceiling; 0: ask the kernel */
-    size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
-    size_t data_mtu;            /* plaintext that fits in one datagram; 0 before the handshake */
-    size_t shortest;            /* the shortest encrypted fragment there can be */
-
-    uint32_t timer_initial;     /* microseconds */
-    uint32_t timer_cap;
-    double timer_back_off;
-    uint32_t timer_current;
-
-    int events;
-    int alert_received;         /* description, or -1 */
-    uint8_t held_alert[DTLSFFI_ALERT_RECORD];
-    bool alert_is_held;
-    unsigned verify_requests;   /* HelloVerifyRequests so far */
-    bool alert_is_released;
-
-    uint8_t *held_record;       /* a record larger than the buffer it was asked into */
-    size_t held_record_length;
-
-    dtlsffi_cookie_jar *jar;    /* where cookies for this peer come from, or NULL */
-    dtlsffi_address address;    /* whom they are for */
-    bool proven;                /* its cookie has been checked */
-
-    dtlsffi_watch watch;
-    dtlsffi_stats stats;
-};
-
-extern unsigned long dtlsffi_fork_count;
-
-int dtlsffi_conn_enter(dtlsffi_conn *conn);
-void dtlsffi_conn_leave(dtlsffi_conn *conn);
-int dtlsffi_conn_result(dtlsffi_conn *conn, int ret);
-int dtlsffi_conn_fail(dtlsffi_conn *conn);
-void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
-
-/* cookie.c */
-bool dtlsffi_cookie_make(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, uint8_t *cookie);
-bool dtlsffi_cookie_check_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address,
-                                    const uint8_t *cookie, size_t length);
-void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
-
-/* flow.c */
-int dtlsffi_conn_step(dtlsffi_conn *conn);
-void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn);
-int dtlsffi_conn_why_failed(const dtlsffi_conn *conn);
-
-/* datagram_bio.c */
-bool dtlsffi_datagram_bio_init(void);
-BIO *dtlsffi_datagram_bio_new(dtlsffi_conn *conn);
-
-/* mtu.c */
-size_t dtlsffi_mtu_overhead(const dtlsffi_conn *conn);
-size_t dtlsffi_mtu_fall_back(dtlsffi_conn *conn);
-void dtlsffi_mtu_refresh(dtlsffi_conn *conn);
-
-/* timer.c */
-unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous);
-
-/* fault.c */
-int dtlsffi_fault_system(int errno_value);
-
-/* The trampolines: the only way from C to Python. They are defined in core/callbacks.py. */
-void dtlsffi_on_keylog(void *handle, const char *line);
-void dtlsffi_on_trace(void *handle, int sent, int version, int content, int what, size_t length);
-unsigned int dtlsffi_on_psk_client(void *handle, const char *hint, char *identity, unsigned int identity_room,
-                                   unsigned char *key, unsigned int room);
-unsigned int dtlsffi_on_psk_server(void *handle, const char *identity, unsigned char *key, unsigned int room);
-int dtlsffi_on_server_name(void *handle, const uint8_t *name, size_t length);
-int dtlsffi_on_certificate(void *handle, int ok, X509_STORE_CTX *store);
-int dtlsffi_on_status(void *handle);
-void dtlsffi_on_session_new(void *handle, SSL_SESSION *session);
-SSL_SESSION *dtlsffi_on_session_get(void *handle, const unsigned char *id, int length);
+#include "inside.h"
 
 #endif

@@ -1,7 +1,7 @@
 /* The BIO beneath every SSL: one read or write is one datagram.
  *
- * It has two carriers: memory (a slot for one datagram coming in, an outbox for those going out) and a connected,
- * non-blocking UDP socket. Everything else is common to both: what may come in (records.c), how large a datagram may
+ * It has three carriers: memory (a slot for one datagram coming in, an outbox for those going out), a connected,
+ * non-blocking UDP socket, and a socket shared with others (where what comes in comes through the slot). Everything else is common to both: what may come in (records.c), how large a datagram may
  * get (mtu.c), what is counted. OpenSSL's own BIO_s_datagram offers none of this for a socket: see docs/design.md.
  *
  * An error of the socket is noted in the connection, and OpenSSL is told to try again later: the SSL stays healthy, and
@@ -56,7 +56,7 @@ static size_t take(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
 {
     if (conn->in_length > 0)
         return take_from_memory(conn, buffer, size);
-    if (conn->fd >= 0)
+    if (conn->fd >= 0 && !conn->fed)
         return take_from_socket(conn, buffer, size);
     if (conn->detached)
         conn->io_errno = EBADF;
@@ -81,29 +81,55 @@ static int read_datagram(BIO *bio, char *buffer, int size)
     return -1;
 }
 
-/* Returns whether the datagram is dealt with; false means: not yet, try again. */
-static bool put_into_socket(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+static int send_now(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 {
     ssize_t sent;
 
+    if (conn->udp != NULL)
+        return dtlsffi_udp_send(conn->udp, &conn->address, &conn->local, data, length);
     do {
         sent = send(conn->fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
-    if (sent >= 0) {
+    return sent < 0 ? errno : 0;
+}
+
+/* A handshake's datagram that the kernel will not take is lost like any other; another try may be smaller. */
+static void lose(dtlsffi_conn *conn, int number)
+{
+    conn->stats.dropped_unsent++;
+    if (conn->udp != NULL)
+        DTLSFFI_COUNT(conn->udp->datagrams_unsent, 1);
+    if (number == EMSGSIZE) /* the path has become narrower */
+        dtlsffi_mtu_refresh(conn);
+    else if (conn->fd >= 0)
+        conn->io_errno = number;
+}
+
+/* Returns whether the datagram is dealt with; false means: not yet, try again. Over a shared socket nobody would: there
+ * a flight that finds no room is sent again when its timer runs out. */
+static bool put_into_socket(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    int number = send_now(conn, data, length);
+
+    if (number == 0) {
         conn->stats.datagrams_sent++;
         conn->stats.bytes_sent += length;
-        return true;
-    }
-    if (!conn->sending && (errno == EAGAIN || errno == EWOULDBLOCK))
+    } else if (conn->sending) {
+        conn->io_errno = number;
+    } else if (conn->fd >= 0 && (number == EAGAIN || number == EWOULDBLOCK)) {
         return false;
-    if (!conn->sending) {
-        conn->stats.dropped_unsent++;
-        if (errno == EMSGSIZE) { /* the path has become narrower: the next try is smaller */
-            dtlsffi_mtu_refresh(conn);
-            return true;
-        }
+    } else {
+        lose(conn, number);
     }
-    conn->io_errno = errno;
+    return true;
+}
+
+/* While a batch is made, a datagram waits for those that follow it. */
+static bool put_into_batch(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    if (!dtlsffi_outgoing_append(conn->gathered, conn, data, length))
+        conn->io_errno = ENOBUFS;
+    conn->stats.bytes_sent += length;
     return true;
 }
 
@@ -120,6 +146,15 @@ static bool put_into_memory(dtlsffi_conn *conn, const uint8_t *data, size_t leng
     conn->stats.datagrams_sent++;
     conn->stats.bytes_sent += length;
     return true;
+}
+
+static bool put(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    if (conn->gathered != NULL)
+        return put_into_batch(conn, data, length);
+    if (conn->fd >= 0 || conn->udp != NULL)
+        return put_into_socket(conn, data, length);
+    return put_into_memory(conn, data, length);
 }
 
 /* As many whole records as fit in a datagram; at least one. */
@@ -151,10 +186,8 @@ static int write_datagram(BIO *bio, const char *buffer, int size)
     BIO_clear_retry_flags(bio);
     while (done < length) {
         size_t next = cut(data + done, length - done, mtu);
-        bool dealt_with = conn->fd >= 0 ? put_into_socket(conn, data + done, next)
-                                        : put_into_memory(conn, data + done, next);
 
-        if (!dealt_with)
+        if (!put(conn, data + done, next))
             break;
         done += next;
     }

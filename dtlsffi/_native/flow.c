@@ -86,22 +86,27 @@ static int read_record(dtlsffi_conn *conn, uint8_t *buffer)
     return (int)length;
 }
 
-static bool has_room(const dtlsffi_inbox *inbox)
+bool dtlsffi_inbox_has_room(const dtlsffi_inbox *inbox)
 {
-    return inbox->count < DTLSFFI_INBOX_RECORDS && inbox->used <= DTLSFFI_INBOX_BYTES - DTLSFFI_RECORD_MAX;
+    return inbox->count < DTLSFFI_INBOX_RECORDS && inbox->used <= DTLSFFI_INBOX_BYTES - DTLSFFI_RECORD_MAX
+           && inbox->odd_count < DTLSFFI_INBOX_ODD;
 }
 
 static int drain(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 {
-    while (has_room(inbox)) {
+    while (dtlsffi_inbox_has_room(inbox)) {
         int got = read_record(conn, inbox->data + inbox->used);
 
+        if (got == DTLSFFI_WANT_READ)
+            conn->drained = SSL_version(conn->ssl) != DTLS1_3_VERSION; /* whose next epoch may be kept, too */
         if (got == DTLSFFI_WANT_READ || got == DTLSFFI_CLOSED)
             return (int)inbox->count;
         if (got < 0)
             return got;
         inbox->length[inbox->count++] = (uint32_t)got;
         inbox->used += (uint32_t)got;
+        if (conn->drained && conn->in_length == 0 && !SSL_has_pending(conn->ssl)) /* to ask in vain is not cheap */
+            return (int)inbox->count;
     }
     return (int)inbox->count + DTLSFFI_MORE;
 }
@@ -118,14 +123,12 @@ static int receive(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     return answer == 1 ? drain(conn, inbox) : answer;
 }
 
-/* Takes one datagram from memory. Returns how many records came of it, `inbox` holds them; it does so before a negative
- * answer, too. */
-int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
+/* Takes one datagram from memory, or nothing but what waits; its records go behind those in `inbox`. Returns their
+ * count, with DTLSFFI_MORE where there was no room for all, or a negative answer, with or without records. */
+int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
 {
     int answer = dtlsffi_conn_enter(conn);
 
-    inbox->count = 0;
-    inbox->used = 0;
     if (answer != 0)
         return answer;
     if (length > 0) {
@@ -134,10 +137,39 @@ int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length,
         conn->stats.datagrams_received++;
         conn->stats.bytes_received += length;
     }
+    conn->fed = true;
     answer = receive(conn, inbox);
+    conn->fed = false;
     conn->in_length = 0;
     dtlsffi_conn_leave(conn);
     return answer;
+}
+
+/* The same into an empty `inbox`. */
+int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
+{
+    inbox->count = inbox->used = inbox->odd_count = 0;
+    return dtlsffi_conn_receive_more(conn, data, length, inbox);
+}
+
+/* The same for a batch of datagrams, until it is through, or `inbox` is full (DTLSFFI_MORE: empty it, call again), or a
+ * datagram has ended the connection. */
+int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_inbox *inbox)
+{
+    const uint8_t *data = NULL;
+    uint32_t length = 0;
+    int answer;
+
+    inbox->count = inbox->used = inbox->odd_count = 0;
+    do {
+        if (batch->unfinished == 0 && (data = dtlsffi_batch_next(batch, &length)) == NULL)
+            return (int)inbox->count;
+        answer = dtlsffi_conn_receive_more(conn, data, batch->unfinished != 0 ? 0 : length, inbox);
+        if (answer < 0)
+            return answer;
+        batch->unfinished = answer >= DTLSFFI_MORE;
+    } while (batch->unfinished == 0 && dtlsffi_inbox_has_room(inbox));
+    return (int)inbox->count + DTLSFFI_MORE;
 }
 
 static int give_held_record(dtlsffi_conn *conn, uint8_t *buffer, size_t limit)
@@ -196,6 +228,7 @@ static int send_record(dtlsffi_conn *conn, const uint8_t *data, size_t length)
     size_t written = 0;
     int ret;
 
+    dtlsffi_table_warm(conn);
     conn->sending = true;
     ret = SSL_write_ex(conn->ssl, data, length, &written);
     conn->sending = false;
@@ -229,6 +262,33 @@ static int why_not_send(const dtlsffi_conn *conn, size_t length)
     return length > conn->data_mtu ? DTLSFFI_TOO_LARGE : 0;
 }
 
+/* One record into a batch, by a connection that is entered. Returns its length, or why not: 0 for nothing to seal. */
+int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_outgoing *out)
+{
+    size_t written = 0;
+    int answer = why_not_send(conn, length);
+
+    if (answer != 0 || length == 0)
+        return answer;
+    dtlsffi_table_warm(conn);
+    conn->io_errno = 0;
+    conn->gathered = out;
+    conn->sending = true;
+    answer = SSL_write_ex(conn->ssl, data, length, &written);
+    conn->sending = false;
+    conn->gathered = NULL;
+    if (answer <= 0)
+        return dtlsffi_conn_result(conn, answer);
+    return conn->io_errno != 0 ? dtlsffi_fault_system(conn->io_errno) : (int)written;
+}
+
+int dtlsffi_conn_send_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    int answer = why_not_send(conn, length);
+
+    return answer == 0 ? send_record(conn, data, length) : answer;
+}
+
 /* One record, one datagram. Returns `length`, or a negative answer and nothing was sent. */
 int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 {
@@ -236,9 +296,7 @@ int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 
     if (answer != 0)
         return answer;
-    answer = why_not_send(conn, length);
-    if (answer == 0)
-        answer = send_record(conn, data, length);
+    answer = dtlsffi_conn_send_entered(conn, data, length);
     dtlsffi_conn_leave(conn);
     return answer;
 }

@@ -13,16 +13,26 @@
 
 #include "core.h"
 
+/* Whether this thread has let go of it. */
+static _Thread_local bool is_away;
+
 #if DTLSFFI_KEEPS_GIL
 
+/* Does nothing, and returns NULL, where it has been let go of already. */
 void *dtlsffi_gil_release(void)
 {
+    if (is_away)
+        return NULL;
+    is_away = true;
     return PyEval_SaveThread();
 }
 
 void dtlsffi_gil_retake(void *token)
 {
+    if (token == NULL)
+        return;
     PyEval_RestoreThread((PyThreadState *)token);
+    is_away = false;
 }
 
 #else
@@ -38,3 +48,17 @@ void dtlsffi_gil_retake(void *token)
 }
 
 #endif
+
+/* For the time of a callback, which has it: returns what dtlsffi_gil_away() is to be given afterwards. */
+bool dtlsffi_gil_home(void)
+{
+    bool was = is_away;
+
+    is_away = false;
+    return was;
+}
+
+void dtlsffi_gil_away(bool away)
+{
+    is_away = away;
+}

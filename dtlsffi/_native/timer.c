@@ -26,6 +26,8 @@ unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous)
         longer = (double)conn->timer_current * conn->timer_back_off;
         conn->timer_current = longer < (double)conn->timer_cap ? (uint32_t)longer : conn->timer_cap;
         conn->stats.flights_retransmitted++;
+        if (conn->udp != NULL)
+            DTLSFFI_COUNT(conn->udp->flights_retransmitted, 1);
     }
     return conn->timer_current + DTLSFFI_TIMER_SLACK;
 }

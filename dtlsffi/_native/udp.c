@@ -1,23 +1,16 @@
 /* One UDP socket for any number of peers: datagrams in by the batch, each with its sender and the address it was sent to,
  * and out, each from the address that was asked (RFC 1122 section 4.1.3.5).
+ *
+ * Where the kernel joins datagrams of one sender into a large message (UDP_GRO), and cuts one into datagrams
+ * (UDP_SEGMENT, see outgoing.c), a datagram costs a tenth. What it will not do is done without: nothing else changes.
  */
 #include "core.h"
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-
-typedef union {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-} sockaddrs;
-
-typedef union {
-    struct cmsghdr header;
-    uint8_t room[CMSG_SPACE(sizeof(struct in6_pktinfo))];
-} control;
 
 static void set_v4(dtlsffi_address *address, const void *ip)
 {
@@ -37,7 +30,7 @@ static void set_v6(dtlsffi_address *address, const struct in6_addr *ip, uint32_t
     address->scope = scope;
 }
 
-static bool understand(dtlsffi_address *address, const sockaddrs *from)
+static bool understand(dtlsffi_address *address, const dtlsffi_sockaddr *from)
 {
     memset(address, 0, sizeof(*address));
     switch (from->any.sa_family) {
@@ -54,7 +47,8 @@ static bool understand(dtlsffi_address *address, const sockaddrs *from)
     }
 }
 
-static void find_local(dtlsffi_address *local, struct msghdr *message)
+/* The address a message was sent to, and the size of the datagrams it was joined from, if it was. */
+static void read_control(struct msghdr *message, dtlsffi_address *local, uint32_t *size)
 {
     struct cmsghdr *part;
 
@@ -68,54 +62,137 @@ static void find_local(dtlsffi_address *local, struct msghdr *message)
             struct in6_pktinfo info;
             memcpy(&info, CMSG_DATA(part), sizeof(info));
             set_v6(local, &info.ipi6_addr, info.ipi6_ifindex);
+        } else if (DTLSFFI_HAS_GRO && part->cmsg_level == IPPROTO_UDP && part->cmsg_type == UDP_GRO) {
+            int joined;
+            memcpy(&joined, CMSG_DATA(part), sizeof(joined));
+            if (joined > 0)
+                *size = (uint32_t)joined;
         }
     }
 }
 
-/* Has the kernel tell the address that each datagram was sent to. A socket that cannot is as good without. */
-void dtlsffi_udp_prepare(int fd)
+static int without;
+
+/* Names what is done without from now on, though the kernel may have it. */
+void dtlsffi_udp_do_without(int what)
+{
+    without = what;
+}
+
+/* Makes the most of a socket: `joined` where it may join datagrams, which nobody else may read then. What the kernel
+ * refuses is done without. */
+void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int joined)
 {
     int on = 1;
 
-    (void)setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
+    udp->fd = fd;
+    udp->v6 = v6;
+    udp->connected = connected;
+    udp->segments = DTLSFFI_HAS_GSO && (without & DTLSFFI_WITHOUT_GSO) == 0;
+    if (!connected) {
+        (void)setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
+    }
+    if (joined && DTLSFFI_HAS_GRO && (without & DTLSFFI_WITHOUT_GRO) == 0)
+        udp->joins = setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) == 0;
 }
 
-/* Takes what has come, without waiting: the count, 0 for nothing, or -errno. Datagrams that were cut have length 0. */
-int dtlsffi_udp_receive(int fd, dtlsffi_batch *batch)
+/* Gives the socket back to somebody who wants each datagram by itself. */
+void dtlsffi_udp_release(dtlsffi_udp *udp)
 {
-    struct mmsghdr messages[DTLSFFI_BATCH];
+    int off = 0;
+
+    if (udp->joins)
+        (void)setsockopt(udp->fd, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));
+    udp->joins = 0;
+}
+
+/* Two megabytes, of which as much becomes real memory as is ever filled. */
+dtlsffi_batch *dtlsffi_batch_new(void)
+{
+    return calloc(1, sizeof(dtlsffi_batch));
+}
+
+void dtlsffi_batch_free(dtlsffi_batch *batch)
+{
+    free(batch);
+}
+
+static void make_room(dtlsffi_message *message, struct iovec *piece, dtlsffi_sockaddr *from, dtlsffi_control *space)
+{
+    memset(message, 0, sizeof(*message));
+    piece->iov_len = DTLSFFI_MESSAGE_MAX;
+    message->msg_hdr.msg_iov = piece;
+    message->msg_hdr.msg_iovlen = 1;
+    message->msg_hdr.msg_name = from;
+    message->msg_hdr.msg_namelen = sizeof(*from);
+    message->msg_hdr.msg_control = space;
+    message->msg_hdr.msg_controllen = sizeof(*space);
+}
+
+static void take_message(dtlsffi_batch *batch, uint32_t i, dtlsffi_message *message, const dtlsffi_sockaddr *from)
+{
+    bool whole = (message->msg_hdr.msg_flags & MSG_TRUNC) == 0;
+
+    batch->length[i] = understand(&batch->senders[i], from) && whole ? message->msg_len : 0;
+    batch->size[i] = batch->length[i];
+    read_control(&message->msg_hdr, &batch->receivers[i], &batch->size[i]);
+    batch->cut += !whole;
+    if (batch->size[i] < batch->length[i])
+        batch->joined += (batch->length[i] + batch->size[i] - 1) / batch->size[i];
+}
+
+/* Takes what has come, at most `most` messages, without waiting: their count, 0 for nothing, or -errno. Messages that
+ * were cut have length 0. */
+int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch, int most)
+{
+    dtlsffi_message messages[DTLSFFI_BATCH];
     struct iovec pieces[DTLSFFI_BATCH];
-    sockaddrs from[DTLSFFI_BATCH];
-    control controls[DTLSFFI_BATCH];
+    dtlsffi_sockaddr from[DTLSFFI_BATCH];
+    dtlsffi_control controls[DTLSFFI_BATCH];
     int count;
 
-    memset(messages, 0, sizeof(messages));
-    for (int i = 0; i < DTLSFFI_BATCH; i++) {
+    memset(batch, 0, offsetof(dtlsffi_batch, length));
+    for (int i = 0; i < most; i++) {
         pieces[i].iov_base = batch->data[i];
-        pieces[i].iov_len = sizeof(batch->data[i]);
-        messages[i].msg_hdr.msg_iov = &pieces[i];
-        messages[i].msg_hdr.msg_iovlen = 1;
-        messages[i].msg_hdr.msg_name = &from[i];
-        messages[i].msg_hdr.msg_namelen = sizeof(from[i]);
-        messages[i].msg_hdr.msg_control = &controls[i];
-        messages[i].msg_hdr.msg_controllen = sizeof(controls[i]);
+        make_room(&messages[i], &pieces[i], &from[i], &controls[i]);
     }
     do {
-        count = recvmmsg(fd, messages, DTLSFFI_BATCH, MSG_DONTWAIT, NULL);
+        count = dtlsffi_recvmmsg(udp->fd, messages, (unsigned int)most, MSG_DONTWAIT);
     } while (count < 0 && errno == EINTR);
     if (count < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    for (int i = 0; i < count; i++) {
-        bool whole = (messages[i].msg_hdr.msg_flags & MSG_TRUNC) == 0;
-
-        batch->length[i] = understand(&batch->senders[i], &from[i]) && whole ? messages[i].msg_len : 0;
-        find_local(&batch->receivers[i], &messages[i].msg_hdr);
-    }
+    batch->count = (uint32_t)count;
+    for (int i = 0; i < count; i++)
+        take_message(batch, (uint32_t)i, &messages[i], &from[i]);
+    udp->joined += batch->joined;
     return count;
 }
 
-static socklen_t express(const dtlsffi_address *address, bool v6_socket, sockaddrs *to)
+/* Walks over the datagrams of a batch: the next one, or NULL after the last. Where it stands is kept in the batch. */
+const uint8_t *dtlsffi_batch_next(dtlsffi_batch *batch, uint32_t *length)
+{
+    const uint8_t *data;
+    uint32_t i;
+
+    while (batch->at < batch->count && batch->offset >= batch->length[batch->at]) {
+        batch->at++;
+        batch->offset = 0;
+    }
+    if (batch->at == batch->count)
+        return NULL;
+    i = batch->at;
+    data = batch->data[i] + batch->offset;
+    *length = batch->length[i] - batch->offset;
+    if (*length > batch->size[i])
+        *length = batch->size[i];
+    batch->offset += *length;
+    batch->datagrams++;
+    return data;
+}
+
+/* The address as the socket takes it. */
+static socklen_t express(const dtlsffi_address *address, bool v6_socket, dtlsffi_sockaddr *to)
 {
     memset(to, 0, sizeof(*to));
     if (!v6_socket) {
@@ -136,97 +213,73 @@ static socklen_t express(const dtlsffi_address *address, bool v6_socket, sockadd
     return sizeof(to->v6);
 }
 
-static void set_source(struct msghdr *message, control *space, const dtlsffi_address *local, bool v6_socket)
+/* One more control message behind those that are there. */
+void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int level, int type, const void *value,
+                         size_t length)
 {
-    sockaddrs as;
+    struct cmsghdr *part = (struct cmsghdr *)(void *)(space->room + message->msg_controllen);
 
-    memset(space, 0, sizeof(*space));
+    part->cmsg_level = level;
+    part->cmsg_type = type;
+    part->cmsg_len = CMSG_LEN(length);
+    memcpy(CMSG_DATA(part), value, length);
     message->msg_control = space;
+    message->msg_controllen += CMSG_SPACE(length);
+}
+
+static void set_source(struct msghdr *message, dtlsffi_control *space, const dtlsffi_address *local, bool v6_socket)
+{
+    dtlsffi_sockaddr as;
+
     (void)express(local, v6_socket, &as);
     if (v6_socket) {
         struct in6_pktinfo info = {.ipi6_addr = as.v6.sin6_addr,
                                    .ipi6_ifindex = IN6_IS_ADDR_LINKLOCAL(&as.v6.sin6_addr) ? local->scope : 0};
-        space->header.cmsg_level = IPPROTO_IPV6;
-        space->header.cmsg_type = IPV6_PKTINFO;
-        space->header.cmsg_len = CMSG_LEN(sizeof(info));
-        message->msg_controllen = CMSG_SPACE(sizeof(info));
-        memcpy(CMSG_DATA(&space->header), &info, sizeof(info));
+
+        dtlsffi_control_add(message, space, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
     } else {
         struct in_pktinfo info = {.ipi_spec_dst = as.v4.sin_addr};
-        space->header.cmsg_level = IPPROTO_IP;
-        space->header.cmsg_type = IP_PKTINFO;
-        space->header.cmsg_len = CMSG_LEN(sizeof(info));
-        message->msg_controllen = CMSG_SPACE(sizeof(info));
-        memcpy(CMSG_DATA(&space->header), &info, sizeof(info));
+
+        dtlsffi_control_add(message, space, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
     }
 }
 
-/* Sends one datagram without waiting, from the address `local` where its family is not 0. Returns 0, or -errno. */
-int dtlsffi_udp_send(int fd, int v6_socket, const dtlsffi_address *to, const dtlsffi_address *local,
-                     const uint8_t *data, size_t length)
+/* Addresses a message: to a peer, and from `local` where its family is not 0. Returns false where the socket cannot
+ * speak with such a peer. */
+bool dtlsffi_udp_address(const dtlsffi_udp *udp, struct msghdr *message, const dtlsffi_address *to,
+                         const dtlsffi_address *local, dtlsffi_sockaddr *name, dtlsffi_control *space)
 {
-    sockaddrs name;
-    control space;
+    bool v6 = udp->v6 != 0;
+
+    message->msg_controllen = 0;
+    if (udp->connected)
+        return true;
+    if (!v6 && to->family != 4)
+        return false;
+    message->msg_name = name;
+    message->msg_namelen = express(to, v6, name);
+    if (local->family != 0)
+        set_source(message, space, local, v6);
+    return true;
+}
+
+/* Sends one datagram without waiting. Returns 0, or an errno. */
+int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_address *local, const uint8_t *data,
+                     size_t length)
+{
+    dtlsffi_sockaddr name;
+    dtlsffi_control space;
     struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
-    struct msghdr message = {.msg_name = &name, .msg_iov = &piece, .msg_iovlen = 1};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
     ssize_t sent;
 
-    if (!v6_socket && to->family != 4)
-        return -EAFNOSUPPORT;
-    message.msg_namelen = express(to, v6_socket != 0, &name);
-    if (local->family != 0)
-        set_source(&message, &space, local, v6_socket != 0);
+    if (!dtlsffi_udp_address(udp, &message, to, local, &name, &space))
+        return EAFNOSUPPORT;
     do {
-        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = sendmsg(udp->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? -errno : 0;
-}
-
-/* Answers the ClientHellos of a batch that have no cookie, and marks them as dealt with: DTLSFFI_ANSWERED. Here and not
- * in Python, since this is what a flood is made of. Where a batch is full, more comes than is answered in time, and what
- * waits in the kernel is lost, whoever sent it: so every second stranger is passed over then (an answer costs more than
- * a look), and those who have proved their addresses get through. The same goes for most fragments of ClientHellos once
- * there is no room for more of them (`full`). Returns how many were answered; what the kernel does not take is lost. */
-int dtlsffi_udp_answer_untrusted(int fd, int v6_socket, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int count,
-                                 int full, int *passed_over)
-{
-    static _Atomic unsigned turn;
-    bool flooded = count == DTLSFFI_BATCH;
-    uint8_t replies[DTLSFFI_BATCH][DTLSFFI_HELLO_VERIFY_REQUEST];
-    struct mmsghdr messages[DTLSFFI_BATCH];
-    struct iovec pieces[DTLSFFI_BATCH];
-    sockaddrs names[DTLSFFI_BATCH];
-    control spaces[DTLSFFI_BATCH];
-    int answers = 0;
-    int sent;
-
-    *passed_over = 0;
-    for (int i = 0; i < count; i++) {
-        struct msghdr *message = &messages[answers].msg_hdr;
-        bool pass = flooded && (turn++ & 1);
-        uint8_t random[32];
-        int length = dtlsffi_hello_look_untrusted(jar, &batch->senders[i], batch->data[i], batch->length[i],
-                                                  pass ? NULL : replies[answers], random);
-
-        if (length == DTLSFFI_HELLO_UNPROVEN || (length == DTLSFFI_HELLO_FRAGMENT && flooded && full && turn % 8 != 0)) {
-            batch->length[i] = DTLSFFI_ANSWERED;
-            ++*passed_over;
-        }
-        if (length <= 0)
-            continue;
-        batch->length[i] = DTLSFFI_ANSWERED;
-        memset(message, 0, sizeof(*message));
-        pieces[answers].iov_base = replies[answers];
-        pieces[answers].iov_len = (size_t)length;
-        message->msg_iov = &pieces[answers];
-        message->msg_iovlen = 1;
-        message->msg_name = &names[answers];
-        message->msg_namelen = express(&batch->senders[i], v6_socket != 0, &names[answers]);
-        if (batch->receivers[i].family != 0)
-            set_source(message, &spaces[answers], &batch->receivers[i], v6_socket != 0);
-        answers++;
-    }
-    for (int done = 0; done < answers; done += sent > 0 ? sent : 1)
-        sent = sendmmsg(fd, messages + done, (unsigned int)(answers - done), MSG_DONTWAIT | MSG_NOSIGNAL);
-    return answers;
+    if (sent < 0)
+        return errno;
+    DTLSFFI_COUNT(udp->datagrams_sent, 1);
+    return 0;
 }

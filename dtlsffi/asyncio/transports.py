@@ -13,7 +13,7 @@ from typing import Any
 
 from ..awaiting import AwaitedConnection
 from ..core import errors
-from ..core.connection import Buffer
+from ..core.batches import Buffer
 from ..core.constants import PROTOCOL_DTLS_CLIENT, PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
 from ..core.endpoint_connection import EndpointConnection

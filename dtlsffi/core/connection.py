@@ -7,12 +7,13 @@ them its owner takes what there is to take: `datagrams_to_send`, `data_received`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 from .._native import CData, ffi, lib
 from .association import Association, make_pins
+from .batches import Buffer, inboxes, joined, outgoings, records_of
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
@@ -22,23 +23,9 @@ from .session import DTLSSession
 
 __all__ = ["Connection"]
 
-Buffer = bytes | bytearray | memoryview
-
 RECORD_MAX: int = lib.DTLSFFI_RECORD_MAX
 MORE: int = lib.DTLSFFI_MORE
 WANT_READ: int = lib.DTLSFFI_WANT_READ
-
-# Plaintext comes out of C in scratch memory that is taken from here for one call, so that there are as many pieces of
-# it as calls at one time, not as many as connections. list.pop() and list.append() are atomic.
-inboxes: list[CData] = []
-
-
-def take_inbox() -> CData:
-    """A piece of scratch memory, to be given back with `inboxes.append`."""
-    try:
-        return inboxes.pop()
-    except IndexError:
-        return ffi.new("dtlsffi_inbox *")
 
 
 class Connection(Knowledge, Association):
@@ -93,25 +80,17 @@ class Connection(Knowledge, Association):
         """
         if not data:
             return
-        inbox = take_inbox()
+        inbox = inboxes.take()
         try:
             with readable(data) as view:
                 answer = lib.dtlsffi_conn_receive(self._conn, view, len(view), inbox)
-                self._collect(inbox)
+                self._received += records_of(inbox)
                 while answer >= MORE:
                     answer = lib.dtlsffi_conn_receive(self._conn, ffi.NULL, 0, inbox)
-                    self._collect(inbox)
+                    self._received += records_of(inbox)
         finally:
-            inboxes.append(inbox)
+            inboxes.give_back(inbox)
         self._after(answer)
-
-    def _collect(self, inbox: CData) -> None:
-        """Copies the plaintext out of the scratch memory."""
-        start = inbox.data
-        for index in range(inbox.count):
-            length = inbox.length[index]
-            self._received.append(ffi.buffer(start, length)[:])
-            start += length
 
     def do_handshake(self) -> None:
         """Moves the handshake on as far as it goes without waiting: SSL_do_handshake(3).
@@ -141,6 +120,39 @@ class Connection(Knowledge, Association):
             self._link.collect()
         return answer
 
+    def send_many(self, buffers: Iterable[Buffer]) -> int:
+        """`send` for each of some buffers, in one go; returns how many have become datagrams.
+
+        That is fewer than there are when the next is too large. Where none has, it raises what `send` does.
+        """
+        buffers = list(buffers)
+        if not buffers:
+            return 0
+        whole, lengths = joined(buffers)
+        answer: int = lib.dtlsffi_conn_send_all(self._conn, whole, lengths, len(buffers))
+        if answer <= 0:
+            self._not_sent(answer, memoryview(buffers[0]).nbytes)
+        if self._link.parked is not None:
+            self._link.collect()
+        return answer
+
+    def _send_batch(self, buffers: list[Buffer], udp: CData) -> int:
+        """The same over a socket, in as few calls as the kernel allows."""
+        if not buffers:
+            return 0
+        whole, lengths = joined(buffers)
+        answer = ffi.new("int *")
+        outgoing = outgoings.take()
+        try:
+            count: int = lib.dtlsffi_conn_send_many(self._conn, udp, whole, lengths, len(buffers), outgoing, answer)
+        finally:
+            outgoings.give_back(outgoing)
+        if count == 0:
+            self._not_sent(answer[0], memoryview(buffers[0]).nbytes)
+        if self._link.parked is not None:
+            self._link.collect()
+        return count
+
     def _not_sent(self, answer: int, length: int) -> NoReturn:
         if length == 0:
             raise ValueError("an empty datagram cannot be sent: DTLS has no empty record to carry it")
@@ -154,6 +166,8 @@ class Connection(Knowledge, Association):
     def _too_large_words(self, length: int) -> str:
         if length > RECORD_MAX:
             return f"{length} bytes do not fit into one datagram: a record holds at most {RECORD_MAX} (RFC 6347)"
+        if length <= (self.data_mtu or 0):
+            return f"the path does not carry a datagram with {length} bytes of data"
         return (
             f"{length} bytes do not fit into one datagram: with an mtu of {self.mtu} it carries {self.data_mtu} "
             "(data_mtu); send less, or raise mtu if the path carries more"
@@ -195,6 +209,8 @@ class Connection(Knowledge, Association):
         if outbox.count == 0:
             return []
         with self._locked():
+            if outbox.count == 0:  # another thread has taken them meanwhile
+                return []
             whole = ffi.buffer(outbox.data, outbox.used)[:]
             lengths = ffi.unpack(outbox.length, outbox.count)
             lib.dtlsffi_conn_outbox_clear(self._conn)
@@ -241,13 +257,13 @@ class Connection(Knowledge, Association):
         Raises `DTLSWantReadError` where there is none yet, `DTLSZeroReturnError` after the peer's close_notify, and
         `DatagramTooLarge` where the record is larger; it stays there for the next call.
         """
-        inbox = take_inbox()
+        inbox = inboxes.take()
         try:
             answer = lib.dtlsffi_conn_read(self._conn, inbox.data, RECORD_MAX, limit)
             if answer > 0 and self._link.parked is None:
                 return ffi.buffer(inbox.data, answer)[:]
         finally:
-            inboxes.append(inbox)
+            inboxes.give_back(inbox)
         return self._not_read(answer, limit)
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:

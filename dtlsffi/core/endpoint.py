@@ -7,19 +7,20 @@ Datagrams come in by `receive_datagram`, or by the batch from a socket by `pump`
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 from .._native import CData, ffi, lib
 from . import address as addresses
+from .admission import handshake_step
 from .arguments import checked_limits
-from .connection import Buffer, Connection
+from .batches import Buffer
 from .context import DTLSContext
-from .cookies import make_jar, seems_hello
+from .cookies import seems_hello
+from .draining import Draining
 from .endpoint_connection import NEVER, EndpointConnection
-from .errors import DTLSError, DTLSWantReadError, HandshakeTimeout, make
+from .errors import DTLSError, HandshakeTimeout, make
 from .events import CloseReceived
 from .pins import Fingerprints, Keys
 from .schedule import Schedule
@@ -27,12 +28,8 @@ from .session import DTLSSession
 
 __all__ = ["Endpoint"]
 
-HELLO_NONE: int = lib.DTLSFFI_HELLO_NONE
-HELLO_PROVEN: int = lib.DTLSFFI_HELLO_PROVEN
-HELLO_FRAGMENT: int = lib.DTLSFFI_HELLO_FRAGMENT
 
-
-class Endpoint:
+class Endpoint(Draining):
     """One UDP port for any number of peers, as a server with `context`, as a client by `connect`, or both.
 
     `fileno` is a non-blocking UDP socket, bound and not connected, which stays its owner's; without one datagrams are
@@ -58,76 +55,32 @@ class Endpoint:
         cookie_secret: bytes | None = None,
         max_pending: int = 1000,
         max_connections: int = 100_000,
-        max_queue: int = 256,
+        max_queue: int = 1024,
         handshake_timeout: float = 30.0,
         idle_timeout: float | None = None,
     ) -> None:
         if context is not None and not isinstance(context, DTLSContext):
             raise TypeError(f"context is a DTLSContext or None, not {type(context).__name__}")
         checked_limits(max_pending, max_connections, max_queue, handshake_timeout, idle_timeout)
-        self.v6_socket = v6_socket
-        self._context, self._fileno, self._cookies = context, fileno, cookies
-        self._jar = make_jar(cookie_secret)
-        self._passed_over = ffi.new("int *")
-        self._max_pending, self._max_connections, self.max_queue = max_pending, max_connections, max_queue
+        super().__init__(context, cookies, cookie_secret, max_pending, max_connections)
+        self._open(fileno, v6_socket, max_queue)
         self._handshake_timeout, self._idle_timeout = handshake_timeout, idle_timeout
-        self._connections: dict[bytes, EndpointConnection] = {}
-        self._replacing: dict[bytes, EndpointConnection] = {}
-        self._pending = 0
-        self._unproven = 0  # pending handshakes whose address is not proved
-        self._schedule = Schedule()
-        self._accepted: list[EndpointConnection] = []
-        self._ready: dict[EndpointConnection, None] = {}
+        self._connections = {}
+        self._replacing = {}
+        self._accepted = []
         self._out: list[tuple[bytes, Any]] = []
-        self._counts: Counter[str] = Counter()
-        self._reply = ffi.new("uint8_t[]", lib.DTLSFFI_HELLO_VERIFY_REQUEST)
-        self._hello_random = ffi.new("uint8_t[32]")
-        self._batch = ffi.new("dtlsffi_batch *") if fileno >= 0 else ffi.NULL
-        self._nowhere = ffi.new("dtlsffi_address *")
-        if fileno >= 0:
-            lib.dtlsffi_udp_prepare(fileno)
+        self._counts = Counter()
+        self._schedule = Schedule()
 
     # ---- what comes in ----
-
-    def pump(self, now: float) -> bool:
-        """Takes what the socket has, a batch at the most; whether there may be more. Raises the socket's OSError."""
-        batch = self._batch
-        count = lib.dtlsffi_udp_receive(self._fileno, batch)
-        if count < 0:
-            raise OSError(-count, f"{os.strerror(-count)} (the endpoint's socket)")
-        if self._cookies and self._context is not None:
-            self._answer_strangers(batch, count)
-        for index in range(count):
-            length = batch.length[index]
-            if length == ANSWERED:
-                continue
-            if length == 0:
-                self._counts["dropped_truncated"] += 1
-                continue
-            data = ffi.buffer(batch.data[index], length)[:]
-            self._receive(data, ffi.addressof(batch.senders, index), ffi.addressof(batch.receivers, index), now)
-        return bool(count == lib.DTLSFFI_BATCH)
-
-    def _answer_strangers(self, batch: CData, count: int) -> None:
-        """What is done about ClientHellos without a cookie: all in C."""
-        answered = lib.dtlsffi_udp_answer_untrusted(
-            self._fileno, self.v6_socket, self._jar, batch, count, self._no_room(proven=False), self._passed_over
-        )
-        passed_over = self._passed_over[0]
-        self._counts.update(
-            datagrams_received=answered + passed_over,
-            cookies_sent=answered,
-            datagrams_sent=answered,
-            dropped_flood=passed_over,
-        )
 
     def receive_datagram(self, data: Buffer, address: Any, now: float) -> None:
         """Takes one datagram that came from `address`. Whatever it is, nothing is raised: `ready` tells of failures."""
         if data:
-            self._receive(bytes(data), addresses.pack(address), self._nowhere, now)
+            self._counts["datagrams_received"] += 1
+            self._receive(bytes(data), addresses.pack(address), NOWHERE, now)
 
     def _receive(self, data: bytes, packed: CData, local: CData, now: float) -> None:
-        self._counts["datagrams_received"] += 1
         key = addresses.key(packed)
         if self._context is not None and seems_hello(data) and self._hello_untrusted(data, packed, local, key, now):
             return
@@ -140,108 +93,25 @@ class Endpoint:
         if connection is not None and (newer is None or data[3:5] != b"\0\0"):
             self._feed(connection, data, local, now)
 
-    def _hello_untrusted(self, data: bytes, packed: CData, local: CData, key: bytes, now: float) -> bool:
-        """Deals with what seems to be a ClientHello; whether that was all there is to do with it."""
-        what = lib.dtlsffi_hello_look_untrusted(self._jar, packed, data, len(data), self._reply, self._hello_random)
-        if what == HELLO_NONE:
-            self._counts["dropped_junk"] += 1
-            return True
-        if what == HELLO_FRAGMENT:
-            return self._fragment(data, packed, local, key, now)
-        random = bytes(ffi.buffer(self._hello_random))
-        if any(there is not None and there._random == random for there in self._at(key)):
-            return False  # sent again: OpenSSL knows what to do
-        if what > 0 and self._cookies:
-            self._counts["cookies_sent"] += 1
-            self._send(ffi.buffer(self._reply, what)[:], packed, local)
-            return True
-        connection = self._admit(packed, local, key, now, proven=what == HELLO_PROVEN)
-        if connection is not None:
-            connection._random = random
-            self._begin(connection, data, now, proven=what == HELLO_PROVEN)
-        return True
-
-    def _at(self, key: bytes) -> tuple[EndpointConnection | None, EndpointConnection | None]:
-        return self._connections.get(key), self._replacing.get(key)
-
-    def _fragment(self, data: bytes, packed: CData, local: CData, key: bytes, now: float) -> bool:
-        """A ClientHello too large for one datagram: OpenSSL puts it together, and asks for the cookie itself."""
-        for there in self._at(key):
-            if there is not None and there._server_side and not there.is_established:
-                return False
-        connection = self._admit(packed, local, key, now, proven=False)
-        if connection is not None:
-            if self._cookies:
-                lib.dtlsffi_conn_ask_cookie(connection._conn, self._jar, packed)
-            self._feed(connection, data, local, now)
-        return True
-
-    def _no_room(self, *, proven: bool) -> bool:
-        """Whether there are as many handshakes going on as may be: half of the room is for proven addresses."""
-        return self._pending >= self._max_pending or (
-            self._cookies and not proven and self._unproven >= self._max_pending // 2
-        )
-
-    def _admit(self, packed: CData, local: CData, key: bytes, now: float, *, proven: bool) -> EndpointConnection | None:
-        """A new server's connection, if there is room for one; beside an older one of the same address, if any."""
-        if self._no_room(proven=proven):
-            self._counts["refused_pending"] += 1
-            return None
-        if len(self._connections) >= self._max_connections and key not in self._connections:
-            self._counts["refused_connections"] += 1
-            return None
-        copy = ffi.new("dtlsffi_address *", packed[0])
-        connection = EndpointConnection(self, copy, self._server_context(), server_side=True)
-        connection._unproven = not proven
-        older = self._connections.get(key)
-        if older is not None and older.is_established:
-            abandoned = self._replacing.pop(key, None)
-            self._replacing[key] = connection
-        else:
-            abandoned = self._connections.pop(key, None)
-            self._connections[key] = connection
-        if abandoned is not None:
-            self._end(abandoned, make(DTLSError, "REPLACED", "the client has begun again"))
-        ffi.memmove(connection._local, local, ffi.sizeof("dtlsffi_address"))
-        self._start(connection, now)
-        if older is None or not older.is_established:
-            self._accepted.append(connection)
-        return connection
-
-    def _server_context(self) -> DTLSContext:
-        if self._context is None:
-            raise ValueError("an endpoint without a context has no server's side")
-        return self._context
-
     def _start(self, connection: EndpointConnection, now: float) -> None:
         self._pending += 1
         self._unproven += connection._unproven
-        connection._last_seen = now
+        lib.dtlsffi_conn_seen(connection._conn, now)
         connection._deadline = now + self._handshake_timeout
         self._schedule.add(connection, self._when(connection, now))
 
-    def _begin(self, connection: EndpointConnection, data: bytes, now: float, *, proven: bool) -> None:
-        if proven:
-            answer = lib.dtlsffi_conn_begin(connection._conn, data, len(data))
-            self._after(connection, now, lambda: connection._after(answer))
-            if not connection.gone:
-                self._after(connection, now, lambda: handshake_step(connection))
-        else:
-            self._feed(connection, data, connection._local, now)
-
-    def _feed(self, connection: EndpointConnection, data: bytes, local: CData, now: float) -> None:
-        if local.family:
-            ffi.memmove(connection._local, local, ffi.sizeof("dtlsffi_address"))
-        connection._last_seen = now
+    def _feed(self, connection: EndpointConnection, data: bytes, local: CData | None, now: float) -> None:
+        connection._set_local(local)
+        lib.dtlsffi_conn_seen(connection._conn, now)
         self._after(connection, now, lambda: connection.receive_datagram(data))
 
-    def _after(self, connection: EndpointConnection, now: float, move: Any) -> None:
+    def _after(self, connection: EndpointConnection, now: float, move: Callable[[], object]) -> None:
         """Moves a connection on, and sees what came of it."""
         try:
             move()
         except BaseException as error:  # noqa: BLE001 - a callback's, too: they are the connection's
             self._transmit(connection)
-            self._end(connection, error)
+            self._end(connection, error.with_traceback(None))  # whose frames know the connection
             return
         self._transmit(connection)
         self._look(connection, now)
@@ -280,6 +150,7 @@ class Endpoint:
                 self._end(older, make(DTLSError, "REPLACED", "the peer has begun a new connection from this address"))
             self._connections[connection._key] = connection
             self._accepted.append(connection)
+        self._speed_up(connection)
 
     # ---- as a client ----
 
@@ -323,7 +194,11 @@ class Endpoint:
     def _when(self, connection: EndpointConnection, now: float) -> float:
         """When there is something to be done about a connection."""
         if connection._completed:
-            return NEVER if self._idle_timeout is None else connection._last_seen + self._idle_timeout
+            return (
+                NEVER
+                if self._idle_timeout is None
+                else float(lib.dtlsffi_conn_seen(connection._conn, 0)) + self._idle_timeout
+            )
         timer = connection.get_timer()
         return connection._deadline if timer is None else min(connection._deadline, now + timer)
 
@@ -333,10 +208,16 @@ class Endpoint:
         while first is not None and self._when(first[1], now) == NEVER:
             first[1]._due = NEVER  # there is nothing to be done about it any more
             first = self._schedule.first()
-        return None if first is None else max(0.0, first[0] - now)
+        if self._tidy_at == 0.0:
+            self._tidy_at = now + WARM
+        due = min(NEVER if first is None else first[0], self._tidy_at)
+        return None if due == NEVER else max(0.0, due - now)
 
     def handle_timers(self, now: float) -> None:
         """Sends flights again, and ends what has taken too long or has been silent for too long."""
+        if 0.0 < self._tidy_at <= now:
+            warm = lib.dtlsffi_table_tidy(self._table, now - WARM)
+            self._tidy_at = now + WARM if warm else NEVER
         for connection in self._schedule.due(now):
             self._run_out(connection, now)
 
@@ -357,23 +238,20 @@ class Endpoint:
 
     # ---- what goes out ----
 
-    def _transmit(self, connection: EndpointConnection) -> int:
-        """Sends what a connection has to send; the errno of what the kernel would not take, or 0."""
-        number = 0
-        for datagram in connection.datagrams_to_send():
-            number = self._send(datagram, connection._packed, connection._local) or number
-        return number
+    def _transmit(self, connection: EndpointConnection) -> None:
+        """Takes what a connection has to send, where there is no socket to which it has gone already."""
+        if self._udp.fd < 0:
+            for datagram in connection.datagrams_to_send():
+                self._out.append((datagram, addresses.unpack(connection._packed, self.v6_socket)))
+                self._udp.datagrams_sent += 1
 
-    def _send(self, datagram: bytes, packed: CData, local: CData) -> int:
-        if self._fileno < 0:
+    def _send(self, datagram: bytes, packed: CData, local: CData) -> None:
+        """Sends what no connection sends. What the kernel does not take is lost, and counted."""
+        if self._udp.fd < 0:
             self._out.append((datagram, addresses.unpack(packed, self.v6_socket)))
-        else:
-            number = -lib.dtlsffi_udp_send(self._fileno, self.v6_socket, packed, local, datagram, len(datagram))
-            if number:
-                self._counts["dropped_unsent"] += 1
-                return int(number)
-        self._counts["datagrams_sent"] += 1
-        return 0
+            self._udp.datagrams_sent += 1
+        elif lib.dtlsffi_udp_send(self._udp, packed, local, datagram, len(datagram)):
+            self._udp.datagrams_unsent += 1
 
     def datagrams_to_send(self) -> list[tuple[bytes, Any]]:
         """Takes the datagrams that have to go out now, each with its address; none where there is a socket."""
@@ -404,11 +282,19 @@ class Endpoint:
     def statistics(self) -> dict[str, int]:
         """Counters since the beginning, and how many connections (`connections`) and handshakes (`pending`) there are.
 
-        Dropped: `dropped_unknown` (no connection with that address), `dropped_junk` (a ClientHello that is none),
-        `dropped_flood` (ClientHellos of strangers, when more came than could be answered), `dropped_truncated`,
-        `dropped_queue_full`, `dropped_unsent`. Refused: `refused_pending`, `refused_connections`.
+        `flights_retransmitted` counts those that handshakes have sent again. Dropped: `dropped_unknown` (no connection
+        with that address), `dropped_junk` (a ClientHello that is none), `dropped_flood` (ClientHellos of strangers,
+        when more came than could be answered), `dropped_truncated`, `dropped_queue_full`, `dropped_unsent`. Refused:
+        `refused_pending`, `refused_connections`. `socket_errors` is what the socket has raised, ICMP's news for
+        instance. `datagrams_segmented` and `datagrams_joined` the kernel has cut, or joined (UDP_SEGMENT, UDP_GRO).
         """
+        udp = self._udp
         return {name: self._counts[name] for name in COUNTERS} | {
+            "datagrams_sent": udp.datagrams_sent,
+            "dropped_unsent": udp.datagrams_unsent,
+            "flights_retransmitted": udp.flights_retransmitted,
+            "datagrams_segmented": udp.segmented,
+            "datagrams_joined": udp.joined,
             "connections": len(self._connections) + len(self._replacing),
             "pending": self._pending,
         }
@@ -428,27 +314,29 @@ class Endpoint:
         if connection.gone:
             return
         connection.gone = True
+        self._schedule.forget_one()
         if not connection._completed:
             self._no_longer_pending(connection)
+        self._slow_down(connection)
         for table in (self._connections, self._replacing):
             if table.get(connection._key) is connection:
                 del table[connection._key]
+                if table is self._replacing and connection._key in self._connections:
+                    self._speed_up(self._connections[connection._key])  # all that is encrypted is for this one again
+        lib.dtlsffi_conn_detach(connection._conn)
 
     def close(self) -> None:
         """Closes every connection with close_notify. The socket is its owner's to close."""
         for connection in self.connections:
             connection.close()
+        lib.dtlsffi_udp_release(self._udp)
 
 
-ANSWERED: int = lib.DTLSFFI_ANSWERED
+NOWHERE = ffi.new("dtlsffi_address *")
+WARM = 1.0
+"""Seconds for which a connection that is silent keeps OpenSSL's buffers."""
 COUNTERS = (
-    "datagrams_received", "datagrams_sent", "cookies_sent", "handshakes_completed", "handshakes_failed",
-    "replaced", "expired", "dropped_unknown", "dropped_junk", "dropped_flood", "dropped_truncated",
-    "dropped_queue_full", "dropped_unsent", "refused_pending", "refused_connections",
+    "datagrams_received", "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced", "expired",
+    "dropped_unknown", "dropped_junk", "dropped_flood", "dropped_truncated", "dropped_queue_full", "refused_pending",
+    "refused_connections", "socket_errors",
 )  # fmt: skip
-
-
-def handshake_step(connection: Connection) -> None:
-    """One step of a handshake, of which nothing need be told as long as it goes on."""
-    with suppress(DTLSWantReadError):
-        connection.do_handshake()

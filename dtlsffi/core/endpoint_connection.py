@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .._native import CData, ffi
+from .._native import CData, lib
 from . import address as addresses
-from .connection import Buffer, Connection
+from .batches import Buffer
+from .connection import Connection
 from .context import DTLSContext
-from .errors import DatagramTooLarge, DTLSError, DTLSWantWriteError, DTLSZeroReturnError, again, make
+from .errors import DTLSError, DTLSZeroReturnError, again, make
 
 if TYPE_CHECKING:
-    from .endpoint import Endpoint
+    from .admission import Admission
 
 __all__ = ["EndpointConnection"]
 
@@ -27,7 +27,7 @@ class EndpointConnection(Connection):
     What has arrived is in `received`, oldest first. It is made by the endpoint only.
     """
 
-    def __init__(self, endpoint: Endpoint, packed: CData, context: DTLSContext, **arguments: Any) -> None:
+    def __init__(self, endpoint: Admission, packed: CData, context: DTLSContext, **arguments: Any) -> None:
         self.address: Any = addresses.unpack(packed, endpoint.v6_socket)
         """The peer's address, as a socket gives it."""
         super().__init__(context, peer=addresses.text(self.address), **arguments)
@@ -41,12 +41,13 @@ class EndpointConnection(Connection):
         """Whether the endpoint has let go of it."""
         self._endpoint = endpoint
         self._packed = packed
-        self._local = ffi.new("dtlsffi_address *")
         self._key = addresses.key(packed)
         self._random = b""
         self._deadline = NEVER
         self._due = NEVER
-        self._last_seen = 0.0
+        self._slot = -1  # its number in the endpoint's table, while C finds it there
+        if endpoint._udp.fd >= 0:
+            lib.dtlsffi_conn_share(self._conn, endpoint._udp, packed)
         self._completed = False
         self._unproven = False
 
@@ -69,6 +70,11 @@ class EndpointConnection(Connection):
         """Sends what waits to be sent: for doors, after a call that made something."""
         self._endpoint._transmit(self)
 
+    def _set_local(self, local: CData | None) -> None:
+        """Has datagrams leave from the address that the peer has sent to."""
+        if local is not None and local.family:
+            lib.dtlsffi_conn_local(self._conn)[0] = local[0]
+
     def send(self, data: Buffer) -> int:
         """`Connection.send`, and on its way at once.
 
@@ -76,17 +82,27 @@ class EndpointConnection(Connection):
         the kernel finds the datagram too large, another OSError, DTLSZeroReturnError where the endpoint has let go of
         the connection, or what ended it.
         """
+        self._check_sending()
+        length = super().send(data)
+        self._endpoint._transmit(self)
+        return length
+
+    def _check_sending(self) -> None:
         if self.failure is not None or self.gone:
             raise self.ending() or AssertionError
-        length = super().send(data)
-        number = self._endpoint._transmit(self)
-        if number == errno.EAGAIN:
-            raise make(DTLSWantWriteError, "WANT_WRITE", "nothing was sent: the socket's send buffer is full")
-        if number == errno.EMSGSIZE:
-            raise make(DatagramTooLarge, "DTLS_MESSAGE_TOO_BIG", "the path does not carry a datagram of this size")
-        if number:
-            raise OSError(number, f"{os.strerror(number)} ({self.peer})")
-        return length
+
+    def send_many(self, buffers: Iterable[Buffer]) -> int:
+        """Sends each of some buffers as one record in one datagram, in as few calls as the kernel allows.
+
+        Returns how many are gone: fewer than there are when the socket's send buffer is full, or the next is too large.
+        Where nothing is, it raises what `send` does.
+        """
+        self._check_sending()
+        if self._endpoint._udp.fd < 0:
+            count = super().send_many(buffers)
+            self._endpoint._transmit(self)
+            return count
+        return self._send_batch(list(buffers), self._endpoint._udp)
 
     def close(self) -> None:
         """Sends close_notify, once, and has the endpoint let go of it; nobody is waited for."""

@@ -1,0 +1,225 @@
+/* What the C files know of one another, and Python does not: the second half of core.h, which includes it. */
+#ifndef DTLSFFI_INSIDE_H
+#define DTLSFFI_INSIDE_H
+
+#include "core.h"
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* Counts where more than one thread may. */
+#define DTLSFFI_COUNT(counter, by) ((void)__atomic_fetch_add(&(counter), (by), __ATOMIC_RELAXED))
+
+/* OpenSSL calls a timer run out 15 ms early (d1_lib.c: dtls1_get_timeout). Ours are longer by as much. */
+#define DTLSFFI_TIMER_SLACK 15000
+
+/* OpenSSL gathers a flight in a buffer BIO of this size; a larger datagram would leave it in two pieces, each half a
+ * record (bf_buff.c). No flight gains from larger datagrams anyway. */
+#define DTLSFFI_FLIGHT_MAX 4096
+
+/* What remains of an MTU that two flights in a row have not survived: 576 bytes of IPv4 less its headers, which is also
+ * what OpenSSL's own BIO answers (bss_dgram.c). */
+#define DTLSFFI_MTU_FALLBACK 548
+
+/* lock.c: may be taken again by the thread that holds it; whoever waits for it has let go of the GIL */
+typedef struct {
+    pthread_mutex_t mutex;
+    _Atomic(uintptr_t) owner;
+    unsigned depth;
+} dtlsffi_lock;
+
+bool dtlsffi_lock_init(dtlsffi_lock *lock);
+void dtlsffi_lock_destroy(dtlsffi_lock *lock);
+unsigned dtlsffi_lock_take(dtlsffi_lock *lock);
+void dtlsffi_lock_release(dtlsffi_lock *lock);
+
+/* gil.c */
+void *dtlsffi_gil_release(void);
+void dtlsffi_gil_retake(void *token);
+bool dtlsffi_gil_home(void);
+void dtlsffi_gil_away(bool away);
+
+/* udp.c */
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+} dtlsffi_sockaddr;
+
+typedef union {
+    struct cmsghdr header;
+    uint8_t room[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(int))];
+} dtlsffi_control;
+
+const uint8_t *dtlsffi_batch_next(dtlsffi_batch *batch, uint32_t *length);
+bool dtlsffi_udp_address(const dtlsffi_udp *udp, struct msghdr *message, const dtlsffi_address *to,
+                         const dtlsffi_address *local, dtlsffi_sockaddr *name, dtlsffi_control *space);
+void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int level, int type, const void *value,
+                         size_t length);
+
+/* outgoing.c */
+bool dtlsffi_outgoing_append(dtlsffi_outgoing *out, const dtlsffi_conn *conn, const uint8_t *data, size_t length);
+
+/* outbox.c */
+bool dtlsffi_outbox_append(dtlsffi_outbox *box, const uint8_t *data, size_t length);
+void dtlsffi_outbox_clear(dtlsffi_outbox *box);
+
+/* records.c: what can be seen of records without their keys */
+#define DTLSFFI_RECORD_HEADER 13
+#define DTLSFFI_ALERT_RECORD 15 /* a plaintext alert: header, level, description */
+#define DTLSFFI_WATCHED 32
+#define DTLSFFI_SHORTEST 24 /* the longest nonce and tag of any AEAD; a Finished has 24 bytes more */
+
+typedef struct {
+    uint64_t top;                       /* epoch and sequence number of the newest record delivered */
+    uint64_t seen;                      /* bit i: record top - i was delivered */
+    uint64_t fed[DTLSFFI_WATCHED];      /* the records OpenSSL is reading just now */
+    uint32_t fed_count;
+    uint32_t delivered;                 /* how many of them came out as plaintext */
+} dtlsffi_watch;
+
+size_t dtlsffi_record_length(const uint8_t *data, size_t length);
+size_t dtlsffi_records_shortest(SSL *ssl);
+size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length);
+void dtlsffi_records_settle(dtlsffi_conn *conn);
+
+/* tickets.c */
+typedef struct {
+    CRYPTO_RWLOCK *lock;
+    uint8_t *keys;
+    size_t count;
+} dtlsffi_tickets;
+
+bool dtlsffi_tickets_init(dtlsffi_tickets *tickets);
+void dtlsffi_tickets_free(dtlsffi_tickets *tickets);
+
+/* context.c */
+typedef struct {
+    pthread_mutex_t removed_lock;
+    uint8_t *removed;           /* ids of sessions that are not to be resumed, each behind its length */
+    size_t removed_length;
+    uint8_t *protocols;         /* ALPN, as on the wire */
+    size_t protocols_length;
+    dtlsffi_tickets tickets;
+} dtlsffi_ctx_data;
+
+bool dtlsffi_ctx_init(void);
+dtlsffi_ctx_data *dtlsffi_ctx_get_data(const SSL_CTX *ctx);
+void dtlsffi_ctx_note_removed(SSL_CTX *ctx, const uint8_t *id, size_t length);
+
+/* conn.c */
+struct dtlsffi_conn {
+    SSL *ssl;
+    void *handle;               /* Python's object for the callbacks, or NULL */
+    SSL_CTX *ctx;               /* the one it began with, where its session and tickets belong; the SSL holds it */
+    dtlsffi_ctx_data *ctx_data; /* what that one carries of ours */
+    dtlsffi_lock lock;
+    unsigned long born;         /* dtlsffi_fork_count at birth */
+    bool established;           /* the handshake is finished */
+    bool drained;               /* OpenSSL has handed out all that it kept of what came before it was established */
+    bool failed;                /* OpenSSL will not go on with this SSL */
+    bool shut;                  /* we have sent close_notify */
+    bool pinned;                /* the peer has to show a certificate or raw key, and it is not the chain that decides */
+    bool abandoned;             /* closed within one of its own callbacks */
+    bool sending;               /* an application record is on its way through the BIO */
+    int io_errno;               /* what the BIO met in this call */
+
+    int fd;                     /* the carrier: a connected socket, or -1 */
+    dtlsffi_udp *udp;           /* or one that is shared with others, and datagrams come by hand; or NULL for memory */
+    dtlsffi_outgoing *gathered; /* where datagrams go while a batch is made */
+    bool fed;                   /* datagrams come by hand just now, though there is a socket of our own */
+    bool detached;              /* there was a socket, and it is gone */
+    bool ipv6;
+    const uint8_t *in;          /* one datagram to be read before the carrier is asked */
+    size_t in_length;
+    dtlsffi_outbox out;
+
+    size_t mtu;                 /* UDP payload ceiling; 0: ask the kernel */
+    size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
+    size_t data_mtu;            /* plaintext that fits in one datagram; 0 before the handshake */
+    size_t shortest;            /* the shortest encrypted fragment there can be */
+
+    uint32_t timer_initial;     /* microseconds */
+    uint32_t timer_cap;
+    double timer_back_off;
+    uint32_t timer_current;
+
+    int events;
+    int alert_received;         /* description, or -1 */
+    uint8_t held_alert[DTLSFFI_ALERT_RECORD];
+    bool alert_is_held;
+    unsigned verify_requests;   /* HelloVerifyRequests so far */
+    bool alert_is_released;
+
+    uint8_t *held_record;       /* a record larger than the buffer it was asked into */
+    size_t held_record_length;
+
+    dtlsffi_cookie_jar *jar;    /* where cookies for this peer come from, or NULL */
+    dtlsffi_address address;    /* the peer's, behind a shared socket */
+    dtlsffi_address local;      /* ours, to which it has sent */
+    double last_seen;           /* when it has sent, by the endpoint's clock */
+    dtlsffi_table *table;       /* that it is in, or NULL */
+    bool warm;                  /* OpenSSL's buffers may be allocated: it is in the table's list of those */
+    dtlsffi_conn *warmer, *cooler;  /* its neighbours there */
+    bool proven;                /* its cookie has been checked */
+
+    dtlsffi_watch watch;
+    dtlsffi_stats stats;
+};
+
+extern unsigned long dtlsffi_fork_count;
+
+int dtlsffi_conn_enter(dtlsffi_conn *conn);
+void dtlsffi_conn_leave(dtlsffi_conn *conn);
+int dtlsffi_conn_result(dtlsffi_conn *conn, int ret);
+int dtlsffi_conn_fail(dtlsffi_conn *conn);
+void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
+
+/* cookie.c */
+bool dtlsffi_cookie_make(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, uint8_t *cookie);
+bool dtlsffi_cookie_check_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address,
+                                    const uint8_t *cookie, size_t length);
+void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
+
+/* flow.c */
+int dtlsffi_conn_step(dtlsffi_conn *conn);
+bool dtlsffi_inbox_has_room(const dtlsffi_inbox *inbox);
+int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
+int dtlsffi_conn_send_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length);
+int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_outgoing *out);
+void dtlsffi_conn_cool(dtlsffi_conn *conn);
+
+/* table.c */
+void dtlsffi_table_warm(dtlsffi_conn *conn);
+void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn);
+int dtlsffi_conn_why_failed(const dtlsffi_conn *conn);
+
+/* datagram_bio.c */
+bool dtlsffi_datagram_bio_init(void);
+BIO *dtlsffi_datagram_bio_new(dtlsffi_conn *conn);
+
+/* mtu.c */
+size_t dtlsffi_mtu_overhead(const dtlsffi_conn *conn);
+size_t dtlsffi_mtu_fall_back(dtlsffi_conn *conn);
+void dtlsffi_mtu_refresh(dtlsffi_conn *conn);
+
+/* timer.c */
+unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous);
+
+/* fault.c */
+int dtlsffi_fault_system(int errno_value);
+
+/* The trampolines: the only way from C to Python. They are defined in core/callbacks.py. */
+void dtlsffi_on_keylog(void *handle, const char *line);
+void dtlsffi_on_trace(void *handle, int sent, int version, int content, int what, size_t length);
+unsigned int dtlsffi_on_psk_client(void *handle, const char *hint, char *identity, unsigned int identity_room,
+                                   unsigned char *key, unsigned int room);
+unsigned int dtlsffi_on_psk_server(void *handle, const char *identity, unsigned char *key, unsigned int room);
+int dtlsffi_on_server_name(void *handle, const uint8_t *name, size_t length);
+int dtlsffi_on_certificate(void *handle, int ok, X509_STORE_CTX *store);
+int dtlsffi_on_status(void *handle);
+void dtlsffi_on_session_new(void *handle, SSL_SESSION *session);
+SSL_SESSION *dtlsffi_on_session_get(void *handle, const unsigned char *id, int length);
+
+#endif

@@ -1,0 +1,266 @@
+/* Records on their way out by the batch: encrypted one behind the other, then handed to the kernel in as few calls as it
+ * allows, neighbours of one size for one peer as one message that it cuts again (UDP_SEGMENT).
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#define SEGMENTS_MAX 64      /* of one message: the kernel's own limit has been that from the beginning */
+#define SEGMENTED_MAX 65000  /* bytes of one message, headers beside it */
+#define MESSAGES 64          /* of one sendmmsg */
+
+typedef struct {
+    uint32_t first; /* datagram */
+    uint32_t count;
+    uint32_t bytes;
+} run;
+
+bool dtlsffi_outgoing_append(dtlsffi_outgoing *out, const dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    if (out->count == DTLSFFI_OUTGOING || length > DTLSFFI_OUTGOING_BYTES - out->used)
+        return false;
+    memcpy(out->data + out->used, data, length);
+    out->start[out->count] = out->used;
+    out->length[out->count] = (uint32_t)length;
+    out->to[out->count] = conn->address;
+    out->from[out->count] = conn->local;
+    out->count++;
+    out->used += (uint32_t)length;
+    return true;
+}
+
+static bool has_room(const dtlsffi_outgoing *out)
+{
+    return out->count < DTLSFFI_OUTGOING && out->used <= DTLSFFI_OUTGOING_BYTES - DTLSFFI_DATAGRAM_MAX;
+}
+
+static bool same_way(const dtlsffi_outgoing *out, uint32_t a, uint32_t b)
+{
+    return memcmp(&out->to[a], &out->to[b], sizeof(out->to[a])) == 0
+           && memcmp(&out->from[a], &out->from[b], sizeof(out->from[a])) == 0;
+}
+
+/* The datagrams from `first` on that make one message: of one size, but for the last, which may be shorter. */
+static run next_run(const dtlsffi_outgoing *out, const dtlsffi_udp *udp, uint32_t first)
+{
+    uint32_t size = out->length[first];
+    run r = {first, 1, size};
+
+    while (udp->segments && first + r.count < out->count && r.count < SEGMENTS_MAX) {
+        uint32_t next = first + r.count;
+
+        if (out->length[next] > size || r.bytes + out->length[next] > SEGMENTED_MAX || !same_way(out, first, next))
+            break;
+        r.bytes += out->length[next];
+        r.count++;
+        if (out->length[next] < size)
+            break;
+    }
+    return r;
+}
+
+typedef struct {
+    dtlsffi_message messages[MESSAGES];
+    struct iovec pieces[MESSAGES];
+    dtlsffi_sockaddr names[MESSAGES];
+    dtlsffi_control spaces[MESSAGES];
+    run runs[MESSAGES];
+} flight;
+
+static void load(flight *f, int i, const dtlsffi_outgoing *out, const dtlsffi_udp *udp)
+{
+    struct msghdr *message = &f->messages[i].msg_hdr;
+    const run *r = &f->runs[i];
+
+    memset(message, 0, sizeof(*message));
+    f->pieces[i].iov_base = (void *)(uintptr_t)(out->data + out->start[r->first]);
+    f->pieces[i].iov_len = r->bytes;
+    message->msg_iov = &f->pieces[i];
+    message->msg_iovlen = 1;
+    (void)dtlsffi_udp_address(udp, message, &out->to[r->first], &out->from[r->first], &f->names[i], &f->spaces[i]);
+    if (DTLSFFI_HAS_GSO && r->count > 1) {
+        uint16_t size = (uint16_t)out->length[r->first];
+
+        dtlsffi_control_add(message, &f->spaces[i], IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size));
+    }
+}
+
+/* Whether the kernel, or the device, has refused to cut a message, and not to carry it. */
+static bool cannot_segment(int number)
+{
+    return number == EIO || number == EINVAL || number == EMSGSIZE || number == ENOPROTOOPT || number == EOPNOTSUPP;
+}
+
+/* Sends what it can of the datagrams from `done` on; how many are gone then. A negative answer is -errno, for the first. */
+static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t done)
+{
+    flight f;
+    uint32_t end = done;
+    int count = 0, sent;
+    uint32_t gone = 0;
+
+    while (count < MESSAGES && end < out->count) {
+        f.runs[count] = next_run(out, udp, end);
+        end += f.runs[count].count;
+        load(&f, count, out, udp);
+        count++;
+    }
+    do {
+        sent = dtlsffi_sendmmsg(udp->fd, f.messages, (unsigned int)count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    if (sent < 0 && f.runs[0].count > 1 && cannot_segment(errno)) {
+        udp->segments = 0;
+        return 0;
+    }
+    if (sent < 0)
+        return -errno;
+    for (int i = 0; i < sent; i++) {
+        gone += f.runs[i].count;
+        udp->segmented += f.runs[i].count > 1 ? f.runs[i].count : 0;
+    }
+    return (int)gone;
+}
+
+/* Sends all; returns how many are gone, and in `number` the errno that stopped it, or 0. */
+static uint32_t flush(dtlsffi_outgoing *out, dtlsffi_udp *udp, int *number)
+{
+    uint32_t done = 0;
+
+    *number = 0;
+    while (done < out->count) {
+        int some = send_some(out, udp, done);
+
+        if (some < 0) {
+            *number = -some;
+            break;
+        }
+        done += (uint32_t)some;
+    }
+    DTLSFFI_COUNT(udp->datagrams_sent, done);
+    return done;
+}
+
+static int refusal(int number)
+{
+    if (number == EAGAIN || number == EWOULDBLOCK)
+        return DTLSFFI_WANT_WRITE;
+    return number == EMSGSIZE ? DTLSFFI_TOO_LARGE : dtlsffi_fault_system(number);
+}
+
+/* What is to be sent: `lengths[i]` bytes each, one behind the other, for `conns[i]`; or all for one that is entered. */
+typedef struct {
+    dtlsffi_conn *entered;
+    dtlsffi_conn **conns;
+    const uint8_t *data;
+    const uint32_t *lengths;
+    uint32_t count;
+    uint32_t next;
+} source;
+
+static int seal_next(const source *from, dtlsffi_outgoing *out)
+{
+    dtlsffi_conn *conn = from->entered != NULL ? from->entered : from->conns[from->next];
+    int answer = from->entered != NULL ? 0 : dtlsffi_conn_enter(conn);
+
+    if (answer != 0)
+        return answer;
+    answer = dtlsffi_conn_seal(conn, from->data, from->lengths[from->next], out);
+    if (from->entered == NULL)
+        dtlsffi_conn_leave(conn);
+    return answer;
+}
+
+/* Encrypts as many as there is room for; 0, or why it stopped early. Where many connections send, one that has ended is
+ * passed over, and its record counted. */
+static int fill(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
+{
+    while (from->next < from->count && has_room(out)) {
+        int answer = seal_next(from, out);
+
+        if (answer <= 0 && (from->entered != NULL || answer == DTLSFFI_TOO_LARGE))
+            return answer;
+        if (answer > 0)
+            out->item[out->count - 1] = from->next;
+        else
+            DTLSFFI_COUNT(udp->datagrams_unsent, 1);
+        from->data += from->lengths[from->next++];
+    }
+    return 0;
+}
+
+/* Returns how many are dealt with; what stopped it is in `answer`, or 0. */
+static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out, int *answer)
+{
+    void *gil = from->count >= DTLSFFI_LONG_BATCH ? dtlsffi_gil_release() : NULL;
+    uint32_t dealt_with = 0;
+    int number = 0;
+
+    *answer = 0;
+    while (*answer == 0 && from->next < from->count) {
+        uint32_t gone, all;
+
+        out->count = out->used = 0;
+        *answer = fill(from, udp, out);
+        all = out->count;
+        gone = flush(out, udp, &number);
+        dealt_with = gone < all ? out->item[gone] : from->next;
+        if (number != 0)
+            *answer = refusal(number);
+    }
+    if (gil != NULL)
+        dtlsffi_gil_retake(gil);
+    return dealt_with;
+}
+
+/* Sends `count` records of one connection, `lengths[i]` bytes each, one behind the other in `data`. Returns how many are
+ * gone; what stopped it is in `answer`, or 0. The lock is held to the end, so that nobody closes the socket meanwhile. */
+uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
+                                uint32_t count, dtlsffi_outgoing *out, int *answer)
+{
+    source from = {.entered = conn, .data = data, .lengths = lengths, .count = count};
+    uint32_t gone;
+
+    *answer = dtlsffi_conn_enter(conn);
+    if (*answer != 0)
+        return 0;
+    if (conn->detached) {
+        *answer = dtlsffi_fault_system(EBADF);
+        gone = 0;
+    } else {
+        gone = send_all(&from, udp, out, answer);
+    }
+    if (*answer == DTLSFFI_TOO_LARGE)
+        dtlsffi_mtu_refresh(conn);
+    conn->stats.records_sent += gone;
+    conn->stats.datagrams_sent += gone;
+    dtlsffi_conn_leave(conn);
+    return gone;
+}
+
+/* The same for records of many connections of one endpoint, `conns[i]` each; those that have ended are passed over. */
+uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
+                                    uint32_t count, dtlsffi_outgoing *out, int *answer)
+{
+    source from = {.conns = conns, .data = data, .lengths = lengths, .count = count};
+
+    return send_all(&from, udp, out, answer);
+}
+
+/* The same into memory: its datagrams wait in the outbox. Returns how many, or why there are none. */
+int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count)
+{
+    int answer = dtlsffi_conn_enter(conn);
+    uint32_t i;
+
+    if (answer != 0)
+        return answer;
+    for (i = 0; i < count; i++) {
+        answer = dtlsffi_conn_send_entered(conn, data, lengths[i]);
+        if (answer <= 0)
+            break;
+        data += lengths[i];
+    }
+    dtlsffi_conn_leave(conn);
+    return i > 0 ? (int)i : answer;
+}

@@ -1,0 +1,269 @@
+/* Which connection a datagram is for, and what comes of a batch of them.
+ *
+ * The table knows established connections only. Whatever else there is (strangers, handshakes, plaintext records of
+ * anybody) is left in the batch for the endpoint to look at, one by one.
+ */
+#include "core.h"
+
+#include <openssl/rand.h>
+
+typedef struct {
+    dtlsffi_conn *conn; /* NULL: free */
+    uint32_t owner;     /* the endpoint's number for it */
+} entry;
+
+struct dtlsffi_table {
+    entry *entries;
+    size_t room; /* a power of two, at least twice the count */
+    size_t count;
+    uint64_t secret[2];
+    pthread_mutex_t lock;  /* of the list of those that are warm: any thread may send */
+    dtlsffi_conn *warmest; /* the last one that came into it */
+};
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Keyed, so that nobody can choose addresses that collide. */
+static size_t place(const dtlsffi_table *table, const dtlsffi_address *address)
+{
+    uint64_t words[4] = {0};
+
+    memcpy(words, address, sizeof(*address));
+    words[3] |= (uint64_t)1 << 63;
+    return (size_t)mix(mix(words[0] ^ table->secret[0], words[1] ^ table->secret[1]) ^ words[2], words[3] ^ table->secret[0])
+           & (table->room - 1);
+}
+
+static bool same(const dtlsffi_address *a, const dtlsffi_address *b)
+{
+    return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+/* Where an address is, or would be. */
+static entry *look_up(const dtlsffi_table *table, const dtlsffi_address *address)
+{
+    size_t i = place(table, address);
+
+    while (table->entries[i].conn != NULL && !same(&table->entries[i].conn->address, address))
+        i = (i + 1) & (table->room - 1);
+    return &table->entries[i];
+}
+
+static bool grow(dtlsffi_table *table, size_t room)
+{
+    dtlsffi_table larger = *table;
+
+    larger.room = room;
+    larger.entries = OPENSSL_zalloc(room * sizeof(entry));
+    if (larger.entries == NULL)
+        return false;
+    for (size_t i = 0; i < table->room; i++)
+        if (table->entries[i].conn != NULL)
+            *look_up(&larger, &table->entries[i].conn->address) = table->entries[i];
+    OPENSSL_free(table->entries);
+    *table = larger;
+    return true;
+}
+
+void dtlsffi_table_free(dtlsffi_table *table)
+{
+    pthread_mutex_destroy(&table->lock);
+    OPENSSL_free(table->entries);
+    OPENSSL_free(table);
+}
+
+dtlsffi_table *dtlsffi_table_new(void)
+{
+    dtlsffi_table *table = OPENSSL_zalloc(sizeof(*table));
+
+    if (table == NULL || pthread_mutex_init(&table->lock, NULL) != 0) {
+        OPENSSL_free(table);
+        return NULL;
+    }
+    if (!grow(table, 16) || RAND_bytes((uint8_t *)table->secret, sizeof(table->secret)) != 1) {
+        dtlsffi_table_free(table);
+        return NULL;
+    }
+    return table;
+}
+
+/* Has a connection's buffers given back when it has been silent for a while. */
+void dtlsffi_table_warm(dtlsffi_conn *conn)
+{
+    dtlsffi_table *table = conn->table;
+
+    if (conn->warm || table == NULL)
+        return;
+    pthread_mutex_lock(&table->lock);
+    conn->warm = true;
+    conn->warmer = NULL;
+    conn->cooler = table->warmest;
+    if (conn->cooler != NULL)
+        conn->cooler->warmer = conn;
+    table->warmest = conn;
+    pthread_mutex_unlock(&table->lock);
+}
+
+static void unlink_warm(dtlsffi_table *table, dtlsffi_conn *conn)
+{
+    if (!conn->warm)
+        return;
+    *(conn->warmer != NULL ? &conn->warmer->cooler : &table->warmest) = conn->cooler;
+    if (conn->cooler != NULL)
+        conn->cooler->warmer = conn->warmer;
+    conn->warm = false;
+}
+
+/* Takes some of those that have been silent `since` off the list. */
+static int take_silent(dtlsffi_table *table, double since, dtlsffi_conn **found, int room)
+{
+    dtlsffi_conn *conn, *next;
+    int count = 0;
+
+    pthread_mutex_lock(&table->lock);
+    for (conn = table->warmest; conn != NULL && count < room; conn = next) {
+        next = conn->cooler;
+        if (conn->last_seen > since)
+            continue;
+        unlink_warm(table, conn);
+        found[count++] = conn;
+    }
+    pthread_mutex_unlock(&table->lock);
+    return count;
+}
+
+/* Gives back the buffers of those whose peers have been silent `since`; whether others still have theirs. */
+int dtlsffi_table_tidy(dtlsffi_table *table, double since)
+{
+    dtlsffi_conn *found[256];
+    int count;
+
+    do {
+        count = take_silent(table, since, found, 256);
+        for (int i = 0; i < count; i++)
+            dtlsffi_conn_cool(found[i]);
+    } while (count == 256);
+    return table->warmest != NULL;
+}
+
+/* A connection whose handshake is finished. It has to be removed before it is freed. Returns 0 without memory. */
+int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner)
+{
+    entry *at;
+
+    if (table->count * 2 >= table->room && !grow(table, table->room * 2))
+        return 0;
+    at = look_up(table, &conn->address);
+    table->count += at->conn == NULL;
+    at->conn = conn;
+    at->owner = owner;
+    conn->table = table;
+    dtlsffi_table_warm(conn);
+    return 1;
+}
+
+/* Takes a connection out, if it is in; the entries behind it move up. */
+void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn)
+{
+    size_t mask = table->room - 1;
+    entry *found = look_up(table, &conn->address);
+    size_t hole, i;
+
+    if (found->conn != conn)
+        return;
+    hole = (size_t)(found - table->entries);
+    for (i = (hole + 1) & mask; table->entries[i].conn != NULL; i = (i + 1) & mask) {
+        size_t home = place(table, &table->entries[i].conn->address);
+
+        if (((i - home) & mask) >= ((i - hole) & mask)) {
+            table->entries[hole] = table->entries[i];
+            hole = i;
+        }
+    }
+    table->entries[hole].conn = NULL;
+    table->count--;
+    pthread_mutex_lock(&table->lock);
+    unlink_warm(table, conn);
+    conn->table = NULL;
+    pthread_mutex_unlock(&table->lock);
+}
+
+/* Whether the datagram may go straight to its connection: not a plaintext record (epoch 0). */
+static bool is_plain(const uint8_t *data, uint32_t length)
+{
+    return length < DTLSFFI_RECORD_HEADER || ((data[0] & 0xe0) != 0x20 && data[3] == 0 && data[4] == 0);
+}
+
+static void feed(entry *to, const uint8_t *data, uint32_t length, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
+{
+    uint32_t before = inbox->count;
+    int answer = dtlsffi_conn_receive_more(to->conn, data, length, inbox);
+
+    for (uint32_t i = before; i < inbox->count; i++)
+        inbox->owner[i] = to->owner;
+    to->conn->last_seen = now;
+    dtlsffi_table_warm(to->conn);
+    if (answer >= DTLSFFI_MORE)
+        batch->unfinished = to->owner + 1;
+    if (answer < 0 || to->conn->events != 0)
+        inbox->odd[inbox->odd_count++] = to->owner;
+    if (answer < 0)
+        inbox->answer = answer;
+}
+
+static void leave(dtlsffi_batch *batch, const uint8_t *data, uint32_t length)
+{
+    dtlsffi_stranger *who = &batch->strangers[batch->stranger_count++];
+
+    who->message = batch->at;
+    who->offset = (uint32_t)(data - batch->data[batch->at]);
+    who->length = length;
+}
+
+/* The rest of a datagram whose records found no room before. */
+static void go_on(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
+{
+    entry *at = look_up(table, &batch->senders[batch->at]);
+
+    if (batch->unfinished == 0)
+        return;
+    batch->unfinished = 0;
+    if (at->conn != NULL)
+        feed(at, NULL, 0, batch, inbox, now);
+}
+
+/* Takes the records out of a batch, each with its owner, until it is through (0), or `inbox` is full or a connection
+ * has failed (1: see to it and call again). Datagrams that are not for an established connection, or not encrypted, become the batch's strangers. */
+int dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
+{
+    const uint8_t *data;
+    uint32_t length;
+
+    inbox->count = inbox->used = inbox->odd_count = 0;
+    inbox->answer = 0;
+    go_on(table, batch, inbox, now);
+    while (batch->unfinished == 0 && inbox->answer == 0 && dtlsffi_inbox_has_room(inbox)) {
+        entry *at;
+
+        data = dtlsffi_batch_next(batch, &length);
+        if (data == NULL)
+            return 0;
+        at = look_up(table, &batch->senders[batch->at]);
+        if (at->conn == NULL || is_plain(data, length)) {
+            if (batch->stranger_count == DTLSFFI_STRANGERS)
+                batch->cut++;
+            else
+                leave(batch, data, length);
+            continue;
+        }
+        if (batch->receivers[batch->at].family != 0)
+            at->conn->local = batch->receivers[batch->at];
+        feed(at, data, length, batch, inbox, now);
+    }
+    return 1;
+}

@@ -1,0 +1,173 @@
+"""How an endpoint takes datagrams from its socket by the batch, and sends records by the batch.
+
+C finds established connections by itself, and hands out what they have received. Whatever else has come (strangers,
+handshakes, and what pretends to be either) is looked at one by one, as if it had come without a socket.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import cast
+
+from .._native import CData, ffi, lib
+from .admission import Admission
+from .batches import BATCH, JOINED_BATCH, Buffer, batches, inboxes, joined, outgoings, records_of, refused
+from .endpoint_connection import NEVER, EndpointConnection
+
+
+class Draining(Admission):
+    """The part of an `Endpoint` that its socket is for."""
+
+    def _open(self, fileno: int, v6_socket: bool, max_queue: int) -> None:
+        """Makes the most of a socket, if there is one."""
+        self.v6_socket, self.max_queue = v6_socket, max_queue
+        self._ready: dict[EndpointConnection, None] = {}
+        self._tidy_at = NEVER
+        self._udp = ffi.new("dtlsffi_udp *")
+        self._udp.fd = fileno
+        self._table = make_table()
+        self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
+        self._free_slots: list[int] = []
+        self._most = BATCH
+        if fileno >= 0:
+            lib.dtlsffi_udp_prepare(self._udp, fileno, v6_socket, False, True)
+
+    # ---- what the rest does ----
+
+    def _receive(self, data: bytes, packed: CData, local: CData, now: float) -> None:
+        raise NotImplementedError
+
+    def _look(self, connection: EndpointConnection, now: float) -> None:
+        raise NotImplementedError
+
+    # ---- in ----
+
+    def pump(self, now: float) -> bool:
+        """Takes what the socket has, a batch at the most; whether there may be more. Raises the socket's OSError."""
+        batch = batches.take()
+        try:
+            count = lib.dtlsffi_udp_receive(self._udp, batch, self._most)
+            if count > 0:
+                self._harvest(batch, now)
+                self._meet(batch, now)
+                more = count == self._most
+                self._most = JOINED_BATCH if batch.joined else BATCH
+        finally:
+            batches.give_back(batch)
+        if count < 0:
+            self._counts["socket_errors"] += 1
+            raise OSError(-count, f"{os.strerror(-count)} (the endpoint's socket)")
+        return bool(count and more)
+
+    def _harvest(self, batch: CData, now: float) -> None:
+        """Takes the records of established connections out of a batch."""
+        inbox = inboxes.take()
+        try:
+            more = 1
+            while more:
+                more = lib.dtlsffi_table_harvest(self._table, batch, inbox, now)
+                self._take(inbox)
+                self._see_to(inbox, now)
+        finally:
+            inboxes.give_back(inbox)
+
+    def _see_to(self, inbox: CData, now: float) -> None:
+        """Those to whom something else than data has happened; what the last has failed with is still to be had."""
+        odd = [self._slots[inbox.odd[index]] for index in range(inbox.odd_count)]
+        if inbox.answer < 0 and (failed := odd.pop()) is not None:
+            answer = inbox.answer
+            self._after(failed, now, lambda: failed._after(answer))
+        for connection in dict.fromkeys(odd):
+            if connection is not None and not connection.gone:
+                self._look(connection, now)
+
+    def _take(self, inbox: CData) -> None:
+        count = inbox.count
+        if not count:
+            return
+        slots, ready, room = self._slots, self._ready, self.max_queue
+        for owner, record in zip(ffi.unpack(inbox.owner, count), records_of(inbox), strict=True):
+            connection = cast(EndpointConnection, slots[owner])  # it is in the table
+            if len(connection.received) < room:
+                connection.received.append(record)
+            else:
+                self._counts["dropped_queue_full"] += 1
+            ready[connection] = None
+        if self._tidy_at == NEVER:
+            self._tidy_at = 0.0  # as soon as somebody has looked at the clock
+
+    def _meet(self, batch: CData, now: float) -> None:
+        """What is left of a batch: strangers, handshakes, and what pretends to be either."""
+        counts = self._counts
+        if batch.stranger_count and self._context is not None and self._cookies:
+            lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, self._no_room(proven=False))
+        counts["datagrams_received"] += batch.datagrams
+        counts["cookies_sent"] += batch.answered
+        counts["dropped_flood"] += batch.passed_over
+        counts["dropped_truncated"] += batch.cut
+        for index in range(batch.stranger_count):
+            who = batch.strangers[index]
+            data = ffi.buffer(batch.data[who.message] + who.offset, who.length)[:]
+            packed, local = batch.senders[who.message], batch.receivers[who.message]
+            self._receive(data, ffi.addressof(packed), ffi.addressof(local), now)
+
+    # ---- which connections C knows ----
+
+    def _speed_up(self, connection: EndpointConnection) -> None:
+        """Has C find the connection by itself from now on. Not where each record may ask something of Python."""
+        if self._udp.fd < 0 or connection.gone or connection.context.trace is not None:
+            return
+        slot = self._free_slots.pop() if self._free_slots else len(self._slots)
+        if slot == len(self._slots):
+            self._slots.append(None)
+        if lib.dtlsffi_table_put(self._table, connection._conn, slot) != 1:
+            self._free_slots.append(slot)
+            raise MemoryError
+        connection._slot, self._slots[slot] = slot, connection
+
+    def _slow_down(self, connection: EndpointConnection) -> None:
+        """Has every datagram for it looked at here."""
+        if connection._slot >= 0:
+            lib.dtlsffi_table_remove(self._table, connection._conn)
+            self._slots[connection._slot] = None
+            self._free_slots.append(connection._slot)
+            connection._slot = -1
+
+    # ---- out ----
+
+    def send_many(self, items: Iterable[tuple[EndpointConnection, Buffer]]) -> int:
+        """Sends data by many connections: one record in one datagram each, in as few calls as the kernel allows.
+
+        Returns how many of the items are dealt with, in their order: fewer than there are when the socket's send buffer
+        is full, or an item is too large. Items of connections that have ended are passed over, and counted
+        (`dropped_unsent`). Where nothing is dealt with, it raises what `EndpointConnection.send` does.
+        """
+        items = list(items)
+        if self._udp.fd < 0:
+            for connection, data in items:
+                connection.send(data)
+            return len(items)
+        if not items:
+            return 0
+        whole, lengths = joined([data for _, data in items])
+        conns = ffi.new("dtlsffi_conn *[]", [connection._conn for connection, _ in items])
+        answer = ffi.new("int *")
+        outgoing = outgoings.take()
+        try:
+            count: int = lib.dtlsffi_endpoint_send_many(
+                conns, self._udp, whole, lengths, len(items), outgoing, answer
+            )  # fmt: skip
+        finally:
+            outgoings.give_back(outgoing)
+        if count == 0 and answer[0] < 0:
+            refused(answer[0], items[0][0].peer)
+        return count
+
+
+def make_table() -> CData:
+    """Which connection a datagram is for, as C knows it."""
+    table = lib.dtlsffi_table_new()
+    if table == ffi.NULL:
+        raise MemoryError
+    return ffi.gc(table, lib.dtlsffi_table_free)

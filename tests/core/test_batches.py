@@ -1,0 +1,1 @@
+"""dtlsffi.core.batches."""
