@@ -9,12 +9,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import dtlsffi
+from dtlsffi.core.events import CloseReceived
 from tests.serving.served import PATIENCE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 HOST = "device.example"
+AT_ONCE = 50  # datagrams that the kernel keeps for a server that is not quick
 
 
 def udp(address: Any, source: Any = None) -> socket.socket:
@@ -29,10 +31,12 @@ def udp(address: Any, source: Any = None) -> socket.socket:
 
 def pending(sock: socket.socket) -> list[bytes]:
     """The datagrams that have come to a socket, without waiting: what was sent over loopback is there at once."""
-    found = []
+    found, patience = [], sock.gettimeout()
+    sock.setblocking(False)
     with suppress(BlockingIOError):
         while True:
-            found.append(sock.recv(65535, socket.MSG_DONTWAIT))
+            found.append(sock.recv(65535))
+    sock.settimeout(patience)
     return found
 
 
@@ -131,7 +135,22 @@ class Client:
         self.send(data)
         return self.recv()
 
+    def answers_to(self, *datagrams: bytes) -> list[bytes]:
+        """Sends datagrams as they are; returns what came back until the server was through with them."""
+        came: list[bytes] = []
+        for start in range(0, len(datagrams), AT_ONCE):
+            for datagram in datagrams[start : start + AT_ONCE]:
+                self.sock.send(datagram)
+            before = len(self.received)
+            assert self.ask(b"still here") == b"still here"
+            came += self.received[before:-1] + pending(self.sock)
+        return came
+
     # ---- the end ----
+
+    def hear_close(self) -> None:
+        """Waits for the server's close_notify."""
+        self.until(lambda: CloseReceived() in self.connection.events_received())
 
     def close(self) -> None:
         """With a close_notify, if there is anybody to tell."""

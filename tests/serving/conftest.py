@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from dtlsffi import DTLSContext
+from dtlsffi.testing import Authority
+from tests.serving.clients import HOST
 from tests.serving.doors import DOORS, Door
+
+
+@pytest.fixture
+def client_context(authority: Authority) -> DTLSContext:
+    """A client in no hurry: loopback loses nothing, and what is sent again would be counted."""
+    return authority.client_context()
+
+
+@pytest.fixture
+def server_context(authority: Authority) -> DTLSContext:
+    """A server named HOST, in no hurry either."""
+    return authority.server_context(HOST)
 
 
 @pytest.fixture(params=list(DOORS))

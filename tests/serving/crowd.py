@@ -20,7 +20,7 @@ from dtlsffi.testing import Authority, Wire
 from tests.serving.clients import HOST, Client, pending
 from tests.serving.doors import DOORS, Door
 
-LOSS = 0.3
+WIRE = {"loss": 0.3, "duplication": 0.1, "reordering": 0.1}
 QUICK = (0.04, 1.3, 0.2)
 PATIENT = (0.2, 1.3, 1.0)  # hundreds of handshakes take seconds, and nothing is gained by repeating them meanwhile
 
@@ -113,7 +113,7 @@ def crowd_through(
     client_context, server_context = authority.client_context(), authority.server_context(HOST)
     client_context.retransmission = server_context.retransmission = timers
     with door.serving(server_context) as served:
-        crowd = [Walker(served.address, client_context, number=number, loss=LOSS) for number in range(clients)]
+        crowd = [Walker(served.address, client_context, number=number, **WIRE) for number in range(clients)]
         try:
             walk(crowd)
             assert all(walker.is_content for walker in crowd), "somebody has heard somebody else's name"

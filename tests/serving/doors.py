@@ -183,6 +183,7 @@ class AsyncIOProtocol(Door):
             statistics=transport.statistics,
             stop=transport.close,
             gate=asyncio.Event(),
+            find=transport.get_connection,
             soon=asyncio.get_running_loop().call_soon_threadsafe,
         )
         await stop.wait()

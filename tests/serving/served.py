@@ -32,6 +32,7 @@ class Served:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
+        self._conns: dict[Any, Any] = {}
         self._address: Future[Any] = Future()
         self._soon: Callable[[Callable[[], object]], object] = lambda call: None
         self.failure: BaseException | None = None
@@ -50,10 +51,15 @@ class Served:
         statistics: Callable[[], dict[str, int]],
         stop: Callable[[], object],
         gate: Any,
+        find: Callable[[Any], Any] | None = None,
         soon: Callable[[Callable[[], object]], object],
     ) -> None:
-        """The server is there. `soon` has its thread call something; `gate` has `set`, and `wait` for handlers."""
+        """The server is there. `soon` has its thread call something; `gate` has `set`, and `wait` for handlers.
+
+        `find` knows the connection of each peer, where that is not given to `attend`.
+        """
         self._statistics, self._stop, self._soon = statistics, stop, soon
+        self._find = find or self._conns.__getitem__
         self.gate = gate
         """What a handler awaits with `await served.gate.wait()`, until a test calls `open_gate`."""
         self._address.set_result(address)
@@ -64,14 +70,11 @@ class Served:
         if not self._address.done():
             self._address.set_exception(error)
 
-    def begin(self, peer: Any) -> None:
-        """A peer has finished its handshake."""
-        self.began.append(peer)
-
     async def attend(self, conn: Any) -> None:
         """One connection, whose handshake is finished, from its beginning to its end."""
         peer, failure = conn.getpeername(), None
-        self.begin(peer)
+        self._conns[peer] = conn
+        self.began.append(peer)
         try:
             await self._handler(conn, self)
         except Exception as error:  # noqa: BLE001 - looked at by the test
@@ -93,9 +96,16 @@ class Served:
         return port
 
     def statistics(self) -> dict[str, int]:
-        """`Endpoint.statistics`, taken in its thread."""
+        """`Endpoint.statistics`."""
+        return self._ask(self._statistics)
+
+    def statistics_of(self, peer: Any) -> dict[str, int]:
+        """`Connection.statistics` of the connection with this peer."""
+        return self._ask(lambda: self._find(peer).statistics())
+
+    def _ask(self, question: Callable[[], dict[str, int]]) -> dict[str, int]:
         answer: Future[dict[str, int]] = Future()
-        self._soon(lambda: answer.set_result(self._statistics()))
+        self._soon(lambda: answer.set_result(question()))
         return answer.result(PATIENCE)
 
     def open_gate(self) -> None:
@@ -121,8 +131,14 @@ class Served:
 
     def why_ended(self, peer: Any) -> list[str | None]:
         """Why this peer's connections have ended: DTLSError.reason, the name of a class, or None for close_notify."""
-        return [
-            failure.reason if isinstance(failure, dtlsffi.DTLSError) else failure and type(failure).__name__
-            for address, failure in list(self.ended)
-            if address == peer
-        ]
+        return [why(failure) for address, failure in list(self.ended) if address == peer]
+
+
+def why(failure: BaseException | None) -> str | None:
+    """The reason for an end, which anyio gives as the cause of an exception of its own."""
+    if failure is None:
+        return None
+    for error in (failure, failure.__cause__):
+        if isinstance(error, dtlsffi.DTLSError):
+            return error.reason
+    return type(failure).__name__
