@@ -45,6 +45,11 @@ class Walker(Client):
         """What came back: nothing but its own name, one hopes."""
 
     @property
+    def lost(self) -> int:
+        """Datagrams that its wires have lost."""
+        return self._up.lost + self._down.lost
+
+    @property
     def is_content(self) -> bool:
         """Whether it has heard its name, and nothing else."""
         return bool(self.heard) and set(self.heard) == {self._name}

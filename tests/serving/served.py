@@ -7,13 +7,14 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import dtlsffi
 
 PATIENCE = 10.0  # seconds
 BETWEEN = 0.002  # seconds between two looks at a server that runs in another thread
 
+T = TypeVar("T")
 Handler = Callable[[Any, "Served"], Awaitable[None]]
 """What becomes of one connection. It has `send`, `recv`, `async for` and `getpeername`, whichever door it came by."""
 
@@ -103,8 +104,12 @@ class Served:
         """`Connection.statistics` of the connection with this peer."""
         return self._ask(lambda: self._find(peer).statistics())
 
-    def _ask(self, question: Callable[[], dict[str, int]]) -> dict[str, int]:
-        answer: Future[dict[str, int]] = Future()
+    def mtu_of(self, peer: Any) -> int:
+        """`Connection.mtu` of the connection with this peer."""
+        return self._ask(lambda: int(self._find(peer).mtu))
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        answer: Future[T] = Future()
         self._soon(lambda: answer.set_result(question()))
         return answer.result(PATIENCE)
 
