@@ -138,7 +138,7 @@ class Client:
     def answers_to(self, *datagrams: bytes) -> list[bytes]:
         """Sends datagrams as they are; returns what came back until the server was through with them."""
         came: list[bytes] = []
-        for start in range(0, len(datagrams), AT_ONCE):
+        for start in range(0, len(datagrams) or 1, AT_ONCE):
             for datagram in datagrams[start : start + AT_ONCE]:
                 self.sock.send(datagram)
             before = len(self.received)
