@@ -145,7 +145,9 @@ class Endpoint(Draining):
         if self._replacing.get(connection._key) is connection:
             del self._replacing[connection._key]
             older = self._connections.pop(connection._key, None)
-            if older is not None:  # RFC 6347 section 4.2.8: the client has lost its state, and has proved it
+            if older is not None and older.peer_closed:
+                self._forget(older)
+            elif older is not None:  # RFC 6347 section 4.2.8: the client has lost its state, and has proved it
                 self._counts["replaced"] += 1
                 self._end(older, make(DTLSError, "REPLACED", "the peer has begun a new connection from this address"))
             self._connections[connection._key] = connection

@@ -413,6 +413,25 @@ def test_a_client_that_restarts_is_let_in(net: Net, server: Endpoint, client_con
     assert (counts["connections"], counts["replaced"], counts["pending"]) == (1, 1, 0)
 
 
+def test_a_client_that_closed_before_it_began_again_is_not_replaced(
+    net: Net, server: Endpoint, client_context: DTLSContext
+) -> None:
+    """Its goodbye came first: whoever is slow to look reads to the end, and finds no failure there."""
+    first = connect(net, 0, client_context)
+    net.settle()
+    first.send(b"last words")
+    first.close()
+    net.settle()
+    (old,) = server.accepted()
+    net.add(client_address(0))
+    connect(net, 0, client_context)
+    net.settle()
+    assert list(old.received) == [b"last words"]
+    assert (old.peer_closed, old.gone, old.failure) == (True, True, None)
+    counts = server.statistics()
+    assert (counts["replaced"], counts["connections"], counts["handshakes_completed"]) == (0, 1, 2)
+
+
 @pytest.mark.parametrize("cookies", [True, False])
 def test_a_spoofed_restart_evicts_nobody(
     cookies: bool, net: Net, client_context: DTLSContext, server_context: DTLSContext
