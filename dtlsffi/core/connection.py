@@ -195,6 +195,8 @@ class Connection(Knowledge, Association):
         if outbox.count == 0:
             return []
         with self._locked():
+            if outbox.count == 0:  # another thread was quicker
+                return []
             whole = ffi.buffer(outbox.data, outbox.used)[:]
             lengths = ffi.unpack(outbox.length, outbox.count)
             lib.dtlsffi_conn_outbox_clear(self._conn)
