@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from . import accepted, connecting, objects, server, sockets
 from .accepted import *
 from .connecting import *
@@ -35,6 +39,11 @@ from .objects import *
 from .server import *
 from .sockets import *
 
+if TYPE_CHECKING:
+    from . import anyio as anyio
+    from . import asyncio as asyncio
+    from . import testing as testing
+
 __version__ = "0.1.0"
 
 __all__: list[str] = []
@@ -55,3 +64,10 @@ __all__ += accepted.__all__
 __all__ += server.__all__
 __all__ += sockets.__all__
 __all__ += connecting.__all__
+
+
+def __getattr__(name: str) -> ModuleType:
+    """The doors of event loops, and the help for tests, are imported when they are asked for."""
+    if name in ("anyio", "asyncio", "testing"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

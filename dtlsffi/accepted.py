@@ -249,14 +249,9 @@ class DTLSServerConnection(Patience, Knowledge):
 
     def _over(self) -> BaseException | None:
         """What has ended it, if anything has, in the terms of an exception."""
-        failure = self._connection.failure
-        if failure is not None:
-            return errors.again(failure) if isinstance(failure, errors.DTLSError) else failure
-        if self._connection.peer_closed:
-            return errors.make(errors.DTLSZeroReturnError, "ZERO_RETURN", "the peer has closed the connection")
-        if self._ended or self._connection.gone:
+        if self._ended and self._connection.failure is None:
             return errors.make(errors.DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
-        return None
+        return self._connection.ending()
 
     def _until(self, look: Callable[[], T | None], deadline: Deadline) -> T:
         """Waits until `look` finds something; raises what ends the connection, or the waiting."""

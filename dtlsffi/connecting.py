@@ -14,13 +14,13 @@ from .core.errors import DTLSCertVerificationError, DTLSError, DTLSWantReadError
 from .core.pins import Fingerprints, Keys
 from .core.same import CERT_NONE, DER_cert_to_PEM_cert
 from .core.session import DTLSSession
+from .ordering import ATTEMPT_DELAY, alternate
 from .sockets import DTLSSocket
 from .waiting import Deadline, poll, shorter
 
 __all__ = ["create_connection", "get_server_certificate"]
 
 DEFAULT: Final = object()  # stands for socket.getdefaulttimeout(), which may be None
-ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last: RFC 8305 section 5
 
 
 def create_connection(
@@ -84,16 +84,6 @@ def get_server_certificate(
     if der is None:
         raise ValueError(f"the server at {addr[0]}:{addr[1]} has no certificate")
     return DER_cert_to_PEM_cert(der)
-
-
-def alternate(found: list[Any]) -> list[Any]:
-    """Addresses in their order, but with the families taking turns: RFC 8305 section 4."""
-    families: dict[int, list[Any]] = {}
-    for info in found:
-        families.setdefault(info[0], []).append(info)
-    queues = list(families.values())
-    turns = max((len(queue) for queue in queues), default=0)
-    return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
 
 
 class Attempt:

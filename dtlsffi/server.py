@@ -14,10 +14,10 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .accepted import BACKLOG, DTLSServerConnection, Engine
+from .binding import bound, check_bound, family_of
 from .core import errors
 from .core.association import check_side
 from .core.context import DTLSContext
@@ -50,21 +50,9 @@ def create_server(
     Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
     """
     host, port = address
-    if family is None:
-        family = socket.AF_INET6 if dualstack_ipv6 else socket.AF_UNSPEC if host else socket.AF_INET
-    if dualstack_ipv6 and (family != socket.AF_INET6 or not socket.has_dualstack_ipv6()):
-        raise ValueError("dualstack_ipv6 needs AF_INET6, and a system that has it")
+    family = family_of(host, family, dualstack_ipv6)
     found = socket.getaddrinfo(host or None, port, family, socket.SOCK_DGRAM, 0, socket.AI_PASSIVE)
-    family, kind, _, _, place = found[0]
-    with socket.socket(family, kind) as sock:
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dualstack_ipv6)
-        try:
-            sock.bind(place)
-        except OSError as error:
-            raise OSError(error.errno, f"{error.strerror} (while attempting to bind on address {place!r})") from None
+    with bound(found[0], reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6) as sock:
         return DTLSListener._create(sock, context, **limits)
 
 
@@ -311,17 +299,3 @@ class DTLSListener(Patience):
 
 
 DTLSContext.dtlslistener_class = DTLSListener
-
-
-def check_bound(sock: socket.socket) -> None:
-    """Raises TypeError, ValueError or OSError for a socket that cannot listen."""
-    if not isinstance(sock, socket.socket):
-        raise TypeError(f"sock is a socket.socket, not {type(sock).__name__}")
-    if sock.fileno() < 0:
-        raise OSError(errno.EBADF, "the socket is closed")
-    if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        raise ValueError(f"DTLS needs a UDP socket (SOCK_DGRAM), not {sock.family.name}, {sock.type.name}")
-    if sock.getsockname()[1] == 0:
-        raise ValueError("the UDP socket is not bound: call its bind() first, or use dtlsffi.create_server()")
-    with suppress(OSError):
-        raise ValueError(f"the UDP socket is connected to {sock.getpeername()}: a listener speaks with anybody")

@@ -19,7 +19,7 @@ MODULES = [
     if not info.name.endswith(("__main__", "_openssl"))
 ]
 PUBLIC = [module for module in MODULES if hasattr(module, "__all__") and "_native" not in module.__name__]
-APART = {"dtlsffi.cli", "dtlsffi.testing"}
+APART = {"dtlsffi.anyio", "dtlsffi.asyncio", "dtlsffi.cli", "dtlsffi.testing"}
 """Public modules that are imported by their own name."""
 
 

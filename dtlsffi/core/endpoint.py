@@ -69,7 +69,7 @@ class Endpoint:
         self._context, self._fileno, self._cookies = context, fileno, cookies
         self._jar = make_jar(cookie_secret)
         self._passed_over = ffi.new("int *")
-        self._max_pending, self._max_connections, self._max_queue = max_pending, max_connections, max_queue
+        self._max_pending, self._max_connections, self.max_queue = max_pending, max_connections, max_queue
         self._handshake_timeout, self._idle_timeout = handshake_timeout, idle_timeout
         self._connections: dict[bytes, EndpointConnection] = {}
         self._replacing: dict[bytes, EndpointConnection] = {}
@@ -249,7 +249,7 @@ class Endpoint:
     def _look(self, connection: EndpointConnection, now: float) -> None:
         """Takes what there is to take from a connection."""
         for record in connection.data_received():
-            if len(connection.received) < self._max_queue:
+            if len(connection.received) < self.max_queue:
                 connection.received.append(record)
             else:
                 self._counts["dropped_queue_full"] += 1
@@ -391,6 +391,10 @@ class Endpoint:
         """Takes the connections to which something has happened: data, the end of the handshake, or their own end."""
         ready, self._ready = list(self._ready), {}
         return ready
+
+    def find(self, address: Any) -> EndpointConnection | None:
+        """The connection with a peer's address, finished or not; None where there is none."""
+        return self._connections.get(addresses.key(addresses.pack(address)))
 
     @property
     def connections(self) -> list[EndpointConnection]:

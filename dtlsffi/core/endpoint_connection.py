@@ -11,7 +11,7 @@ from .._native import CData, ffi
 from . import address as addresses
 from .connection import Buffer, Connection
 from .context import DTLSContext
-from .errors import DatagramTooLarge, DTLSWantWriteError, DTLSZeroReturnError, make
+from .errors import DatagramTooLarge, DTLSError, DTLSWantWriteError, DTLSZeroReturnError, again, make
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint
@@ -50,6 +50,21 @@ class EndpointConnection(Connection):
         self._completed = False
         self._unproven = False
 
+    @property
+    def door(self) -> Any:
+        """What `serve_as` was given, for as long as somebody holds it; else None."""
+        return self._link.subject()
+
+    def ending(self) -> BaseException | None:
+        """What has ended it, if anything has, as an exception for the next call to raise."""
+        if self.failure is not None:
+            return again(self.failure) if isinstance(self.failure, DTLSError) else self.failure
+        if self.peer_closed:
+            return make(DTLSZeroReturnError, "ZERO_RETURN", "the peer has closed the connection")
+        if self.gone:
+            return make(DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
+        return None
+
     def transmit(self) -> None:
         """Sends what waits to be sent: for doors, after a call that made something."""
         self._endpoint._transmit(self)
@@ -61,10 +76,8 @@ class EndpointConnection(Connection):
         the kernel finds the datagram too large, another OSError, DTLSZeroReturnError where the endpoint has let go of
         the connection, or what ended it.
         """
-        if self.failure is not None:
-            raise self.failure
-        if self.gone:
-            raise make(DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
+        if self.failure is not None or self.gone:
+            raise self.ending() or AssertionError
         length = super().send(data)
         number = self._endpoint._transmit(self)
         if number == errno.EAGAIN:

@@ -73,7 +73,7 @@ def test_families_take_turns() -> None:
     """RFC 8305 section 4."""
     six, four = socket.AF_INET6, socket.AF_INET
     found = [(six, 1), (six, 2), (six, 3), (four, 4), (four, 5)]
-    assert dtlsffi.connecting.alternate(found) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]
+    assert dtlsffi.ordering.alternate(found) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]
 
 
 def test_nobody_there_is_connection_refused(client_context: dtlsffi.DTLSContext) -> None:

@@ -1,0 +1,391 @@
+"""The door of trio and of asyncio through anyio: `connect`, and `serve` with a task for each client.
+
+A client has no task of its own: whoever waits for it reads from the socket and minds the timers, and others wait for
+that one. A server's `serve` does this for all its connections.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import anyio
+from anyio.abc import ObjectStream, SocketAttribute, TaskStatus
+from anyio.streams.tls import TLSAttribute
+
+from .awaiting import AwaitedConnection, AwaitedPort, open_client
+from .binding import bound, check_bound, family_of
+from .core import errors
+from .core.association import check_side
+from .core.connection import Buffer
+from .core.context import DTLSContext
+from .core.endpoint_connection import EndpointConnection
+from .core.pins import Fingerprints, Keys
+from .core.session import DTLSSession
+from .ordering import ATTEMPT_DELAY, routes
+
+__all__ = ["DTLSAttribute", "DTLSServerPort", "DTLSStream", "connect", "serve"]
+
+logger = logging.getLogger("dtlsffi.server")
+
+
+class Port(AwaitedPort):
+    """A UDP socket that is turned by whoever waits for it; the timers ride anyio's clock."""
+
+    def __init__(self, sock: socket.socket, context: DTLSContext | None, **more: Any) -> None:
+        super().__init__(sock, context, **more)
+        self.led = False  # somebody turns it just now
+        self._followers: list[anyio.Event] = []
+        self._writing = anyio.Lock()
+
+    def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
+        """A stream."""
+        return DTLSStream._create(self, connection)
+
+    def claimed(self, door: AwaitedConnection) -> None:
+        """Nobody: a client has no clients."""
+
+    async def wait(self) -> None:
+        """Waits until the socket or the timer is ready, and does what there is to do."""
+        timer = self.get_timer(anyio.current_time())
+        with anyio.move_on_after(math.inf if timer is None else timer):
+            await anyio.wait_readable(self.sock)
+        self.turn(anyio.current_time())
+
+    async def follow(self, waiters: list[anyio.Event]) -> None:
+        """Waits until something may have happened: by turning the port, or for the one who does."""
+        if not self.led:
+            self.led = True
+            try:
+                await self.wait()
+            except anyio.ClosedResourceError:
+                await anyio.lowlevel.checkpoint()
+            finally:
+                self.led = False
+                self.wake()  # the next one leads
+            return
+        event = anyio.Event()
+        for queue in (waiters, self._followers):
+            queue.append(event)
+        try:
+            await event.wait()
+        finally:
+            for queue in (waiters, self._followers):
+                queue.remove(event)
+
+    def wake(self) -> None:
+        """Has somebody else turn the port."""
+        if not self.led and self._followers:
+            self._followers[0].set()
+
+    async def room(self) -> None:
+        """Waits until the socket's send buffer has room."""
+        async with self._writing:
+            if not self.ended:
+                with suppress(anyio.ClosedResourceError):
+                    await anyio.wait_writable(self.sock)
+
+    def end(self) -> None:
+        """Closes every connection, and the socket."""
+        if not self.ended:
+            with suppress(Exception):  # outside of any loop, where a finalizer may be, nobody waits
+                anyio.notify_closing(self.sock)
+            super().end()
+            for event in self._followers:
+                event.set()
+
+
+class DTLSServerPort(Port):
+    """What `serve` tells its task group of: where it listens, and what it has counted."""
+
+    _new: Callable[[Any], object]
+
+    def claimed(self, door: AwaitedConnection) -> None:
+        """Gives a client to the handler."""
+        self._new(door)
+
+    def getsockname(self) -> Any:
+        """The address it is bound to."""
+        return self.name
+
+
+class DTLSAttribute(anyio.TypedAttributeSet):
+    """What a DTLS stream knows beyond anyio's own attributes."""
+
+    connection: DTLSStream = anyio.typed_attribute()
+    """The stream itself, with every method of `Knowledge`: what can be asked of any connection."""
+    data_mtu: int = anyio.typed_attribute()
+    """The largest data that `send` takes, in bytes."""
+    mtu: int = anyio.typed_attribute()
+    """The ceiling for a datagram's UDP payload, in bytes."""
+    psk_identity: str | None = anyio.typed_attribute()
+    """The identity of the pre-shared key in use."""
+    session: DTLSSession | None = anyio.typed_attribute()
+    """The session, for a later connection to resume."""
+    session_reused: bool = anyio.typed_attribute()
+    """Whether an earlier session was resumed."""
+    srtp_profile: str | None = anyio.typed_attribute()
+    """The SRTP protection profile agreed on."""
+    statistics: dict[str, int] = anyio.typed_attribute()
+    """The counters of the connection."""
+
+
+class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
+    """A connection under trio or asyncio; from `connect`, or given to `serve`'s handler.
+
+    It is an `anyio.abc.ObjectStream`: one `send` is one record in one datagram, one `receive` returns one record, and
+    raises `anyio.EndOfStream` after the peer's close_notify, `anyio.ClosedResourceError` after `aclose`, and
+    `anyio.BrokenResourceError` from what has ended the connection otherwise. `recv` has the manners of `ssl`.
+    """
+
+    _waiters: list[anyio.Event]
+    _port: Port
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        raise TypeError(f"{type(self).__name__} has no public constructor: dtlsffi.anyio.connect() returns instances")
+
+    @classmethod
+    def _create(cls, port: Port, connection: EndpointConnection) -> DTLSStream:
+        self = cls.__new__(cls)
+        AwaitedConnection.__init__(self, port, connection)
+        self._waiters = []
+        return self
+
+    async def _pause(self) -> None:
+        await self._port.follow(self._waiters)
+
+    def _moved(self) -> None:
+        for event in self._waiters:
+            event.set()
+
+    def _closed_error(self) -> Exception:
+        return anyio.ClosedResourceError(f"this {type(self).__name__} is closed")
+
+    async def send(self, item: Buffer) -> int:  # type: ignore[override]
+        """Sends `item`, a bytes-like object, as one record in one datagram; returns its length.
+
+        Waits only while the socket's send buffer is full. Raises `DatagramTooLarge` above `data_mtu`, ValueError for
+        nothing, ConnectionRefusedError where the last datagram found nobody listening (the connection goes on),
+        `anyio.ClosedResourceError` after `aclose`, `anyio.BrokenResourceError` where it has ended otherwise.
+        """
+        await anyio.lowlevel.checkpoint()
+        try:
+            return await super().send(item)
+        except errors.DTLSError as error:
+            if self._ending() is None:
+                raise
+            raise anyio.BrokenResourceError(str(error)) from error
+
+    async def receive(self) -> bytes:
+        """Receives one record, whole. A call that is cancelled has taken nothing."""
+        await anyio.lowlevel.checkpoint()
+        try:
+            await self._await_data()
+        except errors.DTLSZeroReturnError:
+            raise anyio.EndOfStream from None
+        except errors.DTLSError as error:
+            raise anyio.BrokenResourceError(str(error)) from error
+        return self._connection.received.popleft()
+
+    async def recv(self) -> bytes:
+        """`receive` with the manners of `ssl`: `b""` at the end, and the `DTLSError` itself."""
+        await anyio.lowlevel.checkpoint()
+        return await super().recv()
+
+    async def send_eof(self) -> None:
+        """Raises NotImplementedError: DTLS closes both directions at once."""
+        raise NotImplementedError("DTLS closes both directions at once: aclose()")
+
+    async def aclose(self) -> None:
+        """Sends close_notify, once; nobody is waited for. A client's own UDP socket is closed, too."""
+        self.close()
+        await anyio.lowlevel.checkpoint()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """The typed attributes of sockets, of TLS and of DTLS: `anyio.TypedAttributeProvider`."""
+        return {
+            SocketAttribute.family: lambda: self._port.sock.family,
+            SocketAttribute.local_address: lambda: self.getsockname()[:2],
+            SocketAttribute.local_port: lambda: self.getsockname()[1],
+            SocketAttribute.raw_socket: lambda: self._port.sock,
+            SocketAttribute.remote_address: lambda: self.getpeername()[:2],
+            SocketAttribute.remote_port: lambda: self.getpeername()[1],
+            TLSAttribute.alpn_protocol: self.selected_alpn_protocol,
+            TLSAttribute.channel_binding_tls_unique: self.get_channel_binding,
+            TLSAttribute.cipher: self.cipher,
+            TLSAttribute.peer_certificate: self.getpeercert,
+            TLSAttribute.peer_certificate_binary: lambda: self.getpeercert(True),
+            TLSAttribute.server_side: lambda: self.server_side,
+            TLSAttribute.shared_ciphers: lambda: self.shared_ciphers() if self.server_side else None,
+            TLSAttribute.ssl_object: lambda: self,
+            TLSAttribute.standard_compatible: lambda: True,
+            TLSAttribute.tls_version: self.version,
+            DTLSAttribute.connection: lambda: self,
+            DTLSAttribute.data_mtu: lambda: self.data_mtu,
+            DTLSAttribute.mtu: lambda: self.mtu,
+            DTLSAttribute.psk_identity: lambda: self.psk_identity,
+            DTLSAttribute.session: lambda: self.session,
+            DTLSAttribute.session_reused: lambda: self.session_reused,
+            DTLSAttribute.srtp_profile: self.selected_srtp_profile,
+            DTLSAttribute.statistics: self.statistics,
+        }
+
+
+async def connect(
+    host: str,
+    port: int,
+    *,
+    context: DTLSContext,
+    server_hostname: str | None = None,
+    local_addr: tuple[str, int] | None = None,
+    session: DTLSSession | None = None,
+    verify_fingerprint: Fingerprints | None = None,
+    verify_public_key: Keys | None = None,
+    family: int = 0,
+    **limits: Any,
+) -> DTLSStream:
+    """Connects to a server, and finishes the handshake: arguments and errors are those of `dtlsffi.asyncio.connect`."""
+    found = await anyio.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
+    local: Any = None
+    if local_addr is not None:
+        local = await anyio.getaddrinfo(*local_addr, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    arguments = {
+        "context": context,
+        "server_hostname": host if server_hostname is None else server_hostname,
+        "session": session,
+        "verify_fingerprint": verify_fingerprint,
+        "verify_public_key": verify_public_key,
+    }
+
+    async def attempt(place: Any, source: Any) -> DTLSStream:
+        sock = open_client(place, source)
+        try:
+            port = Port(sock, None, connected=True, **limits)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            conn: DTLSStream = port.begin(place[4], anyio.current_time(), **arguments)
+            await conn._finish_handshake()
+        except BaseException:
+            port.end()
+            raise
+        return conn
+
+    return await Race(attempt).winner(routes(found, local))
+
+
+class Race:
+    """Attempts at several addresses, each begun when the last has failed or had its time: RFC 8305."""
+
+    def __init__(self, attempt: Callable[[Any, Any], Awaitable[DTLSStream]]) -> None:
+        self._attempt = attempt
+        self._won: DTLSStream | None = None
+        self._failure: BaseException = OSError("getaddrinfo returns an empty list")
+        self._final = False
+
+    async def winner(self, ways: list[tuple[Any, Any]]) -> DTLSStream:
+        """The first to finish its handshake; raises the last failure where all have failed."""
+        try:
+            async with anyio.create_task_group() as group:
+                for way in ways:
+                    over = anyio.Event()
+                    group.start_soon(self._try, way, over, group.cancel_scope)
+                    with anyio.move_on_after(ATTEMPT_DELAY):
+                        await over.wait()
+        except BaseException:
+            if self._won is not None:
+                self._won.close()
+            raise
+        if self._won is None:
+            raise self._failure
+        return self._won
+
+    async def _try(self, way: tuple[Any, Any], over: anyio.Event, scope: anyio.CancelScope) -> None:
+        try:
+            conn = await self._attempt(*way)
+        except OSError as error:
+            if not self._final:
+                self._failure = error
+            self._final = isinstance(error, errors.DTLSCertVerificationError)
+            if self._final:
+                scope.cancel()
+        else:
+            if self._won is None:
+                self._won = conn
+                scope.cancel()
+            else:
+                conn.close()
+        finally:
+            over.set()
+
+
+async def serve(
+    handler: Callable[[DTLSStream], Awaitable[object]],
+    local_host: str | None = None,
+    local_port: int | None = None,
+    *,
+    context: DTLSContext,
+    sock: socket.socket | None = None,
+    family: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+    task_status: TaskStatus[DTLSServerPort] = anyio.TASK_STATUS_IGNORED,
+    **limits: Any,
+) -> None:
+    """Serves any number of clients on a UDP port, until cancelled: `await handler(stream)` in a task for each.
+
+    The arguments are those of `dtlsffi.asyncio.serve`. `await group.start(...)` returns a `DTLSServerPort`, with
+    `getsockname()` and `statistics()`. The handler is called when a client's handshake is finished; when it ends, its
+    stream is closed. What it raises is logged (`dtlsffi.server`) and ends nothing else. When `serve` is cancelled, all
+    connections are closed with close_notify.
+
+    Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
+    """
+    if not isinstance(context, DTLSContext):
+        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    check_side(context, True, None, None)
+    if (sock is None) == (local_port is None):
+        raise ValueError("either an address or a bound socket (sock=) is needed, and not both")
+    if sock is not None:
+        check_bound(sock)
+        port = DTLSServerPort(sock, context, **limits)
+    else:
+        family = family_of(local_host, family, dualstack_ipv6)
+        found = await anyio.getaddrinfo(
+            local_host or None, local_port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )  # fmt: skip
+        sock = bound(found[0], reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
+        try:
+            port = DTLSServerPort(sock, context, **limits)
+        except BaseException:
+            sock.close()
+            raise
+    try:
+        async with anyio.create_task_group() as group:
+            port._new = lambda stream: group.start_soon(handle, handler, stream)
+            port.led = True
+            task_status.started(port)
+            while not port.ended:
+                await port.wait()
+    finally:
+        port.end()
+    if port.trouble is not None:
+        raise port.trouble
+
+
+async def handle(handler: Callable[[DTLSStream], Awaitable[object]], stream: DTLSStream) -> None:
+    """One client, to its end."""
+    async with stream:
+        try:
+            await handler(stream)
+        except Exception as error:
+            if isinstance(error, (anyio.BrokenResourceError, OSError)) and stream._ending() is not None:
+                logger.info("%s: %s", stream.peer, error)
+            else:
+                logger.exception("the handler of %s failed", stream.peer)

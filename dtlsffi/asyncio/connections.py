@@ -1,0 +1,245 @@
+"""A client's connection to await, and the UDP port beneath all that asyncio does here."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from typing import Any
+
+from ..awaiting import AwaitedConnection, AwaitedPort, open_client
+from ..core.context import DTLSContext
+from ..core.endpoint_connection import EndpointConnection
+from ..core.errors import DTLSCertVerificationError
+from ..core.pins import Fingerprints, Keys
+from ..core.session import DTLSSession
+from ..ordering import ATTEMPT_DELAY, routes
+
+__all__ = ["DTLSConnection", "connect"]
+
+
+class Port(AwaitedPort):
+    """A UDP socket in an event loop, and the endpoint behind it. The timers ride the loop's clock."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, context: DTLSContext | None, **more: Any
+    ) -> None:
+        super().__init__(sock, context, **more)
+        self.loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._for_room: list[asyncio.Future[None]] = []
+        self._for_end: list[asyncio.Future[None]] = []
+        self._descriptor = sock.fileno()
+        loop.add_reader(self._descriptor, self.look)
+
+    def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
+        """A connection to await."""
+        door: DTLSConnection = DTLSConnection._create(self, connection)
+        return door
+
+    def look(self) -> None:
+        """Does what there is to do."""
+        self._set_timer(self.turn(self.loop.time()))
+
+    def _set_timer(self, timer: float | None) -> None:
+        handle = self._timer
+        if timer is None:
+            if handle is not None:
+                handle.cancel()
+            self._timer = None
+            return
+        when = self.loop.time() + timer
+        if handle is not None:
+            if self.loop.time() < handle.when() <= when:
+                return  # it looks early enough, and sets itself anew
+            handle.cancel()
+        self._timer = self.loop.call_at(when, self.look)
+
+    def start(self, address: Any, **arguments: Any) -> Any:
+        """A client's connection, whose handshake has just begun; the arguments are `Endpoint.connect`'s."""
+        now = self.loop.time()
+        door = self.begin(address, now, **arguments)
+        self._set_timer(self.get_timer(now))
+        return door
+
+    def wake(self) -> None:
+        """Has the loop look soon; from any thread, a finalizer's for instance."""
+        try:
+            self.loop.call_soon_threadsafe(self.look)
+        except RuntimeError:  # there is no loop any more
+            if not self.ended:
+                self.end()
+
+    async def room(self) -> None:
+        """Waits until the socket's send buffer has room."""
+        waiter = self.loop.create_future()
+        self._for_room.append(waiter)
+        self.loop.add_writer(self._descriptor, self._has_room)
+        await waiter
+
+    def _has_room(self) -> None:
+        self.loop.remove_writer(self._descriptor)
+        waiters, self._for_room = self._for_room, []
+        tell(waiters)
+
+    async def until_ended(self) -> None:
+        """Waits until it has ended."""
+        if not self.ended:
+            waiter = self.loop.create_future()
+            self._for_end.append(waiter)
+            await waiter
+
+    def end(self) -> None:
+        """Closes every connection, and the socket."""
+        if self.ended:
+            return
+        self._set_timer(None)
+        with suppress(RuntimeError):  # uvloop's way of saying that it is closed; then it watches nothing
+            self.loop.remove_reader(self._descriptor)
+            self._has_room()
+            tell(self._for_end)
+        super().end()
+
+
+def tell(waiters: list[asyncio.Future[None]]) -> None:
+    """Ends the waiting of those who have not given up."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+class DTLSConnection(AwaitedConnection):
+    """A connection in an event loop; from `connect`, or given to `serve`'s handler.
+
+    One `send` is one record in one datagram, one `recv` returns one record; `async for` receives until the end. It is
+    an asynchronous context manager, and tells what is known of the peer in the words of `ssl.SSLSocket`. For timeouts
+    there is `asyncio.timeout`: what is cancelled has lost nothing.
+    """
+
+    _waiters: list[asyncio.Future[None]]
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        raise TypeError(f"{type(self).__name__} has no public constructor: dtlsffi.asyncio.connect() returns instances")
+
+    @classmethod
+    def _create(cls, port: Port, connection: EndpointConnection) -> Any:
+        self = cls.__new__(cls)
+        AwaitedConnection.__init__(self, port, connection)
+        self._waiters = []
+        return self
+
+    async def _pause(self) -> None:
+        waiter = self._port.loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
+
+    def _moved(self) -> None:
+        tell(self._waiters)
+
+
+async def connect(
+    host: str,
+    port: int,
+    *,
+    context: DTLSContext,
+    server_hostname: str | None = None,
+    local_addr: tuple[str, int] | None = None,
+    session: DTLSSession | None = None,
+    verify_fingerprint: Fingerprints | None = None,
+    verify_public_key: Keys | None = None,
+    family: int = 0,
+    **limits: Any,
+) -> DTLSConnection:
+    """Connects to a server, and finishes the handshake.
+
+    All of the host's addresses are tried, each 0.25 s after the last while that one has not answered, and the first
+    to finish wins (RFC 8305). `server_hostname` is the host unless given. `local_addr` is where to send from. `session`
+    is one to resume. `verify_fingerprint` and `verify_public_key` are `Connection`'s. `limits` are `Endpoint`'s, by
+    name: `handshake_timeout` (30 seconds unless given), `idle_timeout` (seconds), `max_queue` (records).
+
+    Raises `DTLSCertVerificationError` as soon as one address shows a certificate that does not hold, otherwise what the
+    last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
+    """
+    arguments = {
+        "context": context,
+        "server_hostname": host if server_hostname is None else server_hostname,
+        "session": session,
+        "verify_fingerprint": verify_fingerprint,
+        "verify_public_key": verify_public_key,
+    }
+    conn: DTLSConnection = await reach(Port, (host, port), local_addr, family, arguments, limits)
+    return conn
+
+
+async def reach(
+    make_port: Callable[..., Port],
+    address: tuple[str, int],
+    local_addr: tuple[str, int] | None,
+    family: int,
+    arguments: dict[str, Any],
+    limits: dict[str, Any],
+) -> Any:
+    """A connection with the first of a host's addresses to finish its handshake."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(*address, family=family, type=socket.SOCK_DGRAM)
+    local: Any = None
+    if local_addr is not None:
+        local = await loop.getaddrinfo(*local_addr, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+
+    async def attempt(place: Any, source: Any) -> Any:
+        sock = open_client(place, source)
+        try:
+            port = make_port(loop, sock, None, connected=True, **limits)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            conn = port.start(place[4], **arguments)
+            await conn._finish_handshake()
+        except BaseException:
+            port.end()
+            raise
+        return conn
+
+    return await first_of(attempt(*way) for way in routes(found, local))
+
+
+async def first_of(attempts: Iterator[Coroutine[Any, Any, Any]]) -> Any:
+    """What the first of some attempts to succeed returns, each begun when the last has failed or had its time."""
+    failure: BaseException = OSError("getaddrinfo returns an empty list")
+    running: set[asyncio.Task[Any]] = set()
+    more = True
+    try:
+        while more or running:
+            following = next(attempts, None)
+            more = following is not None
+            if following is not None:
+                running.add(asyncio.ensure_future(following))
+            if running:
+                done, running = await asyncio.wait(
+                    running, timeout=ATTEMPT_DELAY if more else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    error = task.exception()
+                    if error is None:
+                        running |= done - {task}
+                        return task.result()
+                    failure = error
+                    if isinstance(error, DTLSCertVerificationError):
+                        raise error
+        raise failure
+    finally:
+        await leave(running)
+
+
+async def leave(tasks: set[asyncio.Task[Any]]) -> None:
+    """Ends attempts that nobody waits for any more, and closes what they may have brought."""
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, AwaitedConnection):
+            outcome.close()

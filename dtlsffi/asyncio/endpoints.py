@@ -1,0 +1,112 @@
+"""`loop.create_datagram_endpoint` with DTLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from ..binding import check_udp
+from ..core.association import check_side
+from ..core.constants import PROTOCOL_DTLS_SERVER
+from ..core.context import DTLSContext
+from ..core.pins import Fingerprints, Keys
+from ..core.session import DTLSSession
+from .connections import reach
+from .servers import Binding
+from .transports import DTLSTransport, Peer, TransportPort
+
+__all__ = ["create_dtls_endpoint"]
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+async def create_dtls_endpoint(
+    protocol_factory: Callable[[], P],
+    local_addr: tuple[str, int] | None = None,
+    remote_addr: tuple[str, int] | None = None,
+    *,
+    context: DTLSContext,
+    server_hostname: str | None = None,
+    session: DTLSSession | None = None,
+    verify_fingerprint: Fingerprints | None = None,
+    verify_public_key: Keys | None = None,
+    family: int = 0,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+    sock: socket.socket | None = None,
+    **limits: Any,
+) -> tuple[DTLSTransport, P]:
+    """`loop.create_datagram_endpoint` with DTLS: the transport and the protocol, which may be one for plain UDP.
+
+    With `remote_addr` it is a client of that server, and returns when the handshake is finished; `server_hostname` is
+    the host unless given, the other arguments are those of `connect`. Without it, a server's context takes in any
+    number of clients, and `sendto` needs their address; with a client's context, the first `sendto` to an address
+    begins a handshake there, and what is sent meanwhile follows it. A context for both sides does both. `sock` is a UDP
+    socket in place of the addresses, and used up; one that is connected has its peer for `remote_addr`.
+
+    `limits` are `Endpoint`'s, by name. Raises what `connect` raises, OSError where an address cannot be had, ValueError
+    or TypeError for arguments that make no sense.
+    """
+    if not isinstance(context, DTLSContext):
+        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    identity = {
+        "context": context,
+        "server_hostname": server_hostname,
+        "session": session,
+        "verify_fingerprint": verify_fingerprint,
+        "verify_public_key": verify_public_key,
+    }
+    peer: Peer | None = None
+    port: Any
+    if sock is not None:
+        check_udp(sock)
+        if local_addr is not None or remote_addr is not None:
+            raise ValueError("sock is given in place of local_addr and remote_addr")
+        port, peer = await take_over(sock, identity, limits)
+    elif remote_addr is not None:
+        identity["server_hostname"] = remote_addr[0] if server_hostname is None else server_hostname
+        peer = await reach(TransportPort, remote_addr, local_addr, family, identity, limits)
+        port = peer._port
+    else:
+        if local_addr is None:
+            raise ValueError("local_addr, remote_addr or sock is needed")
+        bind = Binding(local_addr, None, family or None, reuse_port, dualstack_ipv6)
+        port = await bind.open(TransportPort, context, **limits)
+    port.identity = identity
+    try:
+        protocol = protocol_factory()
+        transport = DTLSTransport._create(port, protocol, peer)
+        protocol.connection_made(transport)
+    except BaseException:
+        port.end()
+        raise
+    port.loop.call_soon(transport._catch_up)
+    return transport, protocol
+
+
+async def take_over(
+    sock: socket.socket, identity: dict[str, Any], limits: dict[str, Any]
+) -> tuple[TransportPort, Peer | None]:
+    """A port on somebody's socket; and its peer, where the socket is connected and we may be the client."""
+    loop = asyncio.get_running_loop()
+    context: DTLSContext = identity["context"]
+    address = None
+    if context.protocol is not PROTOCOL_DTLS_SERVER:
+        with suppress(OSError):
+            address = sock.getpeername()
+    if address is None:
+        return TransportPort(loop, sock, context, **limits), None
+    if identity["server_hostname"] is None:
+        identity["server_hostname"] = address[0]
+    check_side(context, False, identity["server_hostname"], None)
+    port = TransportPort(loop, sock, None, connected=True, **limits)
+    try:
+        peer: Peer = port.start(address, **identity)
+        await peer._finish_handshake()
+    except BaseException:
+        port.end()
+        raise
+    return port, peer

@@ -1,0 +1,186 @@
+"""A server to await: each client gets a task of its own when its handshake is finished."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..awaiting import AwaitedConnection
+from ..binding import bound, check_bound, family_of
+from ..core.association import check_side
+from ..core.context import DTLSContext
+from .connections import DTLSConnection, Port
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["DTLSServer", "serve"]
+
+logger = logging.getLogger("dtlsffi.server")
+Handler = Callable[[DTLSConnection], Awaitable[object]]
+
+
+class Binding(NamedTuple):
+    """Where a port is to be: an address, or a UDP socket that is bound."""
+
+    address: tuple[str | None, int] | None
+    sock: socket.socket | None
+    family: int | None = None
+    reuse_port: bool = False
+    dualstack_ipv6: bool = False
+
+    async def open(self, make_port: Callable[..., Port], context: DTLSContext, **limits: Any) -> Any:
+        """The port; what goes wrong is raised before anything is used up."""
+        loop = asyncio.get_running_loop()
+        if (self.sock is None) == (self.address is None):
+            raise ValueError("either an address or a bound socket (sock=) is needed, and not both")
+        if self.sock is not None:
+            check_bound(self.sock)
+            return make_port(loop, self.sock, context, **limits)
+        host, port = self.address or (None, 0)
+        family = family_of(host, self.family, self.dualstack_ipv6)
+        found = await loop.getaddrinfo(
+            host or None, port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )  # fmt: skip
+        sock = bound(found[0], reuse_port=self.reuse_port, dualstack_ipv6=self.dualstack_ipv6)
+        try:
+            return make_port(loop, sock, context, **limits)
+        except BaseException:
+            sock.close()
+            raise
+
+
+async def serve(
+    handler: Handler,
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    context: DTLSContext,
+    sock: socket.socket | None = None,
+    family: int | None = None,
+    reuse_port: bool = False,
+    dualstack_ipv6: bool = False,
+    **limits: Any,
+) -> DTLSServer:
+    """A server on a UDP port, for any number of clients: `await handler(conn)` in a task for each of them.
+
+    `host` is `""` or None for all addresses, `port` 0 for any that is free; or `sock` is a UDP socket that is bound,
+    and used up. `family` follows from the host unless given; `dualstack_ipv6` takes IPv4 in, too; with `reuse_port`
+    processes share the port, and need one `cookie_secret`. `limits` are `Endpoint`'s, by name: `cookies` (bool),
+    `cookie_secret` (bytes), `max_pending`, `max_connections`, `max_queue` (numbers), `handshake_timeout` and
+    `idle_timeout` (seconds).
+
+    The handler is called when a client's handshake is finished; when it ends, its connection is closed. What it raises
+    goes to the loop's exception handler, or to the log where the peer is to blame, and ends nothing else.
+
+    Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
+    """
+    if not isinstance(context, DTLSContext):
+        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    check_side(context, True, None, None)
+    bind = Binding(None if port is None else (host, port), sock, family, reuse_port, dualstack_ipv6)
+    return DTLSServer._create(await bind.open(ServerPort, context, **limits), handler)
+
+
+class ServerPort(Port):
+    """A port whose connections go to a server."""
+
+    server: DTLSServer
+
+    def claimed(self, door: AwaitedConnection) -> None:
+        """Gives a client to the handler."""
+        self.server._begin(door)
+
+
+class DTLSServer:
+    """What `serve` returns: an asynchronous context manager; its end closes the server, and waits for the handlers."""
+
+    _port: ServerPort
+    _handler: Handler
+    _tasks: set[asyncio.Task[None]]
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        raise TypeError(f"{type(self).__name__} has no public constructor: dtlsffi.asyncio.serve() returns instances")
+
+    @classmethod
+    def _create(cls, port: Any, handler: Handler) -> DTLSServer:
+        self = cls.__new__(cls)
+        self._port, self._handler, self._tasks = port, handler, set()
+        port.server = self
+        return self
+
+    def _begin(self, door: Any) -> None:
+        task = self._port.loop.create_task(self._handle(door), name=f"dtlsffi handler of {door.peer}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, conn: DTLSConnection) -> None:
+        async with conn:
+            try:
+                await self._handler(conn)
+            except OSError as error:
+                if conn._ending() is None:
+                    self._complain(conn, error)
+                else:
+                    logger.info("%s: %s", conn.peer, error)
+            except Exception as error:  # noqa: BLE001 - a handler ends its own connection only
+                self._complain(conn, error)
+
+    def _complain(self, conn: DTLSConnection, error: Exception) -> None:
+        self._port.loop.call_exception_handler(
+            {"message": f"the handler of {conn.peer} failed", "exception": error, "task": asyncio.current_task()}
+        )
+
+    @property
+    def connections(self) -> list[DTLSConnection]:
+        """Those that handlers have."""
+        doors = (connection.door for connection in self._port.connections if connection.is_established)
+        return [door for door in doors if door is not None]
+
+    def getsockname(self) -> Any:
+        """The address it is bound to."""
+        return self._port.name
+
+    def statistics(self) -> dict[str, int]:
+        """`Endpoint.statistics`."""
+        return self._port.statistics()
+
+    def is_serving(self) -> bool:
+        """Whether it is open."""
+        return not self._port.ended
+
+    def close(self) -> None:
+        """Closes all connections with close_notify, and the socket; nobody is waited for. Handlers see the end."""
+        self._port.end()
+
+    async def wait_closed(self) -> None:
+        """Waits until it is closed and all handlers have ended."""
+        while self.is_serving() or self._tasks:
+            if self._tasks:
+                await asyncio.wait(set(self._tasks))
+            else:
+                await self._port.until_ended()
+
+    async def serve_forever(self) -> None:
+        """Waits until somebody closes it; closes it, and waits for the handlers, when cancelled."""
+        try:
+            await self._port.until_ended()
+        finally:
+            self.close()
+            await self.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it, and wait for the handlers."""
+        self.close()
+        await self.wait_closed()
+
+    def __repr__(self) -> str:
+        """Name the address."""
+        return f"<{type(self).__name__} {self._port.name}{'' if self.is_serving() else ', closed'}>"

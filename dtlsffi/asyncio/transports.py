@@ -1,0 +1,378 @@
+"""Transports: DTLS beneath an `asyncio.DatagramProtocol` that need not know of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from asyncio.trsock import TransportSocket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ..awaiting import AwaitedConnection
+from ..core import errors
+from ..core.connection import Buffer
+from ..core.constants import PROTOCOL_DTLS_CLIENT, PROTOCOL_DTLS_SERVER
+from ..core.context import DTLSContext
+from ..core.endpoint_connection import EndpointConnection
+from ..core.knowledge import Knowledge
+from .connections import DTLSConnection, Port
+
+__all__ = ["DTLSProtocol", "DTLSTransport"]
+
+logger = logging.getLogger("dtlsffi.asyncio")
+HIGH_WATER = 64 * 1024  # bytes that wait for the socket before the protocol is asked to pause: asyncio's own
+
+
+class DTLSProtocol(asyncio.DatagramProtocol):
+    """A datagram protocol that is also told of its peers. An ordinary `asyncio.DatagramProtocol` will do as well."""
+
+    def peer_connected(self, addr: Any) -> None:
+        """A peer has finished its handshake: `transport.get_connection(addr)` tells who it is."""
+
+    def peer_lost(self, addr: Any, exc: BaseException | None) -> None:
+        """A peer has closed its connection (None), or that has failed."""
+
+
+class TransportPort(Port):
+    """A port whose connections go to a transport."""
+
+    transport: DTLSTransport | None = None
+    identity: dict[str, Any]  # what a client's connections are made with
+
+    def __init__(self, loop: Any, sock: socket.socket, context: DTLSContext | None, **more: Any) -> None:
+        serves = context is not None and context.protocol is not PROTOCOL_DTLS_CLIENT
+        super().__init__(loop, sock, context if serves else None, **more)
+
+    def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
+        """One that hands on to the transport."""
+        peer: Peer = Peer._create(self, connection)
+        return peer
+
+    def claimed(self, door: AwaitedConnection) -> None:
+        """Lets the transport know of a client."""
+        if self.transport is not None:
+            self.transport._connected(door)
+
+    def end(self) -> None:
+        """Closes every connection, and the socket."""
+        super().end()
+        if self.transport is not None:
+            self.transport._port_ended(self.trouble)
+
+
+class Peer(DTLSConnection):
+    """One peer of a transport. It receives on the transport's account, so nobody awaits it but for the handshake."""
+
+    _backlog: deque[bytes] | None = None  # what is to be sent after the handshake
+    _announced = False
+
+    def _moved(self) -> None:
+        super()._moved()
+        if self._port.transport is not None:
+            self._port.transport._deliver(self)
+
+
+class DTLSTransport(asyncio.DatagramTransport):
+    """What a protocol sends by, as over plain UDP; from `create_dtls_endpoint`.
+
+    `get_extra_info` knows asyncio's names (`"sockname"`, `"peername"`, `"socket"`) and, of a client's one peer, those
+    of `ssl` (`"sslcontext"`, `"ssl_object"`, `"peercert"`, `"cipher"`, `"compression"`) and whatever a connection can
+    be asked without arguments: `"version"`, `"selected_alpn_protocol"`, `"psk_identity"`, `"data_mtu"`. For one of many
+    peers `get_connection(addr)` returns the same.
+    """
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        raise TypeError(f"{type(self).__name__} has no public constructor: create_dtls_endpoint() returns instances")
+
+    _port: TransportPort
+    _protocol: Any
+    _remote: Peer | None
+    _peers: dict[Any, Peer]
+    _buffer: deque[tuple[Peer, bytes]]  # what waits for room in the socket
+    _size = 0  # its bytes
+    _low, _high = HIGH_WATER // 4, HIGH_WATER
+    _paused = False
+    _closing = False
+    _lost = False  # connection_lost has been called
+    _reason: BaseException | None = None  # what it will be told
+
+    @classmethod
+    def _create(cls, port: Any, protocol: Any, remote: Peer | None) -> DTLSTransport:
+        self = cls.__new__(cls)
+        asyncio.DatagramTransport.__init__(self)
+        self._port, self._protocol, self._remote = port, protocol, remote
+        self._peers = {}
+        self._buffer = deque()
+        port.transport = self
+        if remote is not None:
+            remote._announced = True
+            self._peers[remote.getpeername()] = remote
+        return self
+
+    # ---- what comes in ----
+
+    def _call(self, method: Callable[..., object], *arguments: Any) -> None:
+        """Calls the protocol; what it raises is not the transport's end, and not that of other datagrams."""
+        try:
+            method(*arguments)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as the loop does for its own callbacks
+            self._port.loop.call_exception_handler(
+                {"message": f"{method!r} failed", "exception": error, "transport": self, "protocol": self._protocol}
+            )
+
+    def _catch_up(self) -> None:
+        """What came while there was no transport yet."""
+        for connection in self._port.connections:
+            if connection.is_established and connection.door is not None:
+                self._deliver(connection.door)
+        self._port.look()
+
+    def _connected(self, peer: Any) -> None:
+        """A client has finished its handshake."""
+        self._peers[peer.getpeername()] = peer
+        self._announce(peer)
+
+    def _announce(self, peer: Peer) -> None:
+        peer._announced = True
+        if isinstance(self._protocol, DTLSProtocol):
+            self._call(self._protocol.peer_connected, peer.getpeername())
+
+    def _deliver(self, peer: Peer) -> None:
+        """Hands on what has arrived from a peer, and its end."""
+        connection = peer._connection
+        if not peer._announced and connection.is_established and connection.failure is None:
+            self._announce(peer)  # one that we have connected to
+        if peer._backlog and connection.is_established:
+            backlog, peer._backlog = peer._backlog, None
+            for data in backlog:
+                self._send(peer, data)
+        received, address = connection.received, connection.address
+        while received and not self._closing:
+            self._call(self._protocol.datagram_received, received.popleft(), address)
+        if peer._refusal is not None and not self._closing:
+            refusal, peer._refusal = peer._refusal, None
+            self._call(self._protocol.error_received, refusal)
+        if connection.failure is not None or connection.peer_closed:
+            self._lose(peer)
+
+    def _lose(self, peer: Peer) -> None:
+        """A peer has closed its connection, or that has failed."""
+        address, failure = peer.getpeername(), peer._connection.failure
+        if peer._closed:
+            return
+        if peer is self._remote:
+            self._reason = failure
+        peer.close()
+        if self._peers.get(address) is peer:
+            del self._peers[address]
+        if not self._closing:
+            if peer._announced and isinstance(self._protocol, DTLSProtocol):
+                self._call(self._protocol.peer_lost, address, failure)
+            if failure is not None and (peer._announced or peer._backlog) and not is_replaced(failure):
+                self._call(self._protocol.error_received, failure)
+
+    # ---- what goes out ----
+
+    def sendto(self, data: Buffer, addr: Any = None) -> None:
+        """Sends `data`, a bytes-like object, as one record in one datagram to the peer at `addr`, or to the only one.
+
+        What goes wrong later is told by the protocol's `error_received`: `DatagramTooLarge` above `data_mtu`,
+        `DTLSError` where there is no connection with `addr`, or too much waits for its handshake. Raises TypeError or
+        ValueError for wrong arguments, ValueError for empty data.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+        if not data:
+            raise ValueError("an empty datagram cannot be sent: DTLS has no empty record to carry it")
+        if self._closing:
+            logger.warning("%r is closed: a datagram of %d bytes is dropped", self, len(data))
+            return
+        peer = self._find(addr)
+        if peer is None:
+            words = f"there is no connection with {addr}: the datagram is dropped"
+            self._call(self._protocol.error_received, errors.make(errors.DTLSError, "NOT_CONNECTED", words))
+        elif not peer._announced and not peer.is_established:
+            self._keep(peer, bytes(data))
+        else:
+            self._send(peer, data)
+
+    def _find(self, addr: Any) -> Peer | None:
+        """The peer at an address; a new one, whose handshake begins, where we may be a client."""
+        if self._remote is not None:
+            if addr is not None and addr != self._remote.getpeername():
+                raise ValueError(f"Invalid address: must be None or {self._remote.getpeername()}")
+            return self._remote
+        if addr is None:
+            raise ValueError("addr is needed: there may be many peers")
+        peer = self._peers.get(addr)
+        if peer is None:
+            connection = self._port.find(addr)
+            peer = self._begin(addr) if connection is None else connection.door
+        return peer
+
+    def _begin(self, addr: Any) -> Peer | None:
+        identity = self._port.identity
+        if identity["context"].protocol is PROTOCOL_DTLS_SERVER:
+            return None
+        hostname = addr[0] if identity["server_hostname"] is None else identity["server_hostname"]
+        peer: Peer = self._port.start(addr, **identity | {"server_hostname": hostname})
+        self._peers[addr] = peer
+        return peer
+
+    def _keep(self, peer: Peer, data: bytes) -> None:
+        """Keeps a datagram until the handshake is finished."""
+        if peer._backlog is None:
+            peer._backlog = deque()
+        if len(peer._backlog) < self._port.max_queue:
+            peer._backlog.append(data)
+        else:
+            words = f"{len(peer._backlog)} datagrams wait for the handshake with {peer.peer} already: this is dropped"
+            self._call(self._protocol.error_received, errors.make(errors.DTLSError, "QUEUE_FULL", words))
+
+    def _send(self, peer: Peer, data: Buffer) -> None:
+        if self._buffer:
+            self._hold(peer, data)
+            return
+        try:
+            peer._connection.send(data)
+        except errors.DTLSWantWriteError:
+            self._hold(peer, data)
+            self._port.loop.add_writer(self._port.sock.fileno(), self._has_room)
+        except OSError as error:
+            self._call(self._protocol.error_received, error)
+
+    def _hold(self, peer: Peer, data: Buffer) -> None:
+        """Keeps a datagram until the socket has room."""
+        self._buffer.append((peer, bytes(data)))
+        self._size += len(data)
+        if self._size > self._high and not self._paused:
+            self._paused = True
+            self._call(self._protocol.pause_writing)
+
+    def _has_room(self) -> None:
+        while self._buffer:
+            peer, data = self._buffer[0]
+            try:
+                peer._connection.send(data)
+            except errors.DTLSWantWriteError:
+                return
+            except OSError as error:
+                self._call(self._protocol.error_received, error)
+            self._buffer.popleft()
+            self._size -= len(data)
+            self._resume()
+        self._port.loop.remove_writer(self._port.sock.fileno())
+        if self._closing:
+            self._finish()
+
+    def _resume(self) -> None:
+        if self._paused and self._size <= self._low:
+            self._paused = False
+            self._call(self._protocol.resume_writing)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes of data that wait for room in the socket."""
+        return self._size
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The marks at which the protocol resumes and pauses, in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Sets the marks, in bytes: asyncio's rules. ValueError unless high >= low >= 0."""
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._low, self._high = low, high
+
+    # ---- what is known ----
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What the class says; `default` for what is not known."""
+        if name == "sockname":
+            return self._port.name
+        if name == "socket":
+            return TransportSocket(self._port.sock)
+        if name == "sslcontext":
+            return self._port.identity["context"]
+        peer = self._remote
+        if peer is None or name == "compression" or name.startswith("_"):
+            return default
+        if name == "ssl_object":
+            return peer
+        if name == "peername":
+            return peer.getpeername()
+        found = getattr(Knowledge, "getpeercert" if name == "peercert" else name, None)
+        if isinstance(found, property):
+            return getattr(peer, name)
+        return default if found is None else found(peer)
+
+    def get_connection(self, addr: Any = None) -> DTLSConnection | None:
+        """What is known of the peer at `addr`, or of the only one; None where its handshake is not finished."""
+        return self._remote if addr is None else self._peers.get(addr)
+
+    def statistics(self) -> dict[str, int]:
+        """`Endpoint.statistics`."""
+        return self._port.statistics()
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The protocol."""
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Has another protocol from now on."""
+        self._protocol = protocol
+
+    # ---- the end ----
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._closing
+
+    def close(self) -> None:
+        """Sends what waits, then close_notify to every peer; `connection_lost` follows."""
+        if not self._closing:
+            self._closing = True
+            if not self._buffer:
+                self._finish()
+
+    def abort(self) -> None:
+        """`close`, but what waits is dropped."""
+        self._buffer.clear()
+        self._size = 0
+        self._closing = True
+        self._finish()
+
+    def _finish(self) -> None:
+        self._closing = True
+        if not self._port.ended:
+            with suppress(RuntimeError):  # uvloop's, when it is closed
+                self._port.loop.remove_writer(self._port.sock.fileno())
+        self._port.end()
+
+    def _port_ended(self, trouble: OSError | None) -> None:
+        """The socket is closed: the protocol hears of it once."""
+        self._closing = True
+        if not self._lost:
+            self._lost = True
+            with suppress(RuntimeError):  # there is no loop any more
+                self._port.loop.call_soon(self._call, self._protocol.connection_lost, self._reason or trouble)
+
+    def __repr__(self) -> str:
+        """Name the addresses."""
+        peer = "" if self._remote is None else f" with {self._remote.peer}"
+        return f"<{type(self).__name__} {self._port.name}{peer}{', closing' if self._closing else ''}>"
+
+
+def is_replaced(failure: BaseException) -> bool:
+    """Whether a peer has but begun anew."""
+    return isinstance(failure, errors.DTLSError) and failure.reason == "REPLACED"

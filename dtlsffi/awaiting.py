@@ -1,0 +1,328 @@
+"""What the doors of event loops have in common: a port that is turned by its loop, and connections that await it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import warnings
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .core import errors
+from .core.connection import Buffer
+from .core.context import DTLSContext
+from .core.endpoint import Endpoint
+from .core.endpoint_connection import EndpointConnection
+from .core.knowledge import Knowledge
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+BATCHES = 4  # taken from the socket before somebody else has a turn
+
+
+class AwaitedPort(Endpoint):
+    """A UDP socket and the endpoint behind it. Its loop calls `turn` whenever the socket or the timer is ready.
+
+    It knows connections that somebody has taken only weakly, so that those can be forgotten. `connected` says that the
+    socket is connected to the one peer there is: what ICMP says is meant for that one, then.
+    """
+
+    def __init__(
+        self, sock: socket.socket, context: DTLSContext | None, *, connected: bool = False, **limits: Any
+    ) -> None:
+        super().__init__(context, fileno=sock.fileno(), v6_socket=sock.family == socket.AF_INET6, **limits)
+        sock.setblocking(False)
+        self.sock = sock
+        self.name = sock.getsockname()
+        self.process = os.getpid()
+        self.connected = connected
+        self.trouble: OSError | None = None
+        self.ended = False
+        self.unclaimed: dict[EndpointConnection, AwaitedConnection] = {}
+        self.left: deque[EndpointConnection] = deque()  # forgotten by everybody, and to be let go of
+
+    # ---- what each loop does in its own way ----
+
+    def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
+        """What stands before a new connection."""
+        raise NotImplementedError
+
+    def claimed(self, door: AwaitedConnection) -> None:
+        """A client has finished its handshake: here is its connection."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Has the loop turn the port soon; from any thread."""
+        raise NotImplementedError
+
+    async def room(self) -> None:
+        """Waits until the socket's send buffer has room."""
+        raise NotImplementedError
+
+    # ---- what happens ----
+
+    def _start(self, connection: EndpointConnection, now: float) -> None:
+        """Gives each connection its door before anything happens to it, so that callbacks get that."""
+        self.unclaimed[connection] = self.make_door(connection)
+        super()._start(connection, now)
+
+    def turn(self, now: float) -> float | None:
+        """Takes what has come, does what is due, tells whom it concerns; the seconds until it is to be turned again."""
+        if self.ended:
+            return None
+        try:
+            for _ in range(BATCHES):
+                if not self.pump(now):
+                    break
+        except OSError as error:
+            self._refused(error)
+        self.handle_timers(now)
+        while self.left:
+            self.left.popleft().close()
+        self.accepted()
+        for connection in self.ready():
+            self._tell(connection)
+        return None if self.ended else self.get_timer(now)
+
+    def _tell(self, connection: EndpointConnection) -> None:
+        door = connection.door
+        if connection in self.unclaimed and (connection.is_established or connection.gone):
+            del self.unclaimed[connection]
+            if connection.is_established and not connection.failure and door is not None:
+                self.claimed(door)
+        if door is not None:
+            door._moved()
+
+    def _refused(self, error: OSError) -> None:
+        """What the socket has raised: its own end, or what ICMP says of a peer."""
+        if error.errno in (errno.EBADF, errno.ENOTSOCK):
+            self.trouble = error
+            self.end()
+        elif self.connected:
+            for connection in self.connections:
+                if connection.is_established:
+                    self.unclaimed.get(connection, connection.door)._refusal = error
+                    self._ready[connection] = None
+                else:
+                    self._end(connection, error)
+
+    def begin(self, address: Any, now: float, **arguments: Any) -> Any:
+        """A client's connection, whose handshake has just begun; the arguments are `Endpoint.connect`'s."""
+        connection = self.connect(address, now, **arguments)
+        return self.unclaimed.pop(connection)
+
+    def end(self) -> None:
+        """Closes every connection, and the socket."""
+        if self.ended:
+            return
+        self.ended = True
+        if self.process == os.getpid():
+            doors = [connection.door for connection in self.connections]
+            self.close()
+            self.unclaimed.clear()
+            for door in doors:
+                if door is not None:
+                    door._moved()
+        self.sock.close()
+
+    def __del__(self) -> None:
+        """Warn, as sockets do."""
+        if not getattr(self, "ended", True) and self.process == os.getpid():
+            warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
+            self.ended = True
+            self.close()
+            self.sock.close()
+
+
+class AwaitedConnection(Knowledge):
+    """A connection whose calls are awaited. What is received waits here; a call that is cancelled has taken nothing."""
+
+    _refusal: OSError | None = None  # what ICMP said, for the next call
+    _closed = False
+
+    def __init__(self, port: Any, connection: EndpointConnection) -> None:
+        self._port: Any = port
+        self._connection = connection
+        connection.serve_as(self)
+
+    @property
+    def _association(self) -> EndpointConnection:
+        return self._connection
+
+    # ---- what each loop does in its own way ----
+
+    async def _pause(self) -> None:
+        """Waits until something may have happened."""
+        raise NotImplementedError
+
+    def _moved(self) -> None:
+        """Something has happened: whoever waits has a look."""
+        raise NotImplementedError
+
+    def _closed_error(self) -> Exception:
+        return OSError(errno.EBADF, f"this {type(self).__name__} is closed")
+
+    # ---- waiting ----
+
+    def _check(self) -> None:
+        if self._closed:
+            raise self._closed_error() from self._port.trouble
+        if self._refusal is not None:
+            error, self._refusal = self._refusal, None
+            raise error
+
+    def _ending(self) -> BaseException | None:
+        if self._port.trouble is not None:
+            return OSError(errno.EBADF, f"the socket is closed ({self.peer})")
+        return self._connection.ending()
+
+    async def _finish_handshake(self) -> None:
+        while not self.is_established:
+            self._check()
+            ending = self._ending()
+            if ending is not None:
+                raise ending
+            await self._pause()
+        if self._connection.failure is not None:
+            raise self._connection.failure
+
+    async def _await_data(self) -> None:
+        """Waits until a record is there; raises what ended the connection where none will come."""
+        received = self._connection.received
+        while not received:
+            self._check()
+            ending = self._ending()
+            if ending is not None:
+                raise ending
+            await self._pause()
+        self._check()
+
+    # ---- data ----
+
+    async def send(self, data: Buffer) -> int:
+        """Sends `data`, a bytes-like object, as one record in one datagram; returns its length.
+
+        Waits only while the socket's send buffer is full. Raises `DatagramTooLarge` above `data_mtu`, ValueError for
+        nothing, `DTLSZeroReturnError` after the end, ConnectionRefusedError where the last datagram found nobody
+        listening (the connection goes on), and what ended the connection otherwise.
+        """
+        while True:
+            self._check()
+            try:
+                return self._connection.send(data)
+            except errors.DTLSWantWriteError:
+                await self._port.room()
+
+    async def send_many(self, buffers: Iterable[Buffer]) -> int:
+        """Sends each of some buffers as `send` does; returns how many there were."""
+        count = 0
+        for data in buffers:
+            await self.send(data)
+            count += 1
+        return count
+
+    async def recv(self) -> bytes:
+        """Receives one record, whole; `b""` after the peer's close_notify, or its silence for `idle_timeout`.
+
+        A call that is cancelled has taken nothing. Raises ConnectionRefusedError where our last datagram found nobody
+        listening (the connection goes on), what ended the connection, and OSError (EBADF) after `close`.
+        """
+        try:
+            await self._await_data()
+        except errors.DTLSZeroReturnError:
+            return b""
+        return self._connection.received.popleft()
+
+    async def recv_many(self, max: int = 64) -> list[bytes]:  # noqa: A002 - what it is
+        """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`."""
+        if max < 1:
+            raise ValueError(f"max is a number of at least 1, not {max}")
+        try:
+            await self._await_data()
+        except errors.DTLSZeroReturnError:
+            return []
+        received = self._connection.received
+        return [received.popleft() for _ in range(min(max, len(received)))]
+
+    def __aiter__(self) -> Self:
+        """Receive until the end."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next record."""
+        data = await self.recv()
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    def pending(self) -> int:
+        """How many bytes the next `recv` can give at once; 0 where it would wait."""
+        received = self._connection.received
+        return len(received[0]) if received else 0
+
+    def getpeername(self) -> Any:
+        """The peer's address."""
+        return self._connection.address
+
+    def getsockname(self) -> Any:
+        """The address of the UDP socket beneath, which a server's connections share."""
+        return self._port.name
+
+    # ---- the end ----
+
+    def close(self) -> None:
+        """Sends close_notify, once, and nothing after it; nobody is waited for. Whoever waits, and later calls, fail.
+
+        A client's own UDP socket is closed, too.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._port.process == os.getpid():
+            self._connection.close()
+            self._moved()
+        if self._port.connected:
+            self._port.end()
+
+    async def aclose(self) -> None:
+        """`close`."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        """Name the peer."""
+        return f"<{type(self).__name__} with {self.peer}{', closed' if self._closed else ''}>"
+
+    def __del__(self) -> None:
+        """Warn, as sockets do, and have it closed; this may happen in any thread."""
+        if self._closed or self._connection.gone or self._port.ended or self._port.process != os.getpid():
+            return
+        self._closed = True
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self._port.left.append(self._connection)
+        self._port.wake()
+
+
+def open_client(place: Any, local_place: Any) -> socket.socket:
+    """A UDP socket that is connected to an address which `getaddrinfo` has found, from another where that is given."""
+    family, kind, protocol, _, address = place
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        if local_place is not None:
+            sock.bind(local_place)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

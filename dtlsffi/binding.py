@@ -1,0 +1,56 @@
+"""UDP sockets for many peers: one of our own on an address, or somebody's that is bound already."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+from typing import Any
+
+
+def family_of(host: str | None, family: int | None, dualstack_ipv6: bool) -> int:
+    """The address family to look a host up in; ValueError where `dualstack_ipv6` cannot be had."""
+    if family is None:
+        family = socket.AF_INET6 if dualstack_ipv6 else socket.AF_UNSPEC if host else socket.AF_INET
+    if dualstack_ipv6 and (family != socket.AF_INET6 or not socket.has_dualstack_ipv6()):
+        raise ValueError("dualstack_ipv6 needs AF_INET6, and a system that has it")
+    return family
+
+
+def bound(place: Any, *, reuse_port: bool = False, dualstack_ipv6: bool = False) -> socket.socket:
+    """A UDP socket on an address that `getaddrinfo` has found; OSError, which names it, where it cannot be had."""
+    family, kind, _, _, address = place
+    sock = socket.socket(family, kind)
+    try:
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dualstack_ipv6)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        words = f"{error.strerror} (while attempting to bind on address {address!r})"
+        raise OSError(error.errno, words) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def check_udp(sock: socket.socket) -> None:
+    """Raises TypeError, ValueError or OSError for what is no open UDP socket."""
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"sock is a socket.socket, not {type(sock).__name__}")
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, "the socket is closed")
+    if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        raise ValueError(f"DTLS needs a UDP socket (SOCK_DGRAM), not {sock.family.name}, {sock.type.name}")
+
+
+def check_bound(sock: socket.socket) -> None:
+    """The same for a socket that cannot listen."""
+    check_udp(sock)
+    if sock.getsockname()[1] == 0:
+        raise ValueError("the UDP socket is not bound: call its bind() first, or use dtlsffi.create_server()")
+    with suppress(OSError):
+        raise ValueError(f"the UDP socket is connected to {sock.getpeername()}: a listener speaks with anybody")
