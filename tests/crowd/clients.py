@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 NEVER = float("inf")
-WINDOW = 200  # clients that wait for something at a time: sockets' buffers hold no more
+WINDOW = 100  # clients that wait for something at a time: a socket's buffer has room for some 250 datagrams
 
 
 class Client:

@@ -35,7 +35,7 @@ def resident() -> int:
 
 
 class Setup:
-    """What a door needs to know; `name` comes first in all replies."""
+    """What a door needs to know; `name` comes first in all replies, `arguments` are those that all doors share."""
 
     def __init__(self, text: str) -> None:
         given = json.loads(text)
@@ -43,7 +43,6 @@ class Setup:
         self.name = given["name"].encode() + b"|"
         self.limits: dict[str, Any] = given["limits"]
         self.address: tuple[str, int] = (LOOPBACK, given["port"])
-        self.reuse_port: bool = given["reuse_port"]
         if given["cookie_secret"]:
             self.limits["cookie_secret"] = bytes.fromhex(given["cookie_secret"])
         self.context = DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
@@ -51,6 +50,7 @@ class Setup:
         self.context.retransmission = tuple(given["retransmission"])
         if given["ticket_keys"]:
             self.context.set_ticket_keys([bytes.fromhex(key) for key in given["ticket_keys"]])
+        self.arguments = {"context": self.context, "reuse_port": given["reuse_port"], **self.limits}
 
 
 def tell(statistics: Callable[[], dict[str, int]]) -> None:
@@ -74,7 +74,7 @@ def give_room_to_futexes() -> None:
 def endpoint(setup: Setup) -> None:
     """One thread, one loop, no door at all: how blocking code serves very many."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        if setup.reuse_port:
+        if setup.arguments["reuse_port"]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(setup.address)
         sock.setblocking(False)
@@ -119,9 +119,7 @@ def blocking(setup: Setup) -> None:
             while data := conn.recv():
                 conn.send(setup.name + data)
 
-    with dtlsffi.create_server(
-        setup.address, context=setup.context, reuse_port=setup.reuse_port, **setup.limits
-    ) as server:
+    with dtlsffi.create_server(setup.address, **setup.arguments) as server:
         server.listen(1000)
         serving = threading.Thread(target=server.serve_forever, args=(handle,))
         serving.start()
@@ -137,8 +135,9 @@ def blocking(setup: Setup) -> None:
 
 async def echo(setup: Setup, conn: Any) -> None:
     """The same in asyncio, trio and anyio."""
-    async for data in conn:
-        await conn.send(setup.name + data)
+    with suppress(dtlsffi.DTLSError):  # as above
+        async for data in conn:
+            await conn.send(setup.name + data)
 
 
 async def asyncio_serve(setup: Setup) -> None:
@@ -147,7 +146,7 @@ async def asyncio_serve(setup: Setup) -> None:
 
     import dtlsffi.asyncio
 
-    server = await dtlsffi.asyncio.serve(partial(echo, setup), *setup.address, context=setup.context, **setup.limits)
+    server = await dtlsffi.asyncio.serve(partial(echo, setup), *setup.address, **setup.arguments)
     print(server.getsockname()[1], flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
         tell(server.statistics)
@@ -168,9 +167,7 @@ async def asyncio_protocol(setup: Setup) -> None:
         def datagram_received(self, data: bytes, addr: Any) -> None:
             self.transport.sendto(setup.name + data, addr)
 
-    transport, _ = await dtlsffi.asyncio.create_dtls_endpoint(
-        Echo, local_addr=setup.address, context=setup.context, **setup.limits
-    )
+    transport, _ = await dtlsffi.asyncio.create_dtls_endpoint(Echo, local_addr=setup.address, **setup.arguments)
     print(transport.get_extra_info("sockname")[1], flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
         tell(transport.statistics)
@@ -180,12 +177,11 @@ async def asyncio_protocol(setup: Setup) -> None:
 async def anyio_serve(setup: Setup) -> None:
     """`dtlsffi.anyio.serve`: a task for each peer, in trio or asyncio."""
     import anyio
+
     import dtlsffi.anyio
 
     async with anyio.create_task_group() as tasks:
-        serve = partial(
-            dtlsffi.anyio.serve, partial(echo, setup), *setup.address, context=setup.context, **setup.limits
-        )
+        serve = partial(dtlsffi.anyio.serve, partial(echo, setup), *setup.address, **setup.arguments)
         server = await tasks.start(serve)
         print(server.getsockname()[1], flush=True)
         while await anyio.to_thread.run_sync(sys.stdin.readline):

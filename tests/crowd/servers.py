@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 HOST = "device.example"
-QUICK = (0.1, 1.5, 1.0)  # retransmission, in seconds
+QUICK = (0.25, 1.5, 2.0)  # retransmission, in seconds
 
 
 class Server:
