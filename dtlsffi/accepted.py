@@ -141,6 +141,18 @@ class Engine(Endpoint):
         for _ in range(len(self.blocked) if events & select.POLLOUT else 0):
             self.blocked.popleft()._moved(room=True)
 
+    def _admit(self, *arguments: Any, **more: Any) -> EndpointConnection | None:
+        """Nobody while `accept`'s queue is full: clients say hello again, and get in once there is room."""
+        if len(self.queue) + len(self._accepted) >= self.backlog:
+            with self.arrivals:  # those that have failed meanwhile make room first
+                for dead in [old for old in self.queue if old._connection.gone]:
+                    self.queue.remove(dead)
+                    dead._end()
+            if len(self.queue) + len(self._accepted) >= self.backlog:
+                self.refused += 1
+                return None
+        return super()._admit(*arguments, **more)
+
     def _start(self, connection: EndpointConnection, now: float) -> None:
         """Gives each connection its door before anything happens to it, so that callbacks get that."""
         self.doors[connection] = self.unclaimed[connection] = DTLSServerConnection._create(connection, self)
@@ -153,23 +165,11 @@ class Engine(Endpoint):
         with self.arrivals:
             for connection in accepted:
                 if connection in self.unclaimed:  # not closed by a callback
-                    self._offer(self.unclaimed.pop(connection))
+                    self.queue.append(self.unclaimed.pop(connection))
             self.arrivals.notify_all()
         for connection in ready:
             if connection.gone and connection in self.unclaimed:  # nobody will ever know of it
                 self.unclaimed.pop(connection)._end()
-
-    def _offer(self, door: DTLSServerConnection) -> None:
-        """Puts a new connection into accept()'s queue, if there is room for it."""
-        if len(self.queue) >= self.backlog:  # those that have failed meanwhile make room first
-            for dead in [old for old in self.queue if old._connection.gone]:
-                self.queue.remove(dead)
-                dead._end()
-        if len(self.queue) < self.backlog:
-            self.queue.append(door)
-        else:
-            self.refused += 1
-            door.close()
 
     def _finish(self) -> None:
         """Says goodbye to all, and wakes whoever waits."""

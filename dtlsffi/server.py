@@ -118,11 +118,11 @@ class DTLSListener(Patience):
         return self._name
 
     def statistics(self) -> dict[str, int]:
-        """`Endpoint.statistics`, and `refused_backlog`: connections for which `accept`'s queue had no room."""
+        """`Endpoint.statistics`, and `refused_backlog`: hellos for which `accept`'s queue had no room."""
         return self._engine.statistics() | {"refused_backlog": self._engine.refused}
 
     def listen(self, backlog: int = BACKLOG) -> None:
-        """Sets how many connections may wait for `accept`, at least 1; those that are too many are closed."""
+        """Sets how many connections may wait for `accept`, at least 1; hellos of more have to be said again."""
         self._engine.backlog = max(1, backlog)
 
     # ---- connections ----

@@ -1,0 +1,41 @@
+"""Two servers behind nginx, which spreads UDP over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.conftest import Gather, Serve, come_back, in_good_order, on
+from tests.fleet.nginx import Nginx
+
+CLIENTS = 200
+CASES = [("endpoint", "round robin"), ("blocking", "hash")]
+
+
+@pytest.mark.parametrize(("door", "balance"), CASES)
+def test_when_a_server_is_killed_its_clients_come_back_by_way_of_the_other(
+    serve: Serve, gather: Gather, tmp_path: Path, door: str, balance: str
+) -> None:
+    """They have no answer any more, begin anew from where they are, and resume; the other's notice nothing."""
+    first, second = serve(door, one_port=False)
+    with Nginx(tmp_path, balance, [first.address, second.address]) as nginx:
+        crowd = gather(nginx.address, CLIENTS)
+        crowd.run(1)
+        assert in_good_order(crowd)
+        lost, kept = on(first, crowd), on(second, crowd)
+        assert len(lost) > CLIENTS // 5
+        assert len(kept) > CLIENTS // 5
+        connections = [client.conn for client in kept]
+        first.kill()
+        for client in crowd.clients:
+            client.patience, client.tries = 0.1, 20
+        crowd.run(1)
+        assert [client for client in crowd.clients if client.failure is not None] == lost
+        for client in lost:
+            come_back(client)
+        crowd.run(1)
+        assert in_good_order(crowd)
+        assert on(second, crowd) == crowd.clients
+        assert all(client.conn.session_reused for client in lost)
+        assert [client.conn for client in kept] == connections
