@@ -78,9 +78,7 @@ class Link(Parking):
         self.psk_identity: bytes | None = None  # the last one that a key was found for
         self.refusal: str | None = None  # why we refused a certificate, where OpenSSL has no words for it
         self.subject: Callable[[], Any] = lambda: None  # a weak reference to the connection, or to the door that has it
-        self.freed = (
-            False  # whether the C side is no more: the garbage collector frees it before some __del__ is called
-        )
+        self.freed = False  # the garbage collector frees the C side before it calls some __del__
 
     def free(self, conn: CData) -> None:
         """Frees the connection's C side."""
