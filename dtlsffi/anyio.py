@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -39,7 +40,7 @@ class Port(AwaitedPort):
     def __init__(self, sock: socket.socket, context: DTLSContext | None, **more: Any) -> None:
         super().__init__(sock, context, **more)
         self.led = False  # somebody turns it just now
-        self._followers: list[anyio.Event] = []
+        self._followers: list[anyio.Event] = []  # of whom the first turns it next
         self._writing = anyio.Lock()
 
     def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
@@ -52,9 +53,14 @@ class Port(AwaitedPort):
     async def wait(self) -> None:
         """Waits until the socket or the timer is ready, and does what there is to do."""
         timer = self.get_timer(anyio.current_time())
-        with anyio.move_on_after(math.inf if timer is None else timer):
-            await anyio.wait_readable(self.sock)
+        with suppress(anyio.ClosedResourceError), anyio.move_on_after(math.inf if timer is None else timer):
+            await (anyio.wait_readable(self.sock) if self.sock.fileno() >= 0 else anyio.lowlevel.checkpoint())
         self.turn(anyio.current_time())
+
+    def glance(self) -> None:
+        """Does what there is to do without waiting, where nobody waits: who only sends has to hear of the end, too."""
+        if not self.led:
+            self.turn(anyio.current_time())
 
     async def follow(self, waiters: list[anyio.Event]) -> None:
         """Waits until something may have happened: by turning the port, or for the one who does."""
@@ -62,11 +68,9 @@ class Port(AwaitedPort):
             self.led = True
             try:
                 await self.wait()
-            except anyio.ClosedResourceError:
-                await anyio.lowlevel.checkpoint()
             finally:
                 self.led = False
-                self.wake()  # the next one leads
+                self.wake()
             return
         event = anyio.Event()
         for queue in (waiters, self._followers):
@@ -76,24 +80,30 @@ class Port(AwaitedPort):
         finally:
             for queue in (waiters, self._followers):
                 queue.remove(event)
+            self.wake()  # it may have been this one's turn, and perhaps it has what it wanted, or is cancelled
 
     def wake(self) -> None:
-        """Has somebody else turn the port."""
-        if not self.led and self._followers:
+        """Has the next one turn the port, where nobody does; where there is nobody, what is forgotten is let go of."""
+        if self.led:
+            return
+        if self._followers:
             self._followers[0].set()
+        else:
+            self.let_go()
 
     async def room(self) -> None:
         """Waits until the socket's send buffer has room."""
         async with self._writing:
-            if not self.ended:
+            if self.sock.fileno() >= 0:
                 with suppress(anyio.ClosedResourceError):
                     await anyio.wait_writable(self.sock)
 
     def end(self) -> None:
         """Closes every connection, and the socket."""
         if not self.ended:
-            with suppress(Exception):  # outside of any loop, where a finalizer may be, nobody waits
-                anyio.notify_closing(self.sock)
+            if self.process == os.getpid():  # a child's loop is its parent's, too
+                with suppress(Exception):  # outside of any loop, where a finalizer may be, nobody waits
+                    anyio.notify_closing(self.sock)
             super().end()
             for event in self._followers:
                 event.set()
@@ -173,9 +183,10 @@ class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
         `anyio.ClosedResourceError` after `aclose`, `anyio.BrokenResourceError` where it has ended otherwise.
         """
         await anyio.lowlevel.checkpoint()
+        self._port.glance()
         try:
             return await super().send(item)
-        except errors.DTLSError as error:
+        except OSError as error:
             if self._ending() is None:
                 raise
             raise anyio.BrokenResourceError(str(error)) from error
@@ -187,7 +198,9 @@ class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
             await self._await_data()
         except errors.DTLSZeroReturnError:
             raise anyio.EndOfStream from None
-        except errors.DTLSError as error:
+        except OSError as error:
+            if self._ending() is None:
+                raise
             raise anyio.BrokenResourceError(str(error)) from error
         return self._connection.received.popleft()
 
@@ -195,6 +208,11 @@ class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
         """`receive` with the manners of `ssl`: `b""` at the end, and the `DTLSError` itself."""
         await anyio.lowlevel.checkpoint()
         return await super().recv()
+
+    async def recv_many(self, max: int = 64) -> list[bytes]:  # noqa: A002 - what it is
+        """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`."""
+        await anyio.lowlevel.checkpoint()
+        return await super().recv_many(max)
 
     async def send_eof(self) -> None:
         """Raises NotImplementedError: DTLS closes both directions at once."""
@@ -309,11 +327,11 @@ class Race:
     async def _try(self, way: tuple[Any, Any], over: anyio.Event, scope: anyio.CancelScope) -> None:
         try:
             conn = await self._attempt(*way)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - raised by winner()
             if not self._final:
                 self._failure = error
-            self._final = isinstance(error, errors.DTLSCertVerificationError)
-            if self._final:
+            if isinstance(error, errors.DTLSCertVerificationError):
+                self._final = True
                 scope.cancel()
         else:
             if self._won is None:

@@ -26,8 +26,9 @@ BATCHES = 4  # taken from the socket before somebody else has a turn
 class AwaitedPort(Endpoint):
     """A UDP socket and the endpoint behind it. Its loop calls `turn` whenever the socket or the timer is ready.
 
-    It knows connections that somebody has taken only weakly, so that those can be forgotten. `connected` says that the
-    socket is connected to the one peer there is: what ICMP says is meant for that one, then.
+    The socket is used up. Connections that somebody has taken are known only weakly, so that those can be forgotten.
+    `connected` says that the socket is connected to the one peer there is: what ICMP says is meant for that one, and
+    the socket is closed when its connection has ended.
     """
 
     def __init__(
@@ -35,8 +36,8 @@ class AwaitedPort(Endpoint):
     ) -> None:
         super().__init__(context, fileno=sock.fileno(), v6_socket=sock.family == socket.AF_INET6, **limits)
         sock.setblocking(False)
-        self.sock = sock
-        self.name = sock.getsockname()
+        self.sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        self.name = self.sock.getsockname()
         self.process = os.getpid()
         self.connected = connected
         self.trouble: OSError | None = None
@@ -69,10 +70,16 @@ class AwaitedPort(Endpoint):
         self.unclaimed[connection] = self.make_door(connection)
         super()._start(connection, now)
 
-    def turn(self, now: float) -> float | None:
-        """Takes what has come, does what is due, tells whom it concerns; the seconds until it is to be turned again."""
+    def pump(self, now: float) -> bool:
+        """`Endpoint.pump`, but never from a socket that has got the number of ours."""
+        if self.sock.fileno() < 0:
+            raise OSError(errno.EBADF, "somebody has closed the socket")
+        return super().pump(now)
+
+    def turn(self, now: float) -> None:
+        """Takes what has come, does what is due, tells whom it concerns. It is to be turned again with `get_timer`."""
         if self.ended:
-            return None
+            return
         try:
             for _ in range(BATCHES):
                 if not self.pump(now):
@@ -80,12 +87,10 @@ class AwaitedPort(Endpoint):
         except OSError as error:
             self._refused(error)
         self.handle_timers(now)
-        while self.left:
-            self.left.popleft().close()
+        self.let_go()
         self.accepted()
         for connection in self.ready():
             self._tell(connection)
-        return None if self.ended else self.get_timer(now)
 
     def _tell(self, connection: EndpointConnection) -> None:
         door = connection.door
@@ -95,19 +100,29 @@ class AwaitedPort(Endpoint):
                 self.claimed(door)
         if door is not None:
             door._moved()
+        if self.connected and connection.gone:
+            self.end()
+
+    def let_go(self) -> None:
+        """Closes connections that everybody has forgotten, and a client's socket with the only one."""
+        while self.left:
+            self.left.popleft().close()
+            if self.connected:
+                self.end()
 
     def _refused(self, error: OSError) -> None:
         """What the socket has raised: its own end, or what ICMP says of a peer."""
         if error.errno in (errno.EBADF, errno.ENOTSOCK):
             self.trouble = error
+            self._fileno = -1  # the number may be somebody else's by now
             self.end()
         elif self.connected:
             for connection in self.connections:
-                if connection.is_established:
-                    self.unclaimed.get(connection, connection.door)._refusal = error
-                    self._ready[connection] = None
-                else:
+                if not connection.is_established:
                     self._end(connection, error)
+                elif (door := connection.door) is not None:
+                    door._refusal = error
+                    self._ready[connection] = None
 
     def begin(self, address: Any, now: float, **arguments: Any) -> Any:
         """A client's connection, whose handshake has just begun; the arguments are `Endpoint.connect`'s."""
@@ -120,8 +135,10 @@ class AwaitedPort(Endpoint):
             return
         self.ended = True
         if self.process == os.getpid():
-            doors = [connection.door for connection in self.connections]
+            doors = [connection.door for connection in (*self.connections, *self.ready())]
             self.close()
+            self.accepted()
+            self.get_timer(0.0)  # which forgets connections that are gone: now, not when the garbage collector comes
             self.unclaimed.clear()
             for door in doors:
                 if door is not None:
@@ -131,7 +148,8 @@ class AwaitedPort(Endpoint):
     def __del__(self) -> None:
         """Warn, as sockets do."""
         if not getattr(self, "ended", True) and self.process == os.getpid():
-            warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
+            if not self.left:  # then it has been said already
+                warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
             self.ended = True
             self.close()
             self.sock.close()
@@ -169,22 +187,31 @@ class AwaitedConnection(Knowledge):
 
     def _check(self) -> None:
         if self._closed:
-            raise self._closed_error() from self._port.trouble
+            raise self._closed_error()
+        if self._port.trouble is not None:
+            raise OSError(errno.EBADF, f"the socket is closed ({self.peer})") from self._port.trouble
         if self._refusal is not None:
-            error, self._refusal = self._refusal, None
-            raise error
+            try:
+                raise self._refusal
+            finally:
+                self._refusal = None
+
+    def _check_on(self) -> None:
+        """The same, and raises what has ended the connection."""
+        self._check()
+        ending = self._ending()
+        try:
+            if ending is not None:
+                raise ending
+        finally:
+            del ending  # it knows this frame, which would keep it and the connection until the garbage collector comes
 
     def _ending(self) -> BaseException | None:
-        if self._port.trouble is not None:
-            return OSError(errno.EBADF, f"the socket is closed ({self.peer})")
-        return self._connection.ending()
+        return self._port.trouble or self._connection.ending()
 
     async def _finish_handshake(self) -> None:
         while not self.is_established:
-            self._check()
-            ending = self._ending()
-            if ending is not None:
-                raise ending
+            self._check_on()
             await self._pause()
         if self._connection.failure is not None:
             raise self._connection.failure
@@ -193,10 +220,7 @@ class AwaitedConnection(Knowledge):
         """Waits until a record is there; raises what ended the connection where none will come."""
         received = self._connection.received
         while not received:
-            self._check()
-            ending = self._ending()
-            if ending is not None:
-                raise ending
+            self._check_on()
             await self._pause()
         self._check()
 

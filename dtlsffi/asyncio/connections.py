@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
@@ -27,10 +28,11 @@ class Port(AwaitedPort):
     ) -> None:
         super().__init__(sock, context, **more)
         self.loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._for_room: list[asyncio.Future[None]] = []
+        self._timer: asyncio.Handle | None = None
+        self._looks_at = 0.0
+        self._for_room: list[Callable[[], object]] = []
         self._for_end: list[asyncio.Future[None]] = []
-        self._descriptor = sock.fileno()
+        self._descriptor = self.sock.fileno()
         loop.add_reader(self._descriptor, self.look)
 
     def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
@@ -40,27 +42,27 @@ class Port(AwaitedPort):
 
     def look(self) -> None:
         """Does what there is to do."""
-        self._set_timer(self.turn(self.loop.time()))
+        try:
+            self.turn(self.loop.time())
+        finally:
+            self._set_timer()
 
-    def _set_timer(self, timer: float | None) -> None:
-        handle = self._timer
-        if timer is None:
-            if handle is not None:
-                handle.cancel()
-            self._timer = None
-            return
-        when = self.loop.time() + timer
+    def _set_timer(self) -> None:
+        now = self.loop.time()
+        timer, handle = self.get_timer(now), self._timer
         if handle is not None:
-            if self.loop.time() < handle.when() <= when:
+            if timer is not None and now < self._looks_at <= now + timer:
                 return  # it looks early enough, and sets itself anew
             handle.cancel()
-        self._timer = self.loop.call_at(when, self.look)
+            self._timer = None
+        if timer is not None:
+            self._looks_at = now + timer
+            self._timer = self.loop.call_at(self._looks_at, self.look)
 
     def start(self, address: Any, **arguments: Any) -> Any:
         """A client's connection, whose handshake has just begun; the arguments are `Endpoint.connect`'s."""
-        now = self.loop.time()
-        door = self.begin(address, now, **arguments)
-        self._set_timer(self.get_timer(now))
+        door = self.begin(address, self.loop.time(), **arguments)
+        self._set_timer()
         return door
 
     def wake(self) -> None:
@@ -68,20 +70,28 @@ class Port(AwaitedPort):
         try:
             self.loop.call_soon_threadsafe(self.look)
         except RuntimeError:  # there is no loop any more
-            if not self.ended:
-                self.end()
+            self.end()
 
     async def room(self) -> None:
         """Waits until the socket's send buffer has room."""
         waiter = self.loop.create_future()
-        self._for_room.append(waiter)
-        self.loop.add_writer(self._descriptor, self._has_room)
+        self.when_room(lambda: tell([waiter]))
         await waiter
+
+    def when_room(self, call: Callable[[], object]) -> None:
+        """Calls when the socket's send buffer has room, or the port has ended: once."""
+        if not self._for_room:
+            self.loop.add_writer(self._descriptor, self._has_room)
+        self._for_room.append(call)
 
     def _has_room(self) -> None:
         self.loop.remove_writer(self._descriptor)
-        waiters, self._for_room = self._for_room, []
-        tell(waiters)
+        self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        calls, self._for_room = self._for_room, []
+        for call in calls:
+            call()
 
     async def until_ended(self) -> None:
         """Waits until it has ended."""
@@ -94,18 +104,20 @@ class Port(AwaitedPort):
         """Closes every connection, and the socket."""
         if self.ended:
             return
-        self._set_timer(None)
-        with suppress(RuntimeError):  # uvloop's way of saying that it is closed; then it watches nothing
-            self.loop.remove_reader(self._descriptor)
-            self._has_room()
-            tell(self._for_end)
+        if self.process == os.getpid():  # a child's loop is its parent's, too
+            with suppress(RuntimeError):  # uvloop's way of saying that it is closed; then it watches nothing
+                self.loop.remove_reader(self._descriptor)
+                self.loop.remove_writer(self._descriptor)
         super().end()
+        self._set_timer()
+        self._tell_of_room()
+        tell(self._for_end)
 
 
 def tell(waiters: list[asyncio.Future[None]]) -> None:
-    """Ends the waiting of those who have not given up."""
+    """Ends the waiting of those who have not given up, and whose loop goes on."""
     for waiter in waiters:
-        if not waiter.done():
+        if not waiter.done() and not waiter.get_loop().is_closed():
             waiter.set_result(None)
 
 
@@ -223,10 +235,11 @@ async def first_of(attempts: Iterator[Coroutine[Any, Any, Any]]) -> Any:
                 done, running = await asyncio.wait(
                     running, timeout=ATTEMPT_DELAY if more else None, return_when=asyncio.FIRST_COMPLETED
                 )
+                running |= done
                 for task in done:
+                    running.remove(task)
                     error = task.exception()
                     if error is None:
-                        running |= done - {task}
                         return task.result()
                     failure = error
                     if isinstance(error, DTLSCertVerificationError):

@@ -33,7 +33,7 @@ class DTLSProtocol(asyncio.DatagramProtocol):
         """A peer has finished its handshake: `transport.get_connection(addr)` tells who it is."""
 
     def peer_lost(self, addr: Any, exc: BaseException | None) -> None:
-        """A peer has closed its connection (None), or that has failed."""
+        """A peer's connection is closed (None), or has failed."""
 
 
 class TransportPort(Port):
@@ -127,14 +127,17 @@ class DTLSTransport(asyncio.DatagramTransport):
 
     def _catch_up(self) -> None:
         """What came while there was no transport yet."""
-        for connection in self._port.connections:
-            if connection.is_established and connection.door is not None:
-                self._deliver(connection.door)
+        if self._remote is not None:
+            self._deliver(self._remote)
         self._port.look()
 
     def _connected(self, peer: Any) -> None:
         """A client has finished its handshake."""
-        self._peers[peer.getpeername()] = peer
+        address = peer.getpeername()
+        older = self._peers.get(address)
+        if older is not None:
+            self._deliver(older)  # its end comes first
+        self._peers[address] = peer
         self._announce(peer)
 
     def _announce(self, peer: Peer) -> None:
@@ -151,30 +154,32 @@ class DTLSTransport(asyncio.DatagramTransport):
             backlog, peer._backlog = peer._backlog, None
             for data in backlog:
                 self._send(peer, data)
+            self._settle()
         received, address = connection.received, connection.address
         while received and not self._closing:
             self._call(self._protocol.datagram_received, received.popleft(), address)
         if peer._refusal is not None and not self._closing:
             refusal, peer._refusal = peer._refusal, None
             self._call(self._protocol.error_received, refusal)
-        if connection.failure is not None or connection.peer_closed:
+        if connection.peer_closed or connection.gone:
             self._lose(peer)
 
     def _lose(self, peer: Peer) -> None:
-        """A peer has closed its connection, or that has failed."""
+        """A peer's connection is closed, or has failed."""
         address, failure = peer.getpeername(), peer._connection.failure
-        if peer._closed:
+        if self._peers.get(address) is not peer:
             return
+        del self._peers[address]
         if peer is self._remote:
             self._reason = failure
         peer.close()
-        if self._peers.get(address) is peer:
-            del self._peers[address]
         if not self._closing:
             if peer._announced and isinstance(self._protocol, DTLSProtocol):
                 self._call(self._protocol.peer_lost, address, failure)
             if failure is not None and (peer._announced or peer._backlog) and not is_replaced(failure):
                 self._call(self._protocol.error_received, failure)
+        peer._backlog = None
+        self._settle()
 
     # ---- what goes out ----
 
@@ -204,15 +209,19 @@ class DTLSTransport(asyncio.DatagramTransport):
     def _find(self, addr: Any) -> Peer | None:
         """The peer at an address; a new one, whose handshake begins, where we may be a client."""
         if self._remote is not None:
-            if addr is not None and addr != self._remote.getpeername():
+            if addr is not None and self._known(addr) is not self._remote:
                 raise ValueError(f"Invalid address: must be None or {self._remote.getpeername()}")
             return self._remote
         if addr is None:
             raise ValueError("addr is needed: there may be many peers")
+        return self._known(addr) or self._begin(addr)
+
+    def _known(self, addr: Any) -> Peer | None:
+        """The peer at an address, however that is written; None where there is none."""
         peer = self._peers.get(addr)
         if peer is None:
             connection = self._port.find(addr)
-            peer = self._begin(addr) if connection is None else connection.door
+            peer = None if connection is None else connection.door
         return peer
 
     def _begin(self, addr: Any) -> Peer | None:
@@ -221,7 +230,7 @@ class DTLSTransport(asyncio.DatagramTransport):
             return None
         hostname = addr[0] if identity["server_hostname"] is None else identity["server_hostname"]
         peer: Peer = self._port.start(addr, **identity | {"server_hostname": hostname})
-        self._peers[addr] = peer
+        self._peers[peer.getpeername()] = peer
         return peer
 
     def _keep(self, peer: Peer, data: bytes) -> None:
@@ -242,7 +251,7 @@ class DTLSTransport(asyncio.DatagramTransport):
             peer._connection.send(data)
         except errors.DTLSWantWriteError:
             self._hold(peer, data)
-            self._port.loop.add_writer(self._port.sock.fileno(), self._has_room)
+            self._port.when_room(self._has_room)
         except OSError as error:
             self._call(self._protocol.error_received, error)
 
@@ -250,25 +259,28 @@ class DTLSTransport(asyncio.DatagramTransport):
         """Keeps a datagram until the socket has room."""
         self._buffer.append((peer, bytes(data)))
         self._size += len(data)
-        if self._size > self._high and not self._paused:
-            self._paused = True
-            self._call(self._protocol.pause_writing)
+        self._pause()
 
     def _has_room(self) -> None:
-        while self._buffer:
-            peer, data = self._buffer[0]
+        while self._buffer and not self._port.ended:
+            peer, data = self._buffer.popleft()
+            self._size -= len(data)
             try:
                 peer._connection.send(data)
             except errors.DTLSWantWriteError:
+                self._buffer.appendleft((peer, data))
+                self._size += len(data)
+                self._port.when_room(self._has_room)
                 return
             except OSError as error:
                 self._call(self._protocol.error_received, error)
-            self._buffer.popleft()
-            self._size -= len(data)
             self._resume()
-        self._port.loop.remove_writer(self._port.sock.fileno())
-        if self._closing:
-            self._finish()
+        self._settle()
+
+    def _pause(self) -> None:
+        if not self._paused and self._size > self._high:
+            self._paused = True
+            self._call(self._protocol.pause_writing)
 
     def _resume(self) -> None:
         if self._paused and self._size <= self._low:
@@ -292,6 +304,7 @@ class DTLSTransport(asyncio.DatagramTransport):
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self._low, self._high = low, high
+        self._pause()
 
     # ---- what is known ----
 
@@ -304,20 +317,19 @@ class DTLSTransport(asyncio.DatagramTransport):
         if name == "sslcontext":
             return self._port.identity["context"]
         peer = self._remote
-        if peer is None or name == "compression" or name.startswith("_"):
-            return default
-        if name == "ssl_object":
-            return peer
+        if peer is None or name == "ssl_object":
+            return peer or default
         if name == "peername":
             return peer.getpeername()
-        found = getattr(Knowledge, "getpeercert" if name == "peercert" else name, None)
-        if isinstance(found, property):
-            return getattr(peer, name)
-        return default if found is None else found(peer)
+        return ask(peer, "getpeercert" if name == "peercert" else name, default)
 
     def get_connection(self, addr: Any = None) -> DTLSConnection | None:
-        """What is known of the peer at `addr`, or of the only one; None where its handshake is not finished."""
-        return self._remote if addr is None else self._peers.get(addr)
+        """What is known of the peer at `addr`, or of the only one; None where its handshake is not finished.
+
+        Its `close` ends the connection with that peer alone.
+        """
+        peer = self._remote if addr is None else self._known(addr)
+        return peer if peer is not None and peer._announced else None
 
     def statistics(self) -> dict[str, int]:
         """`Endpoint.statistics`."""
@@ -339,24 +351,20 @@ class DTLSTransport(asyncio.DatagramTransport):
         return self._closing
 
     def close(self) -> None:
-        """Sends what waits, then close_notify to every peer; `connection_lost` follows."""
-        if not self._closing:
-            self._closing = True
-            if not self._buffer:
-                self._finish()
+        """Sends what waits, for a handshake or for room, then close_notify to every peer; `connection_lost` follows."""
+        self._closing = True
+        self._settle()
+
+    def _settle(self) -> None:
+        """Closes at last, if it is to be closed and nothing waits any more."""
+        if self._closing and not self._buffer and not any(peer._backlog for peer in self._peers.values()):
+            self._port.end()
 
     def abort(self) -> None:
         """`close`, but what waits is dropped."""
         self._buffer.clear()
         self._size = 0
         self._closing = True
-        self._finish()
-
-    def _finish(self) -> None:
-        self._closing = True
-        if not self._port.ended:
-            with suppress(RuntimeError):  # uvloop's, when it is closed
-                self._port.loop.remove_writer(self._port.sock.fileno())
         self._port.end()
 
     def _port_ended(self, trouble: OSError | None) -> None:
@@ -371,6 +379,17 @@ class DTLSTransport(asyncio.DatagramTransport):
         """Name the addresses."""
         peer = "" if self._remote is None else f" with {self._remote.peer}"
         return f"<{type(self).__name__} {self._port.name}{peer}{', closing' if self._closing else ''}>"
+
+
+def ask(peer: Peer, name: str, default: Any) -> Any:
+    """What is known of a peer; `default` for what does not exist, does not apply, or cannot be asked so simply."""
+    if name.startswith("_") or not hasattr(Knowledge, name):
+        return default
+    try:
+        found = getattr(peer, name)
+        return found() if callable(found) else found
+    except (TypeError, ValueError):
+        return default
 
 
 def is_replaced(failure: BaseException) -> bool:

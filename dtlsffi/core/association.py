@@ -63,7 +63,7 @@ class Association:
         conn = lib.dtlsffi_conn_new(context._ctx, self._server_side, fileno, self._handle)
         if conn == ffi.NULL:
             raise from_fault(self._peer)
-        self._conn = ffi.gc(conn, lib.dtlsffi_conn_free)
+        self._conn = ffi.gc(conn, self._link.free)
         if name is not None:
             self._set_host(name, is_address, check=context.check_hostname and pins is None)
         if session is not None and lib.SSL_set_session(lib.dtlsffi_conn_ssl(conn), session._session) != 1:

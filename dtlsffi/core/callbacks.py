@@ -67,7 +67,7 @@ class Password(Parking):
 class Link(Parking):
     """What a connection's handle leads to: its context, whose callbacks are asked, and whom they are asked for."""
 
-    __slots__ = ("choosing", "context", "origin", "pins", "psk_identity", "refusal", "subject")
+    __slots__ = ("choosing", "context", "freed", "origin", "pins", "psk_identity", "refusal", "subject")
 
     def __init__(self, context: DTLSContext, pins: Pins | None) -> None:
         super().__init__()
@@ -78,6 +78,12 @@ class Link(Parking):
         self.psk_identity: bytes | None = None  # the last one that a key was found for
         self.refusal: str | None = None  # why we refused a certificate, where OpenSSL has no words for it
         self.subject: Callable[[], Any] = lambda: None  # a weak reference to the connection, or to the door that has it
+        self.freed = False  # the garbage collector frees the C side before it calls some __del__
+
+    def free(self, conn: CData) -> None:
+        """Frees the connection's C side."""
+        self.freed = True
+        lib.dtlsffi_conn_free(conn)
 
     def collect(self) -> None:
         """Raises what was parked; tells the context's store what must not be resumed any more."""

@@ -184,8 +184,11 @@ class Connection(Knowledge, Association):
     def close(self) -> None:
         """Sends close_notify, once, and nothing after it: RFC 5246 section 7.2.1. Nobody is waited for.
 
-        In a callback of this connection it takes effect when the callback has returned, and ends the handshake.
+        In a callback of this connection it takes effect when the callback has returned, and ends the handshake. In a
+        `__del__` it does nothing where the garbage collector has freed the connection already.
         """
+        if self._link.freed:
+            return
         lib.dtlsffi_conn_shutdown(self._conn)
         self._link.collect()
 
@@ -291,6 +294,8 @@ class Connection(Knowledge, Association):
 
     def detach(self) -> None:
         """Lets go of the socket given as `fileno`; whatever needs it raises OSError (EBADF) from now on."""
+        if self._link.freed:
+            return
         lib.dtlsffi_conn_detach(self._conn)
 
 

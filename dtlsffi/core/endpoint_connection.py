@@ -107,5 +107,6 @@ class EndpointConnection(Connection):
     def close(self) -> None:
         """Sends close_notify, once, and has the endpoint let go of it; nobody is waited for."""
         super().close()
-        self._endpoint._transmit(self)
+        if not self._link.freed:
+            self._endpoint._transmit(self)
         self._endpoint._forget(self)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from typing import Any
+
 import pytest
 
 import dtlsffi
@@ -44,3 +47,26 @@ def test_repr_tells_the_state_and_no_secret(link: MemoryLink) -> None:
     link.shake_hands()
     assert repr(link.client) == f"<Connection client {HOST!r} DTLSv1.2>"
     assert repr(link.server) == "<Connection server DTLSv1.2>"
+
+
+def test_it_can_be_closed_by_a_finalizer_in_the_same_garbage(joined: MemoryLink) -> None:
+    """The garbage collector may have freed its C side before it calls a `__del__`: that closes nothing, safely."""
+    closed: list[object] = []
+
+    class Owner:
+        def __init__(self, conn: object) -> None:
+            self.conn: Any = conn
+
+        def __del__(self) -> None:
+            self.conn.close()
+            closed.append(self.conn._link.freed)
+
+    sides = [joined.client, joined.server]
+    joined.__dict__.clear()
+    while sides:
+        conn: Any = sides.pop()
+        conn.owner = Owner(conn)
+        del conn
+    gc.collect()
+    assert len(closed) == 2
+    assert True in closed, "the collector frees what it has met first"
