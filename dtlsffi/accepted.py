@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import os
 import select
 import socket
@@ -14,17 +13,19 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from .core import errors
 from .core.batches import Buffer
+from .core.callbacks import is_callback
 from .core.connection import Connection
 from .core.context import DTLSContext
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
 from .core.knowledge import Knowledge
-from .waiting import Deadline, Patience
+from .waiting import Deadline, Patience, milliseconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -82,8 +83,8 @@ class Engine(Endpoint):
             raise errors.make(errors.DTLSError, "USED_AFTER_FORK", words)
 
     def is_current(self) -> bool:
-        """Whether this is its thread, in a callback: that must not wait for anybody."""
-        return threading.get_ident() == self.thread.ident
+        """Whether this is its thread, or one in a callback of any connection: that must not wait for anybody."""
+        return threading.get_ident() == self.thread.ident or is_callback()
 
     def wait(self, condition: threading.Condition, deadline: Deadline) -> None:
         """Waits for `condition`, which is held, to be notified; TimeoutError after the deadline."""
@@ -122,24 +123,30 @@ class Engine(Endpoint):
         with self.lock:
             timer = self.get_timer(time.monotonic())
         poller.register(self.sock, select.POLLIN | (select.POLLOUT if self.blocked else 0))
-        found = dict(poller.poll(None if timer is None else math.ceil(timer * 1000)))
+        found = dict(poller.poll(milliseconds(timer)))
         if self.ear.fileno() in found:
             self.ear.recv(4096)
         events = found.get(self.sock.fileno(), 0)
-        with self.lock:
-            now = time.monotonic()
-            for _ in range(BATCHES if events & ~select.POLLOUT else 0):
-                if not self.pump(now):
-                    break
-            self.handle_timers(now)
-            while self.left:
-                connection = self.left.popleft()
-                connection.close()
-                self.unclaimed.pop(connection, None)
-            accepted, ready = self.accepted(), self.ready()
-        self._tell(accepted, ready)
+        try:
+            with self.lock:
+                self._move(readable=bool(events & ~select.POLLOUT))
+        finally:
+            with self.lock:
+                accepted, ready = self.accepted(), self.ready()
+            self._tell(accepted, ready)
         for _ in range(len(self.blocked) if events & select.POLLOUT else 0):
             self.blocked.popleft()._moved(room=True)
+
+    def _move(self, *, readable: bool) -> None:
+        now = time.monotonic()
+        for _ in range(BATCHES if readable else 0):
+            if not self.pump(now):
+                break
+        self.handle_timers(now)
+        while self.left:
+            connection = self.left.popleft()
+            connection.close()
+            self.unclaimed.pop(connection, None)
 
     def _admit(self, *arguments: Any, **more: Any) -> EndpointConnection | None:
         """Nobody while `accept`'s queue is full: clients say hello again, and get in once there is room."""
@@ -153,10 +160,10 @@ class Engine(Endpoint):
                 return None
         return super()._admit(*arguments, **more)
 
-    def _start(self, connection: EndpointConnection, now: float) -> None:
+    def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
         """Gives each connection its door before anything happens to it, so that callbacks get that."""
         self.doors[connection] = self.unclaimed[connection] = DTLSServerConnection._create(connection, self)
-        super()._start(connection, now)
+        super()._start(connection, now, proven=proven)
 
     def _tell(self, accepted: list[EndpointConnection], ready: list[EndpointConnection]) -> None:
         for door in map(self.doors.get, ready):
@@ -205,10 +212,9 @@ class DTLSServerConnection(Patience, Knowledge):
     _connection: EndpointConnection
     _engine: Engine
     _changed: threading.Condition
-    _sending: Any  # a lock: the descriptor is not closed while somebody sends on it
     _ready: bool  # the handshake is finished
     _ended: bool  # shutdown() has stopped us from receiving
-    _room: bool  # there is in the socket's send buffer
+    _rooms: int  # how often there was room again in the socket's send buffer
     _listener: object = None  # kept for as long as somebody has its connection
     _closed = True
 
@@ -221,8 +227,8 @@ class DTLSServerConnection(Patience, Knowledge):
         self._connection, self._engine = connection, engine
         self._timeout = socket.getdefaulttimeout()
         self._changed = threading.Condition()
-        self._sending = threading.RLock()
-        self._ready = self._ended = self._room = self._closed = False
+        self._ready = self._ended = self._closed = False
+        self._rooms = 0
         connection.serve_as(self)
         return self
 
@@ -234,13 +240,12 @@ class DTLSServerConnection(Patience, Knowledge):
         """The listener's thread tells that something has happened."""
         with self._changed:
             self._ready = self._ready or self._connection.is_established
-            self._room = self._room or room
+            self._rooms += room
             self._changed.notify_all()
 
     def _end(self) -> None:
         """The listener's thread tells that it is over, and that the socket will be closed."""
-        with self._sending:
-            self._closed = True
+        self._closed = True
         self._moved()
 
     def _check(self) -> None:
@@ -304,27 +309,19 @@ class DTLSServerConnection(Patience, Knowledge):
         deadline = Deadline(self._timeout)
         self._shake_hands(deadline, flags)
         while True:
-            self._room = False
+            rooms = self._rooms
             try:
-                return self._on_our_way(lambda: self._connection.send(data))
+                return self._connection.send(data)
             except errors.DTLSWantWriteError:
                 if deadline.timeout == 0:
                     raise
             self._engine.blocked.append(self)
             self._engine.wake()
-            self._until(lambda: self._room or None, deadline)
+            self._until(partial(self._has_had_room, rooms), deadline)
 
-    def _on_our_way(self, move: Callable[[], T]) -> T:
-        """Calls what sends, while nobody closes the socket."""
-        if self._engine.is_current():  # a callback: whoever has the lock may wait for us
-            return move()
-        with self._sending:
-            self._check()
-            if self._engine.stopping:
-                raise OSError(errno.EBADF, "the listener is closed")
-            if self._connection.failure is not None:
-                raise self._over() or self._connection.failure
-            return move()
+    def _has_had_room(self, before: int) -> bool | None:
+        """Whether the socket's send buffer had room since then."""
+        return self._rooms != before or None
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """`send`: a datagram goes whole or not at all."""
@@ -406,12 +403,6 @@ class DTLSServerConnection(Patience, Knowledge):
     def _say_goodbye(self) -> None:
         """Has close_notify on its way; nobody needs to let go of the connection for that."""
         Connection.close(self._connection)
-        if self._engine.is_current():
-            self._connection.transmit()
-            return
-        with self._sending:
-            if not self._engine.stopping:
-                self._connection.transmit()
 
     def close(self) -> None:
         """Sends close_notify, once; nobody is waited for. Whoever waits, and later calls, get OSError (EBADF)."""
@@ -440,7 +431,8 @@ class DTLSServerConnection(Patience, Knowledge):
     def __del__(self) -> None:
         """Warn, as sockets do, and have it closed; this may happen in any thread, so nothing is waited for."""
         if not self._closed and self._engine.process == os.getpid():
+            words = f"unclosed {self!r}"
             self._closed = True
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self._engine.left.append(self._connection)
             self._engine.wake()
+            warnings.warn(words, ResourceWarning, source=self, stacklevel=2)

@@ -65,10 +65,10 @@ class AwaitedPort(Endpoint):
 
     # ---- what happens ----
 
-    def _start(self, connection: EndpointConnection, now: float) -> None:
+    def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
         """Gives each connection its door before anything happens to it, so that callbacks get that."""
         self.unclaimed[connection] = self.make_door(connection)
-        super()._start(connection, now)
+        super()._start(connection, now, proven=proven)
 
     def pump(self, now: float) -> bool:
         """`Endpoint.pump`, but never from a socket that has got the number of ours."""
@@ -148,11 +148,12 @@ class AwaitedPort(Endpoint):
     def __del__(self) -> None:
         """Warn, as sockets do."""
         if not getattr(self, "ended", True) and self.process == os.getpid():
-            if not self.left:  # then it has been said already
-                warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
+            said = bool(self.left)
             self.ended = True
             self.close()
             self.sock.close()
+            if not said:
+                warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
 
 
 class AwaitedConnection(Knowledge):
@@ -331,10 +332,11 @@ class AwaitedConnection(Knowledge):
         """Warn, as sockets do, and have it closed; this may happen in any thread."""
         if self._closed or self._connection.gone or self._port.ended or self._port.process != os.getpid():
             return
+        words = f"unclosed {self!r}"
         self._closed = True
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         self._port.left.append(self._connection)
         self._port.wake()
+        warnings.warn(words, ResourceWarning, source=self, stacklevel=2)
 
 
 def open_client(place: Any, local_place: Any) -> socket.socket:

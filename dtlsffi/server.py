@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from .accepted import BACKLOG, DTLSServerConnection, Engine
 from .binding import bound, check_bound, family_of
-from .core import errors
 from .core.association import check_side
 from .core.context import DTLSContext
 from .waiting import Deadline, Patience
@@ -180,8 +179,9 @@ class DTLSListener(Patience):
     ) -> None:
         """Calls `handler(conn, addr)` for each connection in a thread of its own, until `shutdown` or `close`.
 
-        No more than `threads` of them run at a time, if that is given; other connections wait for `accept`. When
-        the handler ends, its connection is closed. What it raises is logged (`dtlsffi.server`) and ends nothing else.
+        That is when its handshake is finished: a client that does not go on takes no thread. No more than `threads` of
+        them run at a time, if that is given; other connections wait for `accept`. When the handler ends, its connection
+        is closed. What it raises is logged (`dtlsffi.server`) and ends nothing else.
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads is a number of at least 1, or None, not {threads}")
@@ -203,9 +203,24 @@ class DTLSListener(Patience):
         engine = self._engine
         with engine.arrivals:
             while not (self._shutting or engine.stopping):
-                if engine.queue and (threads is None or len(self._handlers) < threads):
-                    return engine.queue.popleft()
+                if threads is None or len(self._handlers) < threads:
+                    conn = self._take_ready()
+                    if conn is not None:
+                        return conn
                 engine.wait(engine.arrivals, Deadline(None))
+        return None
+
+    def _take_ready(self) -> DTLSServerConnection | None:
+        """The first in the queue whose handshake is finished; those that have failed are let go of."""
+        for conn in tuple(self._engine.queue):
+            over = conn._over()
+            if not conn._ready and over is None:
+                continue
+            self._engine.queue.remove(conn)
+            if conn._ready:
+                return conn
+            logger.info("%s did not finish its handshake: %s", conn.peer, over)
+            conn.close()
         return None
 
     def _start_handler(self, handler: Callable[..., object], conn: DTLSServerConnection) -> None:
@@ -228,8 +243,6 @@ class DTLSListener(Patience):
         except Exception as error:
             if isinstance(error, OSError) and self._engine.stopping:
                 logger.debug("%s: %s", conn.peer, error)
-            elif isinstance(error, errors.DTLSError) and not conn.is_established:
-                logger.info("%s did not finish its handshake: %s", conn.peer, error)
             else:
                 logger.exception("the handler of %s failed", conn.peer)
         finally:
@@ -293,9 +306,10 @@ class DTLSListener(Patience):
     def __del__(self) -> None:
         """Warn, as sockets do, and have it closed."""
         if not self._closed and self._engine.process == os.getpid():
+            words = f"unclosed {self!r}"
             self._closed = True
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self._engine.stop()
+            warnings.warn(words, ResourceWarning, source=self, stacklevel=2)
 
 
 DTLSContext.dtlslistener_class = DTLSListener

@@ -9,7 +9,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn, SupportsFloat, SupportsIndex, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from .core.batches import Buffer
 from .core.connection import Connection
@@ -24,7 +24,7 @@ from .core.errors import (
 from .core.knowledge import Knowledge
 from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
-from .waiting import Deadline, poll, shorter
+from .waiting import Deadline, Patience, poll, shorter
 
 __all__ = ["DTLSSocket"]
 
@@ -33,7 +33,7 @@ logger = logging.getLogger("dtlsffi.sockets")
 T = TypeVar("T")
 
 
-class DTLSSocket(Knowledge, socket.socket):
+class DTLSSocket(Patience, Knowledge, socket.socket):
     """A connected UDP socket that speaks DTLS; from `DTLSContext.wrap_socket` or `create_connection`.
 
     It is a `socket.socket`, and has the methods of `ssl.SSLSocket`. One `send` is one record in one datagram, and one
@@ -100,7 +100,6 @@ class DTLSSocket(Knowledge, socket.socket):
         return self._connection
 
     _connection: Connection
-    _timeout: float | None
     _handshake_lock: Any
     _ready: bool  # the handshake is finished
     _ended: bool  # shutdown() has stopped us from receiving
@@ -109,35 +108,10 @@ class DTLSSocket(Knowledge, socket.socket):
 
     # ---- waiting ----
 
-    def gettimeout(self) -> float | None:
-        """The timeout in seconds, None to block for ever, 0.0 not to block."""
-        return self._timeout
-
     @property
     def timeout(self) -> float | None:
         """`gettimeout()`."""
         return self._timeout
-
-    def settimeout(self, value: float | None) -> None:
-        """Sets the timeout of each call in seconds, with all its retransmissions; None blocks for ever, 0 never.
-
-        Raises ValueError for a negative one.
-        """
-        if value is not None:
-            if not isinstance(value, (SupportsFloat, SupportsIndex)):
-                raise TypeError(f"a timeout is a number of seconds or None, not {type(value).__name__}")
-            value = float(value)
-            if not value >= 0:
-                raise ValueError(f"Timeout value out of range: {value} (seconds, at least 0)")
-        self._timeout = value
-
-    def setblocking(self, flag: bool) -> None:
-        """`settimeout(None)` or `settimeout(0)`."""
-        self._timeout = None if flag else 0.0
-
-    def getblocking(self) -> bool:
-        """Whether calls may wait."""
-        return self._timeout != 0
 
     def get_timer(self) -> float | None:
         """Seconds until `handle_timer` is due, or None: for use without blocking."""

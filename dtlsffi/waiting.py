@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import select
+import threading
 import time
 from typing import SupportsFloat, SupportsIndex
 
@@ -35,9 +36,15 @@ def poll(waiting: dict[int, int], duration: float | None) -> set[int]:
     poller = select.poll()
     for descriptor, events in waiting.items():
         poller.register(descriptor, events)
-    # Rounded up: a timer that is polled a little early is polled again and again.
-    milliseconds = None if duration is None else math.ceil(duration * 1000)
-    return {descriptor for descriptor, _ in poller.poll(milliseconds)}
+    return {descriptor for descriptor, _ in poller.poll(milliseconds(duration))}
+
+
+def milliseconds(duration: float | None) -> int | None:
+    """Seconds as poll(2) takes them, an hour at the most, since it cannot count to a month.
+
+    Rounded up: a timer that is polled a little early is polled again and again.
+    """
+    return None if duration is None else min(math.ceil(duration * 1000), 3_600_000)
 
 
 class Patience:
@@ -57,6 +64,8 @@ class Patience:
             value = float(value)
             if not value >= 0:
                 raise ValueError(f"Timeout value out of range: {value} (seconds, at least 0)")
+            if value > threading.TIMEOUT_MAX:
+                raise OverflowError(f"timeout value is too large: {value} seconds; None is for ever")
         self._timeout = value
 
     def setblocking(self, flag: bool) -> None:

@@ -91,6 +91,8 @@ void dtlsffi_conn_free(dtlsffi_conn *conn)
         return;
     /* OpenSSL takes an SSL that was not shut down for one that failed, and forgets its session. Where it did fail, that
      * has been done: not here, where Python may be clearing up. */
+    if (conn->table != NULL)
+        dtlsffi_table_remove(conn->table, conn);
     if (conn->ssl != NULL && conn->established)
         SSL_set_shutdown(conn->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(conn->ssl);
@@ -227,11 +229,15 @@ int dtlsffi_conn_established(dtlsffi_conn *conn)
     return conn->established;
 }
 
+/* Bytes of a handshake message, behind a shared port: OpenSSL keeps ten that are yet to come of each handshake. */
+#define MESSAGE_MAX 32768
+
 /* Has a new connection's datagrams go to `address`, over a socket that others use, too. Those for it are fed by hand. */
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address)
 {
     conn->udp = udp;
     conn->address = *address;
+    SSL_set_max_cert_list(conn->ssl, MESSAGE_MAX);
 }
 
 /* Which of our own addresses its datagrams leave from; family 0 for any. */

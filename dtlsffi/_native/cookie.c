@@ -1,7 +1,7 @@
 /* Proof that a client is where it says it is, before anything is kept for it: RFC 6347 section 4.2.1.
  *
- * A cookie is the time of its making (4 bytes) and an HMAC-SHA256 over that time and the client's address (28 of its
- * bytes). The key of the HMAC is made of a secret and of the hour, so that nobody can gather cookies under one key for
+ * A cookie is the time of its making (4 bytes) and an HMAC-SHA256 over that time, the client's address and the random of
+ * its ClientHello (28 of its bytes): whoever overhears one can do no more with it than say the same hello again. The key of the HMAC is made of a secret and of the hour, so that nobody can gather cookies under one key for
  * long. Whoever has the secret and a clock can check a cookie: no process or host needs to have made it.
  *
  * A ClientHello without one is answered with a HelloVerifyRequest right here, without an SSL.
@@ -14,6 +14,7 @@
 
 #define STAMP 4
 #define LIFE 60   /* seconds */
+#define SAME 8    /* seconds for which a hello that is said again gets the same cookie */
 #define SKEW 5    /* seconds that the clocks of hosts may differ */
 #define ROTATION 3600
 
@@ -105,13 +106,15 @@ static bool turn_to(dtlsffi_cookie_jar *jar, uint32_t hour)
     return ok;
 }
 
-static bool sign(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, uint32_t stamp, uint8_t *cookie)
+static bool sign(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *random, uint32_t stamp,
+                 uint8_t *cookie)
 {
-    uint8_t mac[32], message[STAMP + sizeof(*address)];
+    uint8_t mac[32], message[STAMP + sizeof(*address) + RANDOM];
     bool ok;
 
     write_number(message, stamp, STAMP);
     memcpy(message + STAMP, address, sizeof(*address));
+    memcpy(message + STAMP + sizeof(*address), random, RANDOM);
     pthread_mutex_lock(&jar->lock);
     ok = turn_to(jar, stamp / ROTATION) && hmac(jar, message, sizeof(message), mac);
     pthread_mutex_unlock(&jar->lock);
@@ -157,13 +160,13 @@ dtlsffi_cookie_jar *dtlsffi_cookie_jar_new(const uint8_t *secret, size_t length)
     return jar;
 }
 
-bool dtlsffi_cookie_make(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, uint8_t *cookie)
+static bool make_cookie(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *random, uint8_t *cookie)
 {
-    return sign(jar, address, (uint32_t)time(NULL), cookie);
+    return sign(jar, address, random, (uint32_t)time(NULL) & ~(uint32_t)(SAME - 1), cookie);
 }
 
-bool dtlsffi_cookie_check_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address,
-                                    const uint8_t *cookie, size_t length)
+static bool check_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *random,
+                            const uint8_t *cookie, size_t length)
 {
     uint8_t expected[DTLSFFI_COOKIE];
     uint32_t stamp;
@@ -173,13 +176,13 @@ bool dtlsffi_cookie_check_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_addre
         return false;
     stamp = read_number(cookie, STAMP);
     age = (int64_t)time(NULL) - (int64_t)stamp;
-    if (age < -SKEW || age > LIFE || !sign(jar, address, stamp, expected))
+    if (age < -SKEW || age > LIFE + SAME || !sign(jar, address, random, stamp, expected))
         return false;
     return CRYPTO_memcmp(expected, cookie, DTLSFFI_COOKIE) == 0;
 }
 
 static size_t request(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *record,
-                      uint8_t *reply)
+                      const uint8_t *random, uint8_t *reply)
 {
     uint8_t *body = reply + BODY;
 
@@ -193,7 +196,7 @@ static size_t request(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, c
     write_number(reply + 22, 3 + DTLSFFI_COOKIE, 3);        /* of that length, too */
     write_number(body, DTLS1_VERSION, 2);
     body[2] = DTLSFFI_COOKIE;
-    return dtlsffi_cookie_make(jar, address, body + 3) ? DTLSFFI_HELLO_VERIFY_REQUEST : 0;
+    return make_cookie(jar, address, random, body + 3) ? DTLSFFI_HELLO_VERIFY_REQUEST : 0;
 }
 
 static const uint8_t *take_vector(reader *r, size_t length_bytes, size_t *length)
@@ -208,7 +211,7 @@ static const uint8_t *take_vector(reader *r, size_t length_bytes, size_t *length
 
 /* What a datagram is that seems to begin with a ClientHello: a positive answer is the length of the HelloVerifyRequest
  * in `reply` (of DTLSFFI_HELLO_VERIFY_REQUEST bytes, or NULL for none), which is to be sent and then forgotten. `random`
- * gets the 32 bytes that tell one ClientHello from another. */
+ * gets the 32 bytes that tell one ClientHello from another, and when its cookie was made, in 4 more. */
 int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data,
                                  size_t length, uint8_t *reply, uint8_t *random)
 {
@@ -229,30 +232,41 @@ int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address 
         return DTLSFFI_HELLO_NONE;
     if (take_vector(&r, 2, &unused) == NULL || unused < 2 || take_vector(&r, 1, &unused) == NULL || unused < 1)
         return DTLSFFI_HELLO_NONE;
-    if (dtlsffi_cookie_check_untrusted(jar, address, cookie, cookie_length))
+    memset(random + RANDOM, 0, STAMP);
+    if (check_untrusted(jar, address, random, cookie, cookie_length)) {
+        memcpy(random + RANDOM, cookie, STAMP);
         return DTLSFFI_HELLO_PROVEN;
+    }
     if (length < DTLSFFI_HELLO_VERIFY_REQUEST) /* no answer is larger than its question */
         return DTLSFFI_HELLO_NONE;
     if (reply == NULL)
         return DTLSFFI_HELLO_UNPROVEN;
-    return (int)request(jar, address, data, reply);
+    return (int)request(jar, address, data, random, reply);
 }
+
+/* OpenSSL asks for a cookie before it has looked at the random of a hello. */
+static const uint8_t no_random[RANDOM];
 
 static int make_for_openssl(SSL *ssl, unsigned char *cookie, unsigned int *length)
 {
     dtlsffi_conn *conn = SSL_get_app_data(ssl);
 
     *length = DTLSFFI_COOKIE;
-    return conn->jar != NULL && dtlsffi_cookie_make(conn->jar, &conn->address, cookie);
+    return conn->jar != NULL && make_cookie(conn->jar, &conn->address, no_random, cookie);
 }
 
+/* The cookie may be one of ours for a first hello that came whole. */
 static int check_for_openssl(SSL *ssl, const unsigned char *cookie, unsigned int length)
 {
     dtlsffi_conn *conn = SSL_get_app_data(ssl);
+    uint8_t random[RANDOM];
 
-    if (conn->proven)
-        return 1;
-    return conn->jar != NULL && dtlsffi_cookie_check_untrusted(conn->jar, &conn->address, cookie, length);
+    if (conn->proven || conn->jar == NULL)
+        return conn->proven;
+    (void)SSL_get_client_random(ssl, random, sizeof(random));
+    conn->proven = check_untrusted(conn->jar, &conn->address, no_random, cookie, length)
+                   || check_untrusted(conn->jar, &conn->address, random, cookie, length);
+    return conn->proven;
 }
 
 void dtlsffi_ctx_set_cookies(SSL_CTX *ctx)
@@ -268,6 +282,12 @@ void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, dtlsffi_cookie_jar *jar, const 
     conn->jar = jar;
     conn->address = *address;
     SSL_set_options(conn->ssl, SSL_OP_COOKIE_EXCHANGE);
+}
+
+/* Whether its client has shown a cookie. */
+int dtlsffi_conn_proven(dtlsffi_conn *conn)
+{
+    return conn->proven;
 }
 
 /* Begins a new server's connection with a ClientHello whose cookie has been checked. Returns 1, or a negative answer. */

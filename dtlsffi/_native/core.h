@@ -100,6 +100,9 @@ typedef struct dtlsffi_conn dtlsffi_conn;
 /* module.c */
 int dtlsffi_module_init(void);
 
+/* gil.c */
+int dtlsffi_gil_callbacks(void);
+
 /* fault.c */
 dtlsffi_fault *dtlsffi_fault_last(void);
 void dtlsffi_fault_take(void);
@@ -201,6 +204,7 @@ int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_
 /* cookie.c */
 #define DTLSFFI_COOKIE 32
 #define DTLSFFI_HELLO_VERIFY_REQUEST 60
+#define DTLSFFI_HELLO_RANDOM 36
 typedef struct dtlsffi_cookie_jar dtlsffi_cookie_jar;
 enum dtlsffi_hello {
     DTLSFFI_HELLO_NONE = 0,             /* no ClientHello, or one not to be answered */
@@ -237,11 +241,14 @@ const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
 
 /* cookie.c: how a server's connection begins behind a port that it shares */
 void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, dtlsffi_cookie_jar *jar, const dtlsffi_address *address);
+int dtlsffi_conn_proven(dtlsffi_conn *conn);
 int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
 /* flow.c: what moves a connection on */
 int dtlsffi_conn_handshake(dtlsffi_conn *conn);
 int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
+int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count,
+                             uint32_t *done, dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_inbox *inbox);
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);

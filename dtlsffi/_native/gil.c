@@ -49,16 +49,26 @@ void dtlsffi_gil_retake(void *token)
 
 #endif
 
+static _Thread_local int callbacks;
+
 /* For the time of a callback, which has it: returns what dtlsffi_gil_away() is to be given afterwards. */
 bool dtlsffi_gil_home(void)
 {
     bool was = is_away;
 
     is_away = false;
+    callbacks++;
     return was;
 }
 
 void dtlsffi_gil_away(bool away)
 {
+    callbacks--;
     is_away = away;
+}
+
+/* How many callbacks this thread is in: it holds their connections' locks. */
+int dtlsffi_gil_callbacks(void)
+{
+    return callbacks;
 }

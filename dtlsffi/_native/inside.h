@@ -150,6 +150,7 @@ struct dtlsffi_conn {
     uint8_t held_alert[DTLSFFI_ALERT_RECORD];
     bool alert_is_held;
     unsigned verify_requests;   /* HelloVerifyRequests so far */
+    uint64_t cookie_taken;      /* the hash of the last one's cookie */
     bool alert_is_released;
 
     uint8_t *held_record;       /* a record larger than the buffer it was asked into */
@@ -177,9 +178,6 @@ int dtlsffi_conn_fail(dtlsffi_conn *conn);
 void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
 
 /* cookie.c */
-bool dtlsffi_cookie_make(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, uint8_t *cookie);
-bool dtlsffi_cookie_check_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address,
-                                    const uint8_t *cookie, size_t length);
 void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
 
 /* flow.c */

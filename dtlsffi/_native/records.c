@@ -13,8 +13,10 @@
 #include "core.h"
 
 #define VERIFY_REQUESTS_AT_MOST 16
+#define HELLO_MAX 8192 /* bytes of a ClientHello: all key shares there are take less */
+#define MESSAGE_HEADER 12
 
-enum { HELLO_VERIFY_REQUEST = 3 };
+enum { CLIENT_HELLO = 1, HELLO_VERIFY_REQUEST = 3 };
 enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23 };
 
 static uint16_t read16(const uint8_t *p)
@@ -78,19 +80,66 @@ static bool settle_version(const dtlsffi_conn *conn, uint8_t *record)
     return true;
 }
 
-/* OpenSSL answers every HelloVerifyRequest with another ClientHello, at once and for ever. An honest server sends one,
- * or as many as there are flights sent again. */
-static bool is_one_too_many(dtlsffi_conn *conn, const uint8_t *record, size_t length)
+/* FNV-1a, of a cookie that is to be known again; never 0. */
+static uint64_t hash(const uint8_t *data, size_t length)
 {
-    if (record[0] != HANDSHAKE || length <= DTLSFFI_RECORD_HEADER || record[DTLSFFI_RECORD_HEADER] != HELLO_VERIFY_REQUEST)
+    uint64_t h = 0xcbf29ce484222325;
+
+    while (length-- > 0)
+        h = (h ^ *data++) * 0x100000001b3;
+    return h | 1;
+}
+
+/* OpenSSL answers every HelloVerifyRequest with a ClientHello of another message number, at once and for ever. An honest
+ * server sends one for each ClientHello it gets, and ours may have been sent again before the first answer came: whoever
+ * answers that one, too, has another transcript than the server, and no handshake. So each cookie is taken once, and no
+ * more than a few of them. */
+static bool is_answered(dtlsffi_conn *conn, const uint8_t *record, size_t length)
+{
+    const size_t cookie_at = DTLSFFI_RECORD_HEADER + MESSAGE_HEADER + 3;
+    uint64_t cookie;
+
+    if (record[0] != HANDSHAKE || length <= cookie_at || record[DTLSFFI_RECORD_HEADER] != HELLO_VERIFY_REQUEST)
         return false;
-    return ++conn->verify_requests > VERIFY_REQUESTS_AT_MOST;
+    cookie = hash(record + cookie_at, length - cookie_at);
+    if (cookie == conn->cookie_taken || conn->verify_requests == VERIFY_REQUESTS_AT_MOST)
+        return true;
+    conn->verify_requests++;
+    conn->cookie_taken = cookie;
+    return false;
+}
+
+/* A client that has not shown its cookie yet, behind a port that it shares. */
+static bool is_stranger(const dtlsffi_conn *conn)
+{
+    return conn->jar != NULL && !conn->proven;
+}
+
+/* Such a one has nothing to say but a ClientHello, the first or the second message; OpenSSL would keep whatever may
+ * follow, a megabyte of it. */
+static bool is_hello_only(const uint8_t *record, size_t length)
+{
+    size_t at = DTLSFFI_RECORD_HEADER;
+
+    if (record[0] != HANDSHAKE)
+        return false;
+    while (length - at >= MESSAGE_HEADER) {
+        const uint8_t *message = record + at;
+
+        if (message[0] != CLIENT_HELLO || message[1] != 0 || read16(message + 2) > HELLO_MAX || read16(message + 4) > 1)
+            return false;
+        at += MESSAGE_HEADER + ((size_t)message[9] << 16 | read16(message + 10));
+        if (at > length)
+            return false;
+    }
+    return at == length;
 }
 
 /* Whether a plaintext record may reach OpenSSL. */
 static bool accept_plaintext(dtlsffi_conn *conn, uint8_t *record, size_t length)
 {
-    if (record[0] == APPLICATION_DATA || !settle_version(conn, record) || is_one_too_many(conn, record, length)) {
+    if (record[0] == APPLICATION_DATA || !settle_version(conn, record) || is_answered(conn, record, length)
+        || (is_stranger(conn) && !is_hello_only(record, length))) {
         conn->stats.dropped_junk++;
         return false;
     }
@@ -122,7 +171,7 @@ size_t dtlsffi_records_shortest(SSL *ssl)
 /* Whether an encrypted record may reach OpenSSL. */
 static bool accept_encrypted(dtlsffi_conn *conn, const uint8_t *record, size_t length)
 {
-    if (length >= DTLSFFI_RECORD_HEADER + conn->shortest && read16(record + 1) == SSL_version(conn->ssl))
+    if (!is_stranger(conn) && length >= DTLSFFI_RECORD_HEADER + conn->shortest && read16(record + 1) == SSL_version(conn->ssl))
         return true;
     conn->stats.dropped_unauthenticated++;
     return false;

@@ -27,15 +27,23 @@ static void add(replies *to, const dtlsffi_udp *udp, const dtlsffi_batch *batch,
         to->count++;
 }
 
-/* What the kernel does not take is lost: they ask again. */
+/* What the kernel does not take is lost: they ask again. Where it does not like one by itself, that is tried once more
+ * from any address of ours. */
 static void flush(replies *what, dtlsffi_udp *udp)
 {
-    int sent;
+    int done = 0;
 
-    for (int done = 0; done < what->count; done += sent > 0 ? sent : 1) {
-        sent = dtlsffi_sendmmsg(udp->fd, what->messages + done, (unsigned int)(what->count - done), MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent > 0)
-            DTLSFFI_COUNT(udp->datagrams_sent, (uint64_t)sent);
+    while (done < what->count) {
+        int sent = dtlsffi_sendmmsg(udp->fd, what->messages + done, (unsigned int)(what->count - done),
+                                    MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (sent <= 0) {
+            what->messages[done].msg_hdr.msg_controllen = 0;
+            sent = sendmsg(udp->fd, &what->messages[done].msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+            done += sent == 0;
+        }
+        done += sent;
+        DTLSFFI_COUNT(udp->datagrams_sent, (uint64_t)sent);
     }
     what->count = 0;
 }
@@ -55,7 +63,7 @@ void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *ja
     for (uint32_t i = 0; i < batch->stranger_count; i++) {
         dtlsffi_stranger *who = &batch->strangers[i];
         bool pass = flooded && (turn++ & 1);
-        uint8_t random[32];
+        uint8_t random[DTLSFFI_HELLO_RANDOM];
         int what = dtlsffi_hello_look_untrusted(jar, &batch->senders[who->message],
                                                 batch->data[who->message] + who->offset, who->length,
                                                 pass ? NULL : out.data[out.count], random);

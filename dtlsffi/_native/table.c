@@ -70,8 +70,14 @@ static bool grow(dtlsffi_table *table, size_t room)
     return true;
 }
 
+/* Whoever is still in it is let go of: the garbage collector frees in any order. */
 void dtlsffi_table_free(dtlsffi_table *table)
 {
+    for (size_t i = 0; i < table->room; i++)
+        if (table->entries[i].conn != NULL) {
+            table->entries[i].conn->table = NULL;
+            table->entries[i].conn->warm = false;
+        }
     pthread_mutex_destroy(&table->lock);
     OPENSSL_free(table->entries);
     OPENSSL_free(table);
@@ -201,13 +207,18 @@ static bool is_plain(const uint8_t *data, uint32_t length)
 
 static void feed(entry *to, const uint8_t *data, uint32_t length, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
 {
+    const dtlsffi_address *local = &batch->receivers[batch->at];
     uint32_t before = inbox->count;
     int answer = dtlsffi_conn_receive_more(to->conn, data, length, inbox);
 
     for (uint32_t i = before; i < inbox->count; i++)
         inbox->owner[i] = to->owner;
-    to->conn->last_seen = now;
     dtlsffi_table_warm(to->conn);
+    if (inbox->count > before) { /* what nobody has signed says nothing of where the peer is */
+        to->conn->last_seen = now;
+        if (local->family != 0)
+            to->conn->local = *local;
+    }
     if (answer >= DTLSFFI_MORE)
         batch->unfinished = to->owner + 1;
     if (answer < 0 || to->conn->events != 0)
@@ -261,8 +272,6 @@ int dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_in
                 leave(batch, data, length);
             continue;
         }
-        if (batch->receivers[batch->at].family != 0)
-            at->conn->local = batch->receivers[batch->at];
         feed(at, data, length, batch, inbox, now);
     }
     return 1;

@@ -61,7 +61,8 @@ static void read_control(struct msghdr *message, dtlsffi_address *local, uint32_
         } else if (part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_PKTINFO) {
             struct in6_pktinfo info;
             memcpy(&info, CMSG_DATA(part), sizeof(info));
-            set_v6(local, &info.ipi6_addr, info.ipi6_ifindex);
+            if (!IN6_IS_ADDR_MULTICAST(&info.ipi6_addr)) /* which nothing can be sent from */
+                set_v6(local, &info.ipi6_addr, info.ipi6_ifindex);
         } else if (DTLSFFI_HAS_GRO && part->cmsg_level == IPPROTO_UDP && part->cmsg_type == UDP_GRO) {
             int joined;
             memcpy(&joined, CMSG_DATA(part), sizeof(joined));
@@ -263,6 +264,22 @@ bool dtlsffi_udp_address(const dtlsffi_udp *udp, struct msghdr *message, const d
     return true;
 }
 
+static ssize_t send_now(const dtlsffi_udp *udp, const struct msghdr *message)
+{
+    ssize_t sent;
+
+    do {
+        sent = sendmsg(udp->fd, message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+/* Whether the kernel may have refused the address to send from: a broadcast's, seen from a dual-stack socket. */
+static bool is_source_refused(int number)
+{
+    return number == EINVAL || number == ENETUNREACH || number == EADDRNOTAVAIL;
+}
+
 /* Sends one datagram without waiting. Returns 0, or an errno. */
 int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_address *local, const uint8_t *data,
                      size_t length)
@@ -275,9 +292,11 @@ int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_
 
     if (!dtlsffi_udp_address(udp, &message, to, local, &name, &space))
         return EAFNOSUPPORT;
-    do {
-        sent = sendmsg(udp->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } while (sent < 0 && errno == EINTR);
+    sent = send_now(udp, &message);
+    if (sent < 0 && message.msg_controllen > 0 && is_source_refused(errno)) {
+        message.msg_controllen = 0;
+        sent = send_now(udp, &message);
+    }
     if (sent < 0)
         return errno;
     DTLSFFI_COUNT(udp->datagrams_sent, 1);

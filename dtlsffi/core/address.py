@@ -19,14 +19,26 @@ def pack(address: Any) -> CData:
     except (TypeError, AttributeError):
         raise TypeError(f"a peer's address is (host, port), not {address!r}") from None
     packed = ffi.new("dtlsffi_address *")
+    if not 0 <= int(port) <= 0xFFFF:
+        raise ValueError(f"a port is a number from 0 to 65535, not {port}")
     packed.port = int(port).to_bytes(2, "big")
     if ip.version == 6 and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
     packed.family = ip.version
     ffi.memmove(packed.ip, ip.packed, len(ip.packed))
-    if ip.version == 6 and ip.is_link_local and len(more) > 1:
-        packed.scope = more[1]
+    if ip.version == 6 and ip.is_link_local:
+        packed.scope = scope_of(host, more)
     return packed
+
+
+def scope_of(host: str, more: list[int]) -> int:
+    """The interface of a link-local address, by its number."""
+    name = host.partition("%")[2]
+    if len(more) > 1 and more[1]:
+        return more[1]
+    if name and not name.isdecimal():
+        raise ValueError(f"the interface of {host} is to be given by its number: (host, port, 0, number)")
+    return int(name or 0)
 
 
 def key(packed: CData) -> bytes:

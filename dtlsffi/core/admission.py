@@ -12,10 +12,15 @@ from .context import DTLSContext
 from .cookies import make_jar
 from .endpoint_connection import EndpointConnection
 from .errors import DTLSError, DTLSWantReadError, DTLSWantWriteError, make
+from .pending import Pending, host_of
 
 HELLO_NONE: int = lib.DTLSFFI_HELLO_NONE
 HELLO_PROVEN: int = lib.DTLSFFI_HELLO_PROVEN
 HELLO_FRAGMENT: int = lib.DTLSFFI_HELLO_FRAGMENT
+
+
+RESTART = 0.25
+"""Seconds that a client has to let pass between two handshakes: each is answered with more than it takes to ask."""
 
 
 class Admission:
@@ -26,6 +31,7 @@ class Admission:
     _accepted: list[EndpointConnection]
     _counts: Counter[str]
     _udp: CData
+    _handshake_timeout: float
     v6_socket: bool
 
     def __init__(
@@ -38,15 +44,14 @@ class Admission:
     ) -> None:
         self._context, self._cookies = context, cookies
         self._jar = make_jar(cookie_secret)
-        self._max_pending, self._max_connections = max_pending, max_connections
-        self._pending = 0
-        self._unproven = 0  # pending handshakes whose address is not proved
+        self._max_connections = max_connections
+        self._pending = Pending(max_pending)
         self._reply = ffi.new("uint8_t[]", lib.DTLSFFI_HELLO_VERIFY_REQUEST)
-        self._hello_random = ffi.new("uint8_t[32]")
+        self._hello_random = ffi.new("uint8_t[]", lib.DTLSFFI_HELLO_RANDOM)
 
     # ---- what the other half does ----
 
-    def _start(self, connection: EndpointConnection, now: float) -> None:
+    def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
         raise NotImplementedError
 
     def _slow_down(self, connection: EndpointConnection) -> None:
@@ -80,66 +85,110 @@ class Admission:
             return True
         if what == HELLO_FRAGMENT:
             return self._fragment(data, packed, local, key, now)
-        random = bytes(ffi.buffer(self._hello_random))
-        if any(there is not None and there._random == random for there in self._at(key)):
+        whole = bytes(ffi.buffer(self._hello_random))
+        random, made = whole[:32], whole[32:]
+        if any(there is not None and there._is_of(random, made) for there in self._at(key)):
             return False  # sent again: OpenSSL knows what to do
         if what > 0 and self._cookies:
             self._counts["cookies_sent"] += 1
             self._send(ffi.buffer(self._reply, what)[:], packed, local)
             return True
-        connection = self._admit(packed, local, key, now, proven=what == HELLO_PROVEN)
+        if self._has_precedence(key, random) or self._is_too_soon(key, random, now):
+            return True
+        proven = what == HELLO_PROVEN
+        connection = self._admit(packed, local, key, now, proven=proven or not self._cookies)
         if connection is not None:
-            connection._random = random
-            self._begin(connection, data, now, proven=what == HELLO_PROVEN)
+            connection._random, connection._cookie_made = random, made
+            self._begin(connection, data, now, proven=proven)
         return True
 
     def _at(self, key: bytes) -> tuple[EndpointConnection | None, EndpointConnection | None]:
         return self._connections.get(key), self._replacing.get(key)
+
+    def _has_precedence(self, key: bytes, random: bytes) -> bool:
+        """Whether a client's hello is passed over since we are shaking hands with it as our server.
+
+        Both have begun at the same time then: whose ClientHello has the lower random stays the client.
+        """
+        ours = self._connections.get(key)
+        if ours is None or ours._server_side or ours.is_established:
+            return False
+        if ours._random <= random:
+            self._counts["dropped_unknown"] += 1
+            return True
+        self._end(ours, make(DTLSError, "REPLACED", "the peer has begun a connection with us at the same time"))
+        return False
+
+    def _is_too_soon(self, key: bytes, random: bytes, now: float) -> bool:
+        """Whether the client has begun another handshake but just now: hellos that are overheard may be said again."""
+        begun = [
+            there._begun
+            for there in self._at(key)
+            if there is not None and not there.is_established and there._random not in (b"", random)
+        ]
+        if not begun or now >= max(begun) + RESTART:
+            return False
+        self._counts["refused_pending"] += 1
+        return True
 
     def _fragment(self, data: bytes, packed: CData, local: CData, key: bytes, now: float) -> bool:
         """A ClientHello too large for one datagram: OpenSSL puts it together, and asks for the cookie itself."""
         for there in self._at(key):
             if there is not None and there._server_side and not there.is_established:
                 return False
-        connection = self._admit(packed, local, key, now, proven=False)
+        if self._has_precedence(key, b"\xff" * 33):
+            return True  # its random is somewhere in the fragments
+        connection = self._admit(packed, local, key, now, proven=not self._cookies)
         if connection is not None:
             if self._cookies:
                 lib.dtlsffi_conn_ask_cookie(connection._conn, self._jar, packed)
             self._feed(connection, data, local, now)
         return True
 
-    def _no_room(self, *, proven: bool) -> bool:
-        """Whether there are as many handshakes going on as may be: half of the room is for proven addresses."""
-        return self._pending >= self._max_pending or (
-            self._cookies and not proven and self._unproven >= self._max_pending // 2
-        )
+    def _make_room(self, key: bytes, *, proven: bool) -> bool:
+        """Sees that one more handshake may begin; whether it may."""
+        if self._pending.has_room(proven=proven):
+            return True
+        leaves = self._pending.who_makes_room(host_of(key), proven=proven)
+        if leaves is None:
+            self._counts["refused_pending"] += 1
+            return False
+        self._counts["evicted"] += 1
+        self._end(leaves, make(DTLSError, "EVICTED", "too many handshakes are going on: this one had to make room"))
+        return True
 
     def _admit(self, packed: CData, local: CData, key: bytes, now: float, *, proven: bool) -> EndpointConnection | None:
         """A new server's connection, if there is room for one; beside an older one of the same address, if any."""
-        if self._no_room(proven=proven):
-            self._counts["refused_pending"] += 1
-            return None
         if len(self._connections) >= self._max_connections and key not in self._connections:
             self._counts["refused_connections"] += 1
             return None
+        if not self._make_room(key, proven=proven):
+            return None
         copy = ffi.new("dtlsffi_address *", packed[0])
         connection = EndpointConnection(self, copy, self._server_context(), server_side=True)
-        connection._unproven = not proven
+        for there in (self._replacing.get(key), self._connections.get(key)):
+            if there is not None and not there.is_established:
+                self._end(there, make(DTLSError, "REPLACED", "the client has begun again"))
         older = self._connections.get(key)
-        if older is not None and older.is_established:
-            self._slow_down(older)  # what is encrypted may be for either of them now
-            abandoned = self._replacing.pop(key, None)
-            self._replacing[key] = connection
-        else:
-            abandoned = self._connections.pop(key, None)
+        if older is None:
             self._connections[key] = connection
-        if abandoned is not None:
-            self._end(abandoned, make(DTLSError, "REPLACED", "the client has begun again"))
+        else:
+            self._slow_down(older)  # what is encrypted may be for either of them now
+            self._replacing[key] = connection
         connection._set_local(local)
-        self._start(connection, now)
-        if older is None or not older.is_established:
+        self._start(connection, now, proven=proven)
+        if older is None and proven:
             self._accepted.append(connection)
         return connection
+
+    def _look_for_proof(self, connection: EndpointConnection, now: float) -> None:
+        """Lets a client in that has just proved its address."""
+        if not self._pending.is_unproven(connection) or not lib.dtlsffi_conn_proven(connection._conn):
+            return
+        self._pending.prove(connection)
+        connection._deadline = now + self._handshake_timeout
+        if self._connections.get(connection._key) is connection:
+            self._accepted.append(connection)
 
     def _server_context(self) -> DTLSContext:
         if self._context is None:

@@ -97,7 +97,7 @@ def do_without(names: Iterable[str]) -> None:
     known = {"gso": lib.DTLSFFI_WITHOUT_GSO, "gro": lib.DTLSFFI_WITHOUT_GRO}
     unknown = set(names := list(names)) - known.keys()
     if unknown:
-        raise ValueError(f"DTLSFFI_WITHOUT names what to do without: gso, gro; not {', '.join(sorted(unknown))}")
+        raise ValueError(f"DTLSFFI_WITHOUT names what to do without: gso, gro, not {', '.join(sorted(unknown))}")
     lib.dtlsffi_udp_do_without(sum(known[name] for name in set(names)))
 
 

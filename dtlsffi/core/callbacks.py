@@ -39,6 +39,11 @@ class Parking:
             raise error
 
 
+def is_callback() -> bool:
+    """Whether this thread is in a callback of some connection: it holds that one's lock, and must wait for nobody."""
+    return bool(lib.dtlsffi_gil_callbacks())
+
+
 class Password(Parking):
     """Answers OpenSSL's question for a key's password: `ssl.SSLContext.load_cert_chain`'s rules."""
 

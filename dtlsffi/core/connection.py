@@ -7,7 +7,7 @@ them its owner takes what there is to take: `datagrams_to_send`, `data_received`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -88,6 +88,23 @@ class Connection(Knowledge, Association):
                 while answer >= MORE:
                     answer = lib.dtlsffi_conn_receive(self._conn, ffi.NULL, 0, inbox)
                     self._received += records_of(inbox)
+        finally:
+            inboxes.give_back(inbox)
+        self._after(answer)
+
+    def receive_datagrams(self, datagrams: Sequence[Buffer]) -> None:
+        """`receive_datagram` for each of some datagrams, in one go; raises what the first that ends it does."""
+        datagrams = [datagram for datagram in datagrams if datagram]
+        if not datagrams:
+            return
+        whole, lengths = joined(datagrams)
+        done = ffi.new("uint32_t *")
+        inbox = inboxes.take()
+        try:
+            answer = MORE
+            while answer >= MORE:
+                answer = lib.dtlsffi_conn_receive_all(self._conn, whole, lengths, len(datagrams), done, inbox)
+                self._received += records_of(inbox)
         finally:
             inboxes.give_back(inbox)
         self._after(answer)

@@ -26,7 +26,7 @@ class Draining(Admission):
         self._tidy_at = NEVER
         self._udp = ffi.new("dtlsffi_udp *")
         self._udp.fd = fileno
-        self._table = make_table()
+        self._table = Table()
         self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
         self._free_slots: list[int] = []
         self._most = BATCH
@@ -66,7 +66,7 @@ class Draining(Admission):
         try:
             more = 1
             while more:
-                more = lib.dtlsffi_table_harvest(self._table, batch, inbox, now)
+                more = lib.dtlsffi_table_harvest(self._table.table, batch, inbox, now)
                 self._take(inbox)
                 self._see_to(inbox, now)
         finally:
@@ -94,14 +94,14 @@ class Draining(Admission):
             else:
                 self._counts["dropped_queue_full"] += 1
             ready[connection] = None
-        if self._tidy_at == NEVER:
-            self._tidy_at = 0.0  # as soon as somebody has looked at the clock
+        self._warm()
 
     def _meet(self, batch: CData, now: float) -> None:
         """What is left of a batch: strangers, handshakes, and what pretends to be either."""
         counts = self._counts
         if batch.stranger_count and self._context is not None and self._cookies:
-            lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, self._no_room(proven=False))
+            full = not self._pending.has_room(proven=False)
+            lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, full)
         counts["datagrams_received"] += batch.datagrams
         counts["cookies_sent"] += batch.answered
         counts["dropped_flood"] += batch.passed_over
@@ -114,6 +114,11 @@ class Draining(Admission):
 
     # ---- which connections C knows ----
 
+    def _warm(self) -> None:
+        """Somebody has OpenSSL's buffers, which are to be given back when nobody needs them any more."""
+        if self._tidy_at == NEVER:
+            self._tidy_at = 0.0  # from when somebody has looked at the clock on
+
     def _speed_up(self, connection: EndpointConnection) -> None:
         """Has C find the connection by itself from now on. Not where each record may ask something of Python."""
         if self._udp.fd < 0 or connection.gone or connection.context.trace is not None:
@@ -121,15 +126,16 @@ class Draining(Admission):
         slot = self._free_slots.pop() if self._free_slots else len(self._slots)
         if slot == len(self._slots):
             self._slots.append(None)
-        if lib.dtlsffi_table_put(self._table, connection._conn, slot) != 1:
+        if lib.dtlsffi_table_put(self._table.table, connection._conn, slot) != 1:
             self._free_slots.append(slot)
             raise MemoryError
         connection._slot, self._slots[slot] = slot, connection
+        self._warm()
 
     def _slow_down(self, connection: EndpointConnection) -> None:
         """Has every datagram for it looked at here."""
-        if connection._slot >= 0:
-            lib.dtlsffi_table_remove(self._table, connection._conn)
+        if connection._slot >= 0 and not self._table.freed:
+            lib.dtlsffi_table_remove(self._table.table, connection._conn)
             self._slots[connection._slot] = None
             self._free_slots.append(connection._slot)
             connection._slot = -1
@@ -165,9 +171,17 @@ class Draining(Admission):
         return count
 
 
-def make_table() -> CData:
+class Table:
     """Which connection a datagram is for, as C knows it."""
-    table = lib.dtlsffi_table_new()
-    if table == ffi.NULL:
-        raise MemoryError
-    return ffi.gc(table, lib.dtlsffi_table_free)
+
+    def __init__(self) -> None:
+        table = lib.dtlsffi_table_new()
+        if table == ffi.NULL:
+            raise MemoryError
+        self.freed = False
+        """Whether the garbage collector has freed it, which it may do before it calls others' finalizers."""
+        self.table = ffi.gc(table, self._free)
+
+    def _free(self, table: CData) -> None:
+        self.freed = True
+        lib.dtlsffi_table_free(table)

@@ -22,6 +22,7 @@ from .draining import Draining
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, HandshakeTimeout, make
 from .events import CloseReceived
+from .pending import UNPROVEN_TIMEOUT
 from .pins import Fingerprints, Keys
 from .schedule import Schedule
 from .session import DTLSSession
@@ -40,7 +41,8 @@ class Endpoint(Draining):
     and hosts check each other's cookies; without it each endpoint has its own.
 
     Limits: `max_pending` handshakes that are not finished (half of them at most by clients whose ClientHello comes in
-    fragments, which have yet to prove their address), `max_connections` in all, `max_queue` records that wait in
+    fragments, which have yet to prove their address; where there are as many, those of the busiest host make room),
+    `max_connections` in all, `max_queue` records that wait in
     one connection, `handshake_timeout` and `idle_timeout` in seconds (None: never idle for too long). What is refused
     is counted in `statistics`.
     """
@@ -93,25 +95,35 @@ class Endpoint(Draining):
         if connection is not None and (newer is None or data[3:5] != b"\0\0"):
             self._feed(connection, data, local, now)
 
-    def _start(self, connection: EndpointConnection, now: float) -> None:
-        self._pending += 1
-        self._unproven += connection._unproven
+    def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
+        self._pending.add(connection, proven=proven)
+        connection._begun = now
         lib.dtlsffi_conn_seen(connection._conn, now)
-        connection._deadline = now + self._handshake_timeout
+        connection._deadline = now + (
+            self._handshake_timeout if proven else min(self._handshake_timeout, UNPROVEN_TIMEOUT)
+        )
         self._schedule.add(connection, self._when(connection, now))
 
     def _feed(self, connection: EndpointConnection, data: bytes, local: CData | None, now: float) -> None:
-        connection._set_local(local)
-        lib.dtlsffi_conn_seen(connection._conn, now)
+        """Gives a datagram to a connection. What nobody has signed says nothing of where an established peer is."""
+        stats = lib.dtlsffi_conn_stats(connection._conn)
+        known = stats.records_received
+        if not connection._completed:
+            connection._set_local(local)
         self._after(connection, now, lambda: connection.receive_datagram(data))
+        if stats.records_received > known:
+            connection._set_local(local)
+            lib.dtlsffi_conn_seen(connection._conn, now)
 
     def _after(self, connection: EndpointConnection, now: float, move: Callable[[], object]) -> None:
         """Moves a connection on, and sees what came of it."""
         try:
             move()
-        except BaseException as error:  # noqa: BLE001 - a callback's, too: they are the connection's
+        except BaseException as error:
             self._transmit(connection)
             self._end(connection, error.with_traceback(None))  # whose frames know the connection
+            if not isinstance(error, Exception):  # Ctrl-C is for whoever called
+                raise
             return
         self._transmit(connection)
         self._look(connection, now)
@@ -125,21 +137,19 @@ class Endpoint(Draining):
                 self._counts["dropped_queue_full"] += 1
             self._ready[connection] = None
         if not connection._completed:
+            self._look_for_proof(connection, now)
             if connection.is_established:
-                self._complete(connection)
+                self._complete(connection, now)
             self._schedule.add(connection, self._when(connection, now))
         if CloseReceived() in connection.events_received():
             connection.peer_closed = True
             self._ready[connection] = None
 
-    def _no_longer_pending(self, connection: EndpointConnection) -> None:
-        self._pending -= 1
-        self._unproven -= connection._unproven
-
-    def _complete(self, connection: EndpointConnection) -> None:
+    def _complete(self, connection: EndpointConnection, now: float) -> None:
         connection._completed = True
         connection._due = NEVER  # its timers are over
-        self._no_longer_pending(connection)
+        self._pending.discard(connection)
+        lib.dtlsffi_conn_seen(connection._conn, now)
         self._counts["handshakes_completed"] += 1
         self._ready[connection] = None
         if self._replacing.get(connection._key) is connection:
@@ -173,7 +183,10 @@ class Endpoint(Draining):
         """
         packed = addresses.pack(address)
         key = addresses.key(packed)
-        if key in self._connections:
+        there = self._connections.get(key)
+        if there is not None and self._pending.is_unproven(there):  # it may be anybody's
+            self._end(there, make(DTLSError, "REPLACED", "we have begun a connection with the same address"))
+        elif there is not None:
             raise ValueError(f"there is a connection with {address} already")
         if len(self._connections) >= self._max_connections:
             raise ValueError(f"there are {self._max_connections} connections already (max_connections)")
@@ -187,8 +200,9 @@ class Endpoint(Draining):
             verify_public_key=verify_public_key,
         )
         self._connections[key] = connection
-        self._start(connection, now)
+        self._start(connection, now, proven=True)
         self._after(connection, now, lambda: handshake_step(connection))
+        connection._random = connection.client_random()
         return connection
 
     # ---- time ----
@@ -218,7 +232,7 @@ class Endpoint(Draining):
     def handle_timers(self, now: float) -> None:
         """Sends flights again, and ends what has taken too long or has been silent for too long."""
         if 0.0 < self._tidy_at <= now:
-            warm = lib.dtlsffi_table_tidy(self._table, now - WARM)
+            warm = lib.dtlsffi_table_tidy(self._table.table, now - WARM)
             self._tidy_at = now + WARM if warm else NEVER
         for connection in self._schedule.due(now):
             self._run_out(connection, now)
@@ -287,8 +301,9 @@ class Endpoint(Draining):
         `flights_retransmitted` counts those that handshakes have sent again. Dropped: `dropped_unknown` (no connection
         with that address), `dropped_junk` (a ClientHello that is none), `dropped_flood` (ClientHellos of strangers,
         when more came than could be answered), `dropped_truncated`, `dropped_queue_full`, `dropped_unsent`. Refused:
-        `refused_pending`, `refused_connections`. `socket_errors` is what the socket has raised, ICMP's news for
-        instance. `datagrams_segmented` and `datagrams_joined` the kernel has cut, or joined (UDP_SEGMENT, UDP_GRO).
+        `refused_pending`, `refused_connections`; `evicted` are handshakes that had to make room for others.
+        `socket_errors` is what the socket has raised, ICMP's news for instance. `datagrams_segmented` and
+        `datagrams_joined` the kernel has cut, or joined (UDP_SEGMENT, UDP_GRO).
         """
         udp = self._udp
         return {name: self._counts[name] for name in COUNTERS} | {
@@ -298,7 +313,7 @@ class Endpoint(Draining):
             "datagrams_segmented": udp.segmented,
             "datagrams_joined": udp.joined,
             "connections": len(self._connections) + len(self._replacing),
-            "pending": self._pending,
+            "pending": len(self._pending),
         }
 
     # ---- the end ----
@@ -316,16 +331,26 @@ class Endpoint(Draining):
         if connection.gone:
             return
         connection.gone = True
-        self._schedule.forget_one()
-        if not connection._completed:
-            self._no_longer_pending(connection)
+        self._pending.discard(connection)
         self._slow_down(connection)
-        for table in (self._connections, self._replacing):
-            if table.get(connection._key) is connection:
-                del table[connection._key]
-                if table is self._replacing and connection._key in self._connections:
-                    self._speed_up(self._connections[connection._key])  # all that is encrypted is for this one again
+        self._leave_place(connection)
+        self._schedule.sweep(len(self._connections) + len(self._replacing))
         lib.dtlsffi_conn_detach(connection._conn)
+
+    def _leave_place(self, connection: EndpointConnection) -> None:
+        """Whoever is at its address beside it has it for itself now."""
+        key = connection._key
+        older, newer = self._at(key)
+        if newer is connection:
+            del self._replacing[key]
+            if older is not None:
+                self._speed_up(older)
+        elif older is connection:
+            del self._connections[key]
+            if newer is not None:
+                self._connections[key] = self._replacing.pop(key)
+                if not self._pending.is_unproven(newer):
+                    self._accepted.append(newer)
 
     def close(self) -> None:
         """Closes every connection with close_notify. The socket is its owner's to close."""
@@ -340,5 +365,5 @@ WARM = 1.0
 COUNTERS = (
     "datagrams_received", "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced", "expired",
     "dropped_unknown", "dropped_junk", "dropped_flood", "dropped_truncated", "dropped_queue_full", "refused_pending",
-    "refused_connections", "socket_errors",
+    "refused_connections", "evicted", "socket_errors",
 )  # fmt: skip

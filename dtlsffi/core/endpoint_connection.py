@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .._native import CData, lib
+from .._native import CData, ffi, lib
 from . import address as addresses
 from .batches import Buffer
 from .connection import Connection
@@ -43,13 +43,14 @@ class EndpointConnection(Connection):
         self._packed = packed
         self._key = addresses.key(packed)
         self._random = b""
+        self._cookie_made = b""
+        self._begun = 0.0
         self._deadline = NEVER
         self._due = NEVER
         self._slot = -1  # its number in the endpoint's table, while C finds it there
         if endpoint._udp.fd >= 0:
             lib.dtlsffi_conn_share(self._conn, endpoint._udp, packed)
         self._completed = False
-        self._unproven = False
 
     @property
     def door(self) -> Any:
@@ -69,6 +70,16 @@ class EndpointConnection(Connection):
     def transmit(self) -> None:
         """Sends what waits to be sent: for doors, after a call that made something."""
         self._endpoint._transmit(self)
+
+    def _is_of(self, random: bytes, cookie_made: bytes) -> bool:
+        """Whether it has begun with this hello: one with a later cookie is another, of a client that goes by that."""
+        return self._random == random and (self.is_established or cookie_made <= self._cookie_made)
+
+    def client_random(self) -> bytes:
+        """The 32 bytes that tell one ClientHello from another."""
+        buffer = ffi.new("unsigned char[32]")
+        with self._locked() as ssl_object:
+            return ffi.buffer(buffer, lib.SSL_get_client_random(ssl_object, buffer, len(buffer)))[:]
 
     def _set_local(self, local: CData | None) -> None:
         """Has datagrams leave from the address that the peer has sent to."""

@@ -15,15 +15,12 @@ class Schedule:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, EndpointConnection]] = []
         self._number = itertools.count()
-        self._stale = 0
 
-    def forget_one(self) -> None:
-        """A connection has gone; what such leave behind is swept out before it is more than what is needed."""
-        self._stale += 1
-        if self._stale > 64 and 2 * self._stale > len(self._heap):
+    def sweep(self, living: int) -> None:
+        """Lets go of those who have gone, once what they have left is much more than what `living` ones need."""
+        if len(self._heap) > 4 * living + 64:
             self._heap = [entry for entry in self._heap if entry[0] == entry[2]._due and not entry[2].gone]
             heapq.heapify(self._heap)
-            self._stale = 0
 
     def add(self, connection: EndpointConnection, when: float) -> None:
         """Sees that a connection is looked at by then; nothing where it will be looked at earlier."""

@@ -1,1 +1,107 @@
-"""dtlsffi.core.batches."""
+"""dtlsffi.core.batches: memory that is lent, and what goes in and out of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dtlsffi import Connection
+from dtlsffi._native import ffi
+from dtlsffi.core.batches import Pool, do_without, inboxes, joined, records_of
+from dtlsffi.testing import MemoryLink
+
+
+def test_a_piece_is_made_when_there_is_none() -> None:
+    """And lent again when it has come back."""
+    made = []
+
+    def make_one() -> object:
+        made.append(object())
+        return made[-1]
+
+    pool = Pool(make_one)  # type: ignore[arg-type]
+    first, second = pool.take(), pool.take()
+    pool.give_back(first)
+    assert pool.take() is first
+    assert made == [first, second]
+
+
+def test_buffers_are_joined_whatever_they_are() -> None:
+    """Bytes, arrays, views of other items than bytes."""
+    whole, lengths = joined([b"one", bytearray(b"two"), memoryview(b"thr ee!!").cast("I")])
+    assert whole == b"onetwothr ee!!"
+    assert list(lengths) == [3, 3, 8]
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"), [([b"x", b""], ValueError), ([b"x", "text"], TypeError), ([None], TypeError), ([5], TypeError)]
+)
+def test_what_cannot_be_sent_is_said(bad: list[object], error: type[Exception]) -> None:
+    """Before anything is."""
+    with pytest.raises(error, match=r"datagram"):
+        joined(bad)
+
+
+def test_records_come_out_as_they_went_in() -> None:
+    """None, one, or many."""
+    inbox = inboxes.take()
+    for records in ([], [b"one"], [b"one", b"three", b"x" * 100]):
+        inbox.count, inbox.used = len(records), sum(map(len, records))
+        ffi.memmove(inbox.data, b"".join(records), inbox.used)
+        inbox.length[0 : len(records)] = list(map(len, records))
+        assert records_of(inbox) == records
+    inboxes.give_back(inbox)
+
+
+def test_a_connection_seals_and_opens_by_the_batch(joined: MemoryLink) -> None:
+    """send_many is send for each; how many have gone is said where the next is too large."""
+    client, server = joined.client, joined.server
+    data = [b"%d" % number for number in range(100)]
+    assert client.send_many(iter(data)) == 100
+    datagrams = client.datagrams_to_send()
+    assert len(datagrams) == 100
+    server.receive_datagrams(datagrams)
+    assert server.data_received() == data
+    assert client.send_many([b"x", b"y" * 20_000, b"z"]) == 1
+    with pytest.raises(OSError, match="do not fit"):
+        client.send_many([b"y" * 20_000])
+    assert client.send_many([]) == 0
+    server.receive_datagrams([])
+    assert client.statistics()["records_sent"] == 101
+
+
+def test_a_batch_holds_junk_too(joined: MemoryLink) -> None:
+    """It is counted and dropped, and what follows it is not."""
+    client, server = joined.client, joined.server
+    client.send_many([b"one", b"two"])
+    first, second = client.datagrams_to_send()
+    server.receive_datagrams([first, b"junk", first, b"", second, bytes(50)])
+    assert server.data_received() == [b"one", b"two"]
+    counts = server.statistics()
+    assert (counts["dropped_junk"], counts["dropped_replayed"]) == (2, 1)
+
+
+def test_a_batch_ends_a_connection_like_any_datagram(joined: MemoryLink) -> None:
+    """close_notify in the middle of it: what came before is there."""
+    client, server = joined.client, joined.server
+    client.send(b"last words")
+    client.close()
+    server.receive_datagrams(client.datagrams_to_send())
+    assert server.data_received() == [b"last words"]
+    with pytest.raises(OSError, match="after the handshake only"):
+        Connection(client.context, server_hostname="x.example").send_many([b"early"])
+
+
+def test_a_kernels_gifts_can_be_refused() -> None:
+    """By name, from the environment; an unknown name is said at once."""
+    with pytest.raises(ValueError, match="DTLSFFI_WITHOUT names .*, not tso"):
+        do_without(["gro", "tso"])
+    command = [sys.executable, "-c", "import dtlsffi"]
+    result = subprocess.run(
+        command, env={**os.environ, "DTLSFFI_WITHOUT": "everything"}, capture_output=True, text=True, check=False
+    )
+    assert "not everything" in result.stderr
+    subprocess.run(command, env={**os.environ, "DTLSFFI_WITHOUT": "gso,gro"}, check=True)

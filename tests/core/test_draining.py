@@ -1,1 +1,231 @@
-"""dtlsffi.core.draining."""
+"""dtlsffi.core.draining: batches from and to a real socket. What C does with each is in tests/native/test_udp.py."""
+
+from __future__ import annotations
+
+import gc
+import random
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import dtlsffi
+from dtlsffi import DTLSContext, Endpoint, EndpointConnection
+from dtlsffi.core.batches import do_without
+from tests.core.test_endpoint import fragments, hello
+from tests.helpers import HOST, record
+
+GIFTS = [[], ["gro"], ["gso"], ["gso", "gro"]]
+
+
+@pytest.fixture
+def client_context(authority: dtlsffi.testing.Authority) -> DTLSContext:
+    """A client in no hurry."""
+    return authority.client_context()
+
+
+class Port:
+    """An endpoint with its socket."""
+
+    def __init__(self, context: DTLSContext | None = None, host: str = "127.0.0.1", **limits: object) -> None:
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind((host, 0))
+        self.sock.setblocking(False)
+        v6 = self.sock.family == socket.AF_INET6
+        self.endpoint = Endpoint(context, fileno=self.sock.fileno(), v6_socket=v6, **limits)  # type: ignore[arg-type]
+        self.address = self.sock.getsockname()
+
+
+@pytest.fixture
+def ports() -> Iterator[list[Port]]:
+    """Closed at the end, and nothing is done without any more."""
+    made: list[Port] = []
+    yield made
+    for port in made:
+        port.endpoint.close()
+        port.sock.close()
+    do_without([])
+
+
+def settle(*ports: Port) -> None:
+    """Until all are silent."""
+    while ready := select.select([port.sock for port in ports], [], [], 0.02)[0]:
+        for port in ports:
+            if port.sock in ready:
+                port.endpoint.pump(1)
+
+
+@contextmanager
+def joined_pair(ports: list[Port], server: DTLSContext, client: DTLSContext, count: int = 1) -> Iterator[tuple]:  # type: ignore[type-arg]
+    """A server's port with `count` clients, each behind a port of its own; the server's connections in their order."""
+    ports.append(Port(server))
+    clients = []
+    for _ in range(count):
+        ports.append(Port())
+        clients.append(ports[-1].endpoint.connect(ports[0].address, 1, context=client, server_hostname=HOST))
+        settle(ports[0], ports[-1])
+    by_address = {connection.address: connection for connection in ports[0].endpoint.accepted()}
+    yield clients, [by_address[port.address] for port in ports[1:]]
+
+
+def received(connection: EndpointConnection) -> list[bytes]:
+    found = list(connection.received)
+    connection.received.clear()
+    return found
+
+
+@pytest.mark.parametrize("without", GIFTS, ids="-".join)
+def test_a_batch_arrives_as_it_was_sent(
+    without: list[str], ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Records of all sizes, each whole, in their order; the kernel may cut and join them or not."""
+    do_without(without)
+    with joined_pair(ports, server_context, client_context) as ((client,), (server,)):
+        dice = random.Random(5)
+        data = [bytes([number % 251]) * dice.choice([1, 64, 64, 64, 300, 1100]) for number in range(150)]
+        assert client.send_many(data) == 150
+        settle(*ports)
+        assert received(server) == data
+        assert server.send_many(data[:50]) == 50
+        settle(*ports)
+        assert received(client) == data[:50]
+        counts = ports[1].endpoint.statistics()
+        assert (counts["datagrams_segmented"] > 0) == ("gso" not in without)
+        # What the kernel did not cut on its way, as over loopback, it need not join.
+        assert ports[0].endpoint.statistics()["datagrams_joined"] >= 0
+        if not without:
+            assert ports[0].endpoint.statistics()["datagrams_joined"] > 100
+
+
+@pytest.mark.parametrize("without", GIFTS, ids="-".join)
+def test_an_endpoint_sends_by_many_connections(
+    without: list[str], ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Each gets its own; one that has ended is passed over, and counted."""
+    do_without(without)
+    with joined_pair(ports, server_context, client_context, 3) as (clients, servers):
+        endpoint = ports[0].endpoint
+        items = [(servers[number % 3], b"%d for %d" % (number, number % 3)) for number in range(30)]
+        servers[1].close()
+        assert endpoint.send_many(items) == 30
+        settle(*ports)
+        for number in (0, 2):
+            assert received(clients[number]) == [data for server, data in items if server is servers[number]]
+        assert endpoint.statistics()["dropped_unsent"] == 10
+        assert endpoint.send_many([]) == 0
+        with pytest.raises(ValueError, match="empty datagram"):
+            endpoint.send_many([(servers[0], b"")])
+        with pytest.raises(dtlsffi.DatagramTooLarge):
+            endpoint.send_many([(servers[0], bytes(20_000))])
+        assert endpoint.send_many([(servers[0], b"x"), (servers[0], bytes(20_000)), (servers[2], b"y")]) == 1
+
+
+def test_a_full_buffer_stops_a_batch_and_loses_nothing(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """It says how many are gone; the rest can be sent later. With a queue in the kernel that nobody empties."""
+    with joined_pair(ports, server_context, client_context) as ((client,), (server,)):
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with left, right:
+            left.setblocking(False)
+            udp = ports[1].endpoint._udp
+            udp.fd, udp.connected, udp.segments = left.fileno(), True, 0
+            data = [b"%06d" % number for number in range(2000)]
+            gone = client.send_many(data)
+            assert 0 < gone < 2000
+            with pytest.raises(dtlsffi.DTLSWantWriteError):
+                client.send_many(data[gone:])
+            udp.fd, udp.connected = ports[1].sock.fileno(), False
+            while True:
+                try:
+                    ports[0].sock.send(b"")
+                except OSError:
+                    break
+            for _ in range(gone):
+                server.receive_datagram(right.recv(2000))
+        assert server.data_received() == data[:gone]
+
+
+def test_a_batch_for_one_peer_has_strangers_in_it(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Junk, hellos, plaintext in the peer's name, another's records: counted or answered, and no data is lost."""
+    with joined_pair(ports, server_context, client_context, 2) as (clients, servers):
+        other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        ports[1].sock.setblocking(True)
+        with other:
+            clients[0].send(b"one")
+            other.sendto(b"junk", ports[0].address)
+            other.sendto(hello(client_context)[1], ports[0].address)
+            ports[1].sock.sendto(record(21, b"\2\x28"), ports[0].address)
+            ports[1].sock.sendto(next(fragments(hello(client_context)[1], 60)), ports[0].address)
+            clients[1].send(b"two")
+            clients[0].send(b"three")
+        settle(ports[0])
+        assert [received(server) for server in servers] == [[b"one", b"three"], [b"two"]]
+        counts = ports[0].endpoint.statistics()
+        assert (counts["dropped_unknown"], counts["cookies_sent"]) == (1, 3)
+
+
+def test_the_end_of_a_connection_comes_in_a_batch(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """With what was said before it, and beside the data of others."""
+    with joined_pair(ports, server_context, client_context, 2) as (clients, servers):
+        clients[0].send(b"last words")
+        clients[0].close()
+        clients[1].send(b"goes on")
+        settle(ports[0])
+        assert (received(servers[0]), servers[0].peer_closed) == ([b"last words"], True)
+        assert (received(servers[1]), servers[1].peer_closed) == ([b"goes on"], False)
+
+
+def test_buffers_of_the_silent_go_back_and_come_again(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """A second of silence; nobody notices but the memory."""
+    with joined_pair(ports, server_context, client_context, 2) as (clients, servers):
+        endpoint = ports[0].endpoint
+        endpoint.get_timer(1)
+        assert endpoint.get_timer(1.5) == pytest.approx(0.5)
+        clients[0].send(b"a word")
+        while not servers[0].received:
+            endpoint.pump(1.9)
+        endpoint.handle_timers(2.5)
+        assert endpoint.get_timer(2.5) == pytest.approx(1.0), "one of them is not silent yet"
+        endpoint.handle_timers(4)
+        assert endpoint.get_timer(4) is None
+        for number, client in enumerate(clients):
+            assert client.send(b"%d" % number) == 1
+            assert servers[number].send(b"%d" % number) == 1
+        settle(*ports)
+        assert received(servers[1]) == [b"1"]
+        assert received(clients[1]) == [b"1"]
+
+
+def test_a_closed_endpoint_lets_go_of_its_socket(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Whoever still has a connection sends nothing more by a descriptor that may be another's by now."""
+    with joined_pair(ports, server_context, client_context) as ((client,), _):
+        ports[1].endpoint.close()
+        with pytest.raises(dtlsffi.DTLSZeroReturnError):
+            client.send(b"x")
+        with pytest.raises(dtlsffi.DTLSZeroReturnError):
+            client.send_many([b"x"])
+        client.close()
+        assert ports[1].sock.getsockopt(socket.IPPROTO_UDP, 104) == 0, "UDP_GRO is its owner's again"
+
+
+def test_garbage_may_be_freed_in_any_order(client_context: DTLSContext, server_context: DTLSContext) -> None:
+    """An endpoint and its connections that only know one another."""
+    ports: list[Port] = []
+    with joined_pair(ports, server_context, client_context, 3) as (_, servers):
+        ports[0].endpoint.cycle = servers  # type: ignore[attr-defined]
+    socks = [port.sock for port in ports]
+    del ports, servers, _
+    gc.collect()
+    for sock in socks:
+        sock.close()

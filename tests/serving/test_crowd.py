@@ -1,4 +1,4 @@
-"""A crowd of clients, each behind a bad network of its own: `ci/crowd` has more of them."""
+"""A crowd of clients, each behind a bad network of its own: `ci/lossy` has more of them."""
 
 from __future__ import annotations
 

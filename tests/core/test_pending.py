@@ -1,0 +1,23 @@
+"""dtlsffi.core.pending: who has to make room; through the endpoint in test_admission.py."""
+
+from __future__ import annotations
+
+from dtlsffi.core.address import key, pack
+from dtlsffi.core.pending import Pending, host_of
+
+
+def test_a_host_is_an_address_or_a_network() -> None:
+    """Ports do not count, nor which address of an IPv6 network it is."""
+    assert host_of(key(pack(("192.0.2.7", 1)))) == host_of(key(pack(("192.0.2.7", 2))))
+    assert host_of(key(pack(("192.0.2.7", 1)))) != host_of(key(pack(("192.0.2.8", 1))))
+    assert host_of(key(pack(("2001:db8::1", 1)))) == host_of(key(pack(("2001:db8::ffff:2", 1))))
+    assert host_of(key(pack(("2001:db8::1", 1)))) != host_of(key(pack(("2001:db8:1::1", 1))))
+
+
+def test_without_anybody_there_is_room() -> None:
+    """Half of it, rounded up, for those who have proved nothing."""
+    pending = Pending(1)
+    assert len(pending) == 0
+    assert pending.has_room(proven=True)
+    assert pending.has_room(proven=False)
+    assert pending.who_makes_room(b"", proven=True) is None
