@@ -43,6 +43,7 @@ def measure(door: str, peers: int) -> dict[str, float]:
         "threads": after["threads"],
         "echoes": crowd.total("echoes"),
         "echoes a second": crowd.total("echoes") / talking,
+        "of the server's processor an echo (ms)": (after["processor"] - between["processor"]) / peers / ROUNDS * 1000,
         "echoes lost, and asked for again": crowd.total("lost"),
         "echoes mixed up": crowd.total("mixed"),
         "given up": len(crowd.failures()),
