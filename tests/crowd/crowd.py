@@ -34,6 +34,8 @@ def measure(door: str, peers: int) -> dict[str, float]:
         between = server.statistics()
         talking = crowd.run(ROUNDS)
         after = server.statistics()
+    for failure in crowd.failures()[:3]:
+        print(f"a client has given up: {failure!r}")
     return {
         "peers": after["connections"],
         "handshakes took (s)": shaking,
@@ -43,16 +45,17 @@ def measure(door: str, peers: int) -> dict[str, float]:
         "threads": after["threads"],
         "echoes": crowd.total("echoes"),
         "echoes a second": crowd.total("echoes") / talking,
+        "of the server's processor an echo (ms)": (after["processor"] - between["processor"]) / peers / ROUNDS * 1000,
         "echoes lost, and asked for again": crowd.total("lost"),
         "echoes mixed up": crowd.total("mixed"),
         "given up": len(crowd.failures()),
     }
 
 
-def is_good(result: dict[str, float], peers: int) -> bool:
-    """Whether all are there, and each has heard what it has said."""
+def complaints(result: dict[str, float], peers: int) -> list[str]:
+    """What is wrong, unless all are there, and each has heard what it has said."""
     wanted = {"peers": peers, "echoes": peers * ROUNDS, "echoes mixed up": 0, "given up": 0}
-    return all(result[name] == value for name, value in wanted.items())
+    return [f"{name}: {result[name]} in place of {value}" for name, value in wanted.items() if result[name] != value]
 
 
 def main() -> int:
@@ -64,11 +67,12 @@ def main() -> int:
     bad = 0
     for door in options.door or doors():
         result = measure(door, options.peers)
-        good = is_good(result, options.peers)
-        bad += not good
-        print(f"\n{door}{'' if good else ': FAILED'}")
+        print(f"\n{door}")
         for name, value in result.items():
             print(f"  {name}: {value:,.{2 if value != int(value) and value < 100 else 0}f}", flush=True)
+        for complaint in complaints(result, options.peers):
+            print(f"FAILED: {complaint}")
+            bad += 1
     return int(bad > 0)
 
 
