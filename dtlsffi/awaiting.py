@@ -148,22 +148,23 @@ class AwaitedPort(Endpoint):
     def __del__(self) -> None:
         """Warn, as sockets do."""
         if not getattr(self, "ended", True) and self.process == os.getpid():
-            if not self.left:  # then it has been said already
-                warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
             self.ended = True
             self.close()
             self.sock.close()
+            if not self.left:  # otherwise it has been said already
+                warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
 
 
 class AwaitedConnection(Knowledge):
     """A connection whose calls are awaited. What is received waits here; a call that is cancelled has taken nothing."""
 
     _refusal: OSError | None = None  # what ICMP said, for the next call
-    _closed = False
+    _closed = True
 
     def __init__(self, port: Any, connection: EndpointConnection) -> None:
         self._port: Any = port
         self._connection = connection
+        self._closed = False
         connection.serve_as(self)
 
     @property
@@ -331,10 +332,11 @@ class AwaitedConnection(Knowledge):
         """Warn, as sockets do, and have it closed; this may happen in any thread."""
         if self._closed or self._connection.gone or self._port.ended or self._port.process != os.getpid():
             return
+        words = f"unclosed {self!r}"
         self._closed = True
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         self._port.left.append(self._connection)
         self._port.wake()
+        warnings.warn(words, ResourceWarning, source=self, stacklevel=2)
 
 
 def open_client(place: Any, local_place: Any) -> socket.socket:

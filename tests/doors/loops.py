@@ -15,10 +15,11 @@ import pytest
 
 import dtlsffi
 from dtlsffi.asyncio import DTLSConnection, DTLSServer, connect, serve
-from dtlsffi.awaiting import AwaitedPort
+from dtlsffi.awaiting import AwaitedConnection, AwaitedPort
 
 HOST = "device.example"
 LOOPBACK = "127.0.0.1"
+GoTo = Callable[..., None]
 WITHIN = 60  # seconds for a whole test
 
 
@@ -107,6 +108,12 @@ async def joined(
             yield c, await arrived
         finally:
             over.set()
+
+
+def vanish(conn: AwaitedConnection) -> None:
+    """Closes its port without a close_notify."""
+    conn._port._fileno = -1
+    conn._port.end()
 
 
 def in_child(check: Callable[[], object]) -> bool:
