@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from ..binding import check_udp
+from ..binding import check_port, check_udp
 from ..core.association import check_side
 from ..core.constants import PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
@@ -97,6 +97,8 @@ async def take_over(
     if context.protocol is not PROTOCOL_DTLS_SERVER:
         with suppress(OSError):
             address = sock.getpeername()
+    if context.protocol is PROTOCOL_DTLS_SERVER:
+        check_port(sock)
     if address is None:
         return TransportPort(loop, sock, context, **limits), None
     if identity["server_hostname"] is None:
