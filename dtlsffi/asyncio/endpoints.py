@@ -94,11 +94,11 @@ async def take_over(
     loop = asyncio.get_running_loop()
     context: DTLSContext = identity["context"]
     address = None
-    if context.protocol is not PROTOCOL_DTLS_SERVER:
-        with suppress(OSError):
-            address = sock.getpeername()
     if context.protocol is PROTOCOL_DTLS_SERVER:
         check_port(sock)
+    else:
+        with suppress(OSError):
+            address = sock.getpeername()
     if address is None:
         return TransportPort(loop, sock, context, **limits), None
     if identity["server_hostname"] is None:
