@@ -39,6 +39,7 @@ class Port(AwaitedPort):
 
     def __init__(self, sock: socket.socket, context: DTLSContext | None, **more: Any) -> None:
         super().__init__(sock, context, **more)
+        self._descriptor = self.sock.fileno()
         self.led = False  # somebody turns it just now
         self._followers: list[anyio.Event] = []  # of whom the first turns it next
         self._writing = anyio.Lock()
@@ -103,7 +104,7 @@ class Port(AwaitedPort):
         if not self.ended:
             if self.process == os.getpid():  # a child's loop is its parent's, too
                 with suppress(Exception):  # outside of any loop, where a finalizer may be, nobody waits
-                    anyio.notify_closing(self.sock)
+                    anyio.notify_closing(self._descriptor)
             super().end()
             for event in self._followers:
                 event.set()
@@ -320,9 +321,10 @@ class Race:
             if self._won is not None:
                 self._won.close()
             raise
-        if self._won is None:
+        won, self._won = self._won, None  # this may stay until the garbage collector comes
+        if won is None:
             raise self._failure
-        return self._won
+        return won
 
     async def _try(self, way: tuple[Any, Any], over: anyio.Event, scope: anyio.CancelScope) -> None:
         try:

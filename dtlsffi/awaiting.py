@@ -148,11 +148,10 @@ class AwaitedPort(Endpoint):
     def __del__(self) -> None:
         """Warn, as sockets do."""
         if not getattr(self, "ended", True) and self.process == os.getpid():
-            said = bool(self.left)
             self.ended = True
             self.close()
             self.sock.close()
-            if not said:
+            if not self.left:  # otherwise it has been said already
                 warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
 
 
@@ -160,11 +159,12 @@ class AwaitedConnection(Knowledge):
     """A connection whose calls are awaited. What is received waits here; a call that is cancelled has taken nothing."""
 
     _refusal: OSError | None = None  # what ICMP said, for the next call
-    _closed = False
+    _closed = True
 
     def __init__(self, port: Any, connection: EndpointConnection) -> None:
         self._port: Any = port
         self._connection = connection
+        self._closed = False
         connection.serve_as(self)
 
     @property

@@ -47,10 +47,15 @@ def check_udp(sock: socket.socket) -> None:
         raise ValueError(f"DTLS needs a UDP socket (SOCK_DGRAM), not {sock.family.name}, {sock.type.name}")
 
 
+def check_port(sock: socket.socket) -> None:
+    """Raises ValueError for a UDP socket that nobody can send to."""
+    if sock.getsockname()[1] == 0:
+        raise ValueError("the UDP socket is not bound: call its bind() first, or give an address instead")
+
+
 def check_bound(sock: socket.socket) -> None:
     """The same for a socket that cannot listen."""
     check_udp(sock)
-    if sock.getsockname()[1] == 0:
-        raise ValueError("the UDP socket is not bound: call its bind() first, or use dtlsffi.create_server()")
+    check_port(sock)
     with suppress(OSError):
         raise ValueError(f"the UDP socket is connected to {sock.getpeername()}: a listener speaks with anybody")

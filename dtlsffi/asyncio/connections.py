@@ -20,6 +20,9 @@ from ..ordering import ATTEMPT_DELAY, routes
 __all__ = ["DTLSConnection", "connect"]
 
 
+CLOCK = 0.001  # seconds that the clock of every loop can tell apart: uvloop's has milliseconds
+
+
 class Port(AwaitedPort):
     """A UDP socket in an event loop, and the endpoint behind it. The timers ride the loop's clock."""
 
@@ -33,7 +36,11 @@ class Port(AwaitedPort):
         self._for_room: list[Callable[[], object]] = []
         self._for_end: list[asyncio.Future[None]] = []
         self._descriptor = self.sock.fileno()
-        loop.add_reader(self._descriptor, self.look)
+        try:
+            loop.add_reader(self._descriptor, self.look)
+        except BaseException:  # a loop that cannot
+            super().end()
+            raise
 
     def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
         """A connection to await."""
@@ -51,13 +58,17 @@ class Port(AwaitedPort):
         now = self.loop.time()
         timer, handle = self.get_timer(now), self._timer
         if handle is not None:
-            if timer is not None and now < self._looks_at <= now + timer:
-                return  # it looks early enough, and sets itself anew
+            if timer is not None and self._looks_at <= now + max(timer, CLOCK):
+                return  # early enough: it is set anew then
             handle.cancel()
             self._timer = None
         if timer is not None:
-            self._looks_at = now + timer
-            self._timer = self.loop.call_at(self._looks_at, self.look)
+            self._looks_at = now + max(timer, CLOCK)
+            self._timer = self.loop.call_at(self._looks_at, self._timer_fires)
+
+    def _timer_fires(self) -> None:
+        self._timer = None
+        self.look()
 
     def start(self, address: Any, **arguments: Any) -> Any:
         """A client's connection, whose handshake has just begun; the arguments are `Endpoint.connect`'s."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from ..binding import check_udp
+from ..binding import check_port, check_udp
 from ..core.association import check_side
 from ..core.constants import PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
@@ -94,7 +94,9 @@ async def take_over(
     loop = asyncio.get_running_loop()
     context: DTLSContext = identity["context"]
     address = None
-    if context.protocol is not PROTOCOL_DTLS_SERVER:
+    if context.protocol is PROTOCOL_DTLS_SERVER:
+        check_port(sock)
+    else:
         with suppress(OSError):
             address = sock.getpeername()
     if address is None:

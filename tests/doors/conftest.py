@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.doors.loops import Runner, anyio_runner, turns
+from tests.doors.loops import LOOPBACK, GoTo, Runner, anyio_runner, turns
 
 __all__ = ["turns"]
 
@@ -44,3 +45,41 @@ def warned() -> Iterator[Callable[[], list[str]]]:
             return messages
 
         yield take
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A UDP port where nobody listens."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((LOOPBACK, 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def nobody(free_port: int) -> tuple[str, int]:
+    """An address where nobody listens."""
+    return LOOPBACK, free_port
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """Somebody who never answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((LOOPBACK, 0))
+        yield sock
+
+
+@pytest.fixture
+def go_to(monkeypatch: pytest.MonkeyPatch) -> GoTo:
+    """Has connect() go to these addresses, in this order."""
+
+    def replace(*addresses: Any) -> None:
+        families = [socket.AF_INET6 if ":" in address[0] else socket.AF_INET for address in addresses]
+        ways = [
+            ((family, socket.SOCK_DGRAM, 0, "", address), None)
+            for family, address in zip(families, addresses, strict=True)
+        ]
+        for door in ("dtlsffi.asyncio.connections", "dtlsffi.anyio"):
+            monkeypatch.setattr(f"{door}.routes", lambda *_: ways)
+
+    return replace

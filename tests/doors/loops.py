@@ -8,17 +8,18 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
 
 import dtlsffi
-from dtlsffi.asyncio import DTLSConnection, DTLSServer, connect, serve
-from dtlsffi.awaiting import AwaitedPort
+from dtlsffi.asyncio import DTLSConnection, DTLSServer, DTLSTransport, connect, create_dtls_endpoint, serve
+from dtlsffi.awaiting import AwaitedConnection, AwaitedPort
 
 HOST = "device.example"
 LOOPBACK = "127.0.0.1"
+GoTo = Callable[..., None]
 WITHIN = 60  # seconds for a whole test
 
 
@@ -109,6 +110,12 @@ async def joined(
             over.set()
 
 
+def vanish(conn: AwaitedConnection) -> None:
+    """Closes its port without a close_notify."""
+    conn._port._fileno = -1
+    conn._port.end()
+
+
 def in_child(check: Callable[[], object]) -> bool:
     """Whether `check` succeeds in a child of this process."""
     with warnings.catch_warnings():
@@ -151,3 +158,88 @@ def anyio_runner(backend: str) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
         return result
 
     return run
+
+
+# ---- protocols ----
+
+
+class Listening(asyncio.DatagramProtocol):
+    """A protocol for plain UDP that keeps what it is told."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.datagrams: list[tuple[bytes, Any]] = []
+        self.errors: list[Exception] = []
+        self.pauses: list[str] = []
+        self.lost: list[Exception | None] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.made += 1
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.datagrams.append((data, addr))
+
+    def error_received(self, exc: Exception) -> None:
+        self.errors.append(exc)
+
+    def pause_writing(self) -> None:
+        self.pauses.append("pause")
+
+    def resume_writing(self) -> None:
+        self.pauses.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
+
+
+class Echo(Listening):
+    """Asyncio's own example of a server."""
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        super().datagram_received(data, addr)
+        self.transport.sendto(data, addr)
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Goes round the loop until something has happened."""
+    while not happened():
+        await asyncio.sleep(0)
+
+
+L = TypeVar("L", bound=Listening)
+
+
+@asynccontextmanager
+async def closing(transport: DTLSTransport, protocol: L) -> AsyncIterator[tuple[DTLSTransport, L]]:
+    """Closes the transport at the end, and waits for its end."""
+    try:
+        yield transport, protocol
+    finally:
+        transport.close()
+        await until(lambda: bool(protocol.lost))
+        await asyncio.sleep(0)
+        assert len(protocol.lost) == protocol.made == 1
+
+
+@asynccontextmanager
+async def server_with(
+    kind: Callable[[], L], context: dtlsffi.DTLSContext, **more: Any
+) -> AsyncIterator[tuple[DTLSTransport, L]]:
+    """A server's transport on a free port."""
+    arguments = {"local_addr": (LOOPBACK, 0), "context": context} | more
+    async with closing(*await create_dtls_endpoint(kind, **arguments)) as pair:
+        yield pair
+
+
+@asynccontextmanager
+async def client_of(
+    kind: Callable[[], L], server: DTLSTransport, context: dtlsffi.DTLSContext, **more: Any
+) -> AsyncIterator[tuple[DTLSTransport, L]]:
+    """A client's transport."""
+    address = server.get_extra_info("sockname")
+    arguments = {"remote_addr": address[:2], "context": context, "server_hostname": HOST} | more
+    async with closing(*await create_dtls_endpoint(kind, **arguments)) as pair:
+        yield pair

@@ -18,7 +18,7 @@ from dtlsffi.awaiting import AwaitedConnection, AwaitedPort, open_client
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from dtlsffi.testing import Authority
-from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, in_child, joined, serving, sockets
+from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, in_child, joined, serving, sockets, vanish
 
 Warned = Callable[[], list[str]]
 
@@ -253,7 +253,7 @@ def test_a_server_that_has_gone_is_connection_refused(
 
     async def main() -> None:
         async with joined(client_context, server_context) as (client, server):
-            server._port.sock.close()  # without a close_notify
+            vanish(server)
             await client.send(b"x")
             with pytest.raises(ConnectionRefusedError):
                 await client.recv()

@@ -1,0 +1,97 @@
+"""dtlsffi.binding: UDP sockets for servers."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dtlsffi.binding import bound, check_bound, check_udp, family_of
+from tests.doors.loops import LOOPBACK, sockets
+
+
+def look_up(host: str, port: int = 0) -> Any:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
+
+
+@pytest.fixture
+def udp() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        yield sock
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "dualstack", "expected"),
+    [
+        ("", None, False, socket.AF_INET),
+        (None, None, False, socket.AF_INET),
+        ("device.example", None, False, socket.AF_UNSPEC),
+        ("", None, True, socket.AF_INET6),
+        ("::", socket.AF_INET6, True, socket.AF_INET6),
+        ("::1", socket.AF_INET6, False, socket.AF_INET6),
+    ],
+)
+def test_the_family_follows_from_the_host(host: str | None, family: int | None, dualstack: bool, expected: int) -> None:
+    """All addresses means those of IPv4, unless both are asked for."""
+    assert family_of(host, family, dualstack) == expected
+
+
+def test_dualstack_is_for_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And for systems that have it."""
+    with pytest.raises(ValueError, match="dualstack_ipv6 needs AF_INET6"):
+        family_of("", socket.AF_INET, True)
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with pytest.raises(ValueError, match="a system that has it"):
+        family_of("", None, True)
+
+
+@pytest.mark.parametrize("dualstack", [False, True])
+def test_a_socket_of_ipv6_takes_ipv4_only_when_asked_to(dualstack: bool) -> None:
+    """Whatever the system's default is."""
+    with bound(look_up("::"), dualstack_ipv6=dualstack) as sock:
+        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == (not dualstack)
+        assert sock.getsockname()[1] > 0
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    """No socket is left behind, and with reuse_port it can be shared."""
+    with bound(look_up(LOOPBACK), reuse_port=True) as first:
+        address = first.getsockname()
+        before = sockets()
+        with pytest.raises(OSError, match=r"while attempting to bind on address \('127") as caught:
+            bound(look_up(*address))
+        assert caught.value.errno == errno.EADDRINUSE
+        assert sockets() == before
+        bound(look_up(*address), reuse_port=True).close()
+
+
+def test_what_is_no_udp_socket_is_refused(udp: socket.socket) -> None:
+    """TypeError for no socket, ValueError for another kind, EBADF for a closed one."""
+    with socket.socket() as tcp, pytest.raises(ValueError, match="AF_INET, SOCK_STREAM"):
+        check_udp(tcp)
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unix,
+        pytest.raises(ValueError, match="AF_UNIX, SOCK_DGRAM"),
+    ):
+        check_udp(unix)
+    with pytest.raises(TypeError, match="not int"):
+        check_udp(3)  # type: ignore[arg-type]
+    check_udp(udp)
+    udp.close()
+    with pytest.raises(OSError, match="closed") as caught:
+        check_udp(udp)
+    assert caught.value.errno == errno.EBADF
+
+
+def test_who_listens_is_bound_and_not_connected(udp: socket.socket) -> None:
+    """ValueError, and what to do."""
+    with pytest.raises(ValueError, match="is not bound: call its bind"):
+        check_bound(udp)
+    udp.bind((LOOPBACK, 0))
+    check_bound(udp)
+    udp.connect((LOOPBACK, 9))
+    with pytest.raises(ValueError, match=r"is connected to \('127\.0\.0\.1', 9\)"):
+        check_bound(udp)

@@ -1,0 +1,358 @@
+"""dtlsffi.asyncio.connections: connect(), and the port in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Any
+
+import pytest
+
+import dtlsffi
+from dtlsffi.asyncio import DTLSConnection, connect
+from dtlsffi.asyncio.connections import Port, first_of
+from dtlsffi.awaiting import AwaitedPort
+from dtlsffi.testing import Authority, Relay
+from tests.doors.loops import HOST, LOOPBACK, GoTo, Runner, dial, echo, joined, serving, sockets
+
+
+def test_a_client_connects_and_talks(run: Runner, authority: Authority) -> None:
+    """Over IPv4 and IPv6; the host's name is what the certificate must be for, and is asked for."""
+    client_context, server_context = authority.client_context(), authority.server_context(LOOPBACK, "::1", "localhost")
+
+    async def main() -> None:
+        for host, name in ((LOOPBACK, None), ("::1", None), (LOOPBACK, "localhost")):
+            async with (
+                await dtlsffi.asyncio.serve(echo, host, 0, context=server_context) as server,
+                await connect(host, server.getsockname()[1], context=client_context, server_hostname=name) as conn,
+            ):
+                assert conn.server_hostname == name or host
+                assert conn.getpeername()[:2] == server.getsockname()[:2]
+                await conn.send(b"hello")
+                assert await conn.recv() == b"hello"
+
+    run(main)
+
+
+def test_where_it_sends_from_can_be_chosen(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, free_port: int
+) -> None:
+    """`local_addr`; an address that is not ours is an OSError, one of another family a ValueError."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            address = server.getsockname()
+            async with await dial(address, client_context, local_addr=("127.0.0.2", free_port)) as conn:
+                assert conn.getsockname() == ("127.0.0.2", free_port)
+            with pytest.raises(OSError, match="assign requested address"):
+                await dial(address, client_context, local_addr=("192.0.2.1", 0))
+            with pytest.raises(ValueError, match="different families"):
+                await dial(address, client_context, local_addr=("::1", 0))
+
+    run(main)
+
+
+def test_a_session_is_resumed(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """The one of an earlier connection."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            async with await dial(server.getsockname(), client_context) as first:
+                session = first.session
+            async with await dial(server.getsockname(), client_context, session=session) as again:
+                assert again.session_reused
+                await again.send(b"x")
+                assert await again.recv() == b"x"
+
+    run(main)
+
+
+# ---- what goes wrong ----
+
+
+def test_nobody_there_is_connection_refused(
+    run: Runner, client_context: dtlsffi.DTLSContext, nobody: tuple[str, int]
+) -> None:
+    """ICMP says so."""
+
+    async def main() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await dial(nobody, client_context)
+
+    run(main)
+
+
+def test_silence_is_a_handshake_timeout(
+    run: Runner, client_context: dtlsffi.DTLSContext, silent: socket.socket, turns: list[float]
+) -> None:
+    """In time, with retransmissions inside, and the port is turned for these only."""
+
+    async def main() -> None:
+        begin = asyncio.get_running_loop().time()
+        with pytest.raises(dtlsffi.HandshakeTimeout, match=r"did not finish within 0\.3 s"):
+            await dial(silent.getsockname(), client_context, handshake_timeout=0.3)
+        assert 0.3 <= asyncio.get_running_loop().time() - begin < 2
+
+    run(main)
+    silent.setblocking(False)
+    received = 0
+    try:
+        while silent.recv(65535):
+            received += 1
+    except BlockingIOError:
+        pass
+    assert 5 <= received <= 10, "5, 10, 20, 40, 40, 40, 40, 40, 40 ms"
+    assert len(turns) <= 3 * received, "uvloop's clock has milliseconds"
+
+
+def test_a_bad_certificate_ends_the_search(
+    run: Runner, client_context: dtlsffi.DTLSContext, stranger: Authority, go_to: GoTo, silent: socket.socket
+) -> None:
+    """The other addresses are left alone, whether they are being tried or not, and their sockets are closed."""
+    context = stranger.server_context(HOST)
+
+    async def main() -> None:
+        async with serving(context, echo) as server:
+            go_to(silent.getsockname(), server.getsockname(), ("::1", 9))
+            begin = asyncio.get_running_loop().time()
+            with pytest.raises(dtlsffi.DTLSCertVerificationError, match="certificate verify failed"):
+                await dial((LOOPBACK, 1), client_context)
+            assert asyncio.get_running_loop().time() - begin < 5
+
+    run(main)
+
+
+def test_arguments_are_checked(run: Runner, client_context: dtlsffi.DTLSContext, silent: socket.socket) -> None:
+    """As they are, not in a group, and nothing is left open."""
+
+    async def main() -> None:
+        for error, words, more in (
+            (TypeError, "context is a DTLSContext", {"context": None}),
+            (ValueError, "max_queue", {"max_queue": 0}),
+            (TypeError, "session is a DTLSSession", {"session": 1}),
+            (TypeError, "sausages", {"sausages": 1}),
+        ):
+            with pytest.raises(error, match=words):
+                await connect(*silent.getsockname(), **{"context": client_context} | more)
+        with pytest.raises(OSError, match="(?i)name|address|known"):
+            await connect("no such host", 1, context=client_context)
+
+    run(main)
+
+
+# ---- several addresses ----
+
+
+def test_the_first_address_to_answer_wins(
+    run: Runner,
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    go_to: GoTo,
+    silent: socket.socket,
+    nobody: tuple[str, int],
+) -> None:
+    """One refuses, one is silent and delays the next by a quarter second, one works; the losers leave no socket."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            go_to(nobody, silent.getsockname(), server.getsockname(), ("::1", 9))
+            before = sockets()
+            begin = asyncio.get_running_loop().time()
+            async with await dial((LOOPBACK, 1), client_context) as conn:
+                assert 0.24 < asyncio.get_running_loop().time() - begin < 5
+                assert conn.getpeername() == server.getsockname()
+                assert len(sockets() - before) == 1
+                await conn.send(b"x")
+                assert await conn.recv() == b"x"
+
+    run(main)
+
+
+def test_the_last_failure_is_told(
+    run: Runner, client_context: dtlsffi.DTLSContext, go_to: GoTo, silent: socket.socket, nobody: tuple[str, int]
+) -> None:
+    """Where all have failed, and an OSError where there is none."""
+
+    async def main() -> None:
+        go_to(nobody, silent.getsockname())
+        with pytest.raises(dtlsffi.HandshakeTimeout):
+            await dial((LOOPBACK, 1), client_context, handshake_timeout=0.02)
+        go_to(silent.getsockname(), nobody)
+        with pytest.raises(ConnectionRefusedError):
+            await dial((LOOPBACK, 1), client_context, handshake_timeout=0.02)
+        go_to()
+        with pytest.raises(OSError, match="empty list"):
+            await dial((LOOPBACK, 1), client_context)
+
+    run(main)
+
+
+def test_attempts_that_end_at_the_same_time_leave_nothing(
+    run: Runner,
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two have won, or one has won and another has found a bad certificate: what is not returned is closed."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            made = [await dial(server.getsockname(), client_context) for _ in range(8)]
+
+            async def attempt(conn: DTLSConnection | None) -> DTLSConnection:
+                if conn is None:
+                    raise dtlsffi.DTLSCertVerificationError("bad")
+                return conn
+
+            waited = asyncio.wait
+
+            async def together(tasks: Any, *, timeout: float | None = None, **_: Any) -> Any:
+                return (set(), tasks) if timeout is not None else await waited(tasks)
+
+            monkeypatch.setattr(asyncio, "wait", together)
+            outcomes = set()
+            for conn in made:
+                try:
+                    (await first_of(attempt(each) for each in (conn, None))).close()
+                    outcomes.add("won")
+                except dtlsffi.DTLSCertVerificationError:
+                    outcomes.add("refused")
+                assert conn._closed
+            first, second = await asyncio.gather(*(dial(server.getsockname(), client_context) for _ in range(2)))
+            winner = await first_of(attempt(each) for each in (first, second))
+            assert first._closed != second._closed
+            winner.close()
+
+    run(main)
+
+
+def test_a_connect_that_is_cancelled_leaves_nothing(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """At each of its steps: whatever it has begun is closed."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            await (await dial(server.getsockname(), client_context)).aclose()
+            before = sockets()
+            steps, finished = 0, False
+            while not finished:
+                task = asyncio.ensure_future(dial(server.getsockname(), client_context))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                    if task.done():
+                        break
+                finished = task.done() or steps > 400
+                task.cancel()
+                await asyncio.wait([task])
+                if not task.cancelled():
+                    task.result().close()
+                assert sockets() <= before
+                steps += 1 + steps // 8
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(dial(server.getsockname(), client_context), 0)
+
+    run(main)
+
+
+# ---- a bad network ----
+
+
+def test_twenty_handshakes_get_through_a_lossy_wire(run: Runner, authority: Authority) -> None:
+    """All at once, a third of all datagrams is lost; data is sent until it has arrived."""
+    client_context, server_context = authority.client_context(), authority.server_context(HOST)
+    client_context.retransmission = server_context.retransmission = (0.02, 2.0, 0.1)
+
+    async def client(address: Any) -> bytes:
+        async with await dial(address, client_context) as conn:
+            words = b"%d" % conn.getsockname()[1]
+            while True:
+                await conn.send(words)
+                try:
+                    return words if await asyncio.wait_for(conn.recv(), 0.05) == words else b""
+                except asyncio.TimeoutError:
+                    pass
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            with Relay(server.getsockname(), seed=5, loss=0.3) as wire:
+                done = await asyncio.gather(*(client(wire.address) for _ in range(20)))
+            assert len(set(done) - {b""}) == 20
+
+    run(main)
+
+
+# ---- the port ----
+
+
+def test_nothing_busy_waits(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, turns: list[float]
+) -> None:
+    """Two connections that are idle until the server's timer ends them: the ports are turned a few times."""
+
+    async def main() -> None:
+        async with joined(client_context, server_context, idle_timeout=0.3) as (client, server):
+            turns.clear()
+            begin = time.thread_time()
+            assert await asyncio.gather(client.recv(), server.recv()) == [b"", b""]
+            assert len(turns) < 8
+            assert time.thread_time() - begin < 0.15
+
+    run(main)
+
+
+def test_a_timer_is_set_for_the_nearest_time(
+    run: Runner, client_context: dtlsffi.DTLSContext, silent: socket.socket
+) -> None:
+    """One that is due later stays as it is; one that fires early is set anew; none is left at the end."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((LOOPBACK, 0))
+            port = Port(loop, sock, None, handshake_timeout=30)
+        conn = port.start(silent.getsockname(), context=client_context, server_hostname=HOST)
+        first, due = port._timer, port._looks_at
+        port.get_timer = lambda _: 10.0  # type: ignore[method-assign]
+        port.look()
+        assert port._timer is first
+        port.get_timer = lambda _: 0.0  # type: ignore[method-assign]
+        port.look()
+        assert port._timer is not first
+        assert port._looks_at < due
+        del port.get_timer
+        port.end()
+        assert port._timer is None
+        assert conn._ending() is not None
+        port.look()
+        assert port._timer is None
+
+    run(main)
+
+
+def test_a_turn_that_fails_is_not_the_last(
+    run: Runner,
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loop's exception handler is told, and the timer runs on."""
+    turn, failures = AwaitedPort.turn, [MemoryError("for once")]
+
+    def turn_or_fail(port: AwaitedPort, now: float) -> None:
+        if failures:
+            raise failures.pop()
+        turn(port, now)
+
+    async def main() -> None:
+        async with joined(client_context, server_context, idle_timeout=0.1) as (client, server):
+            monkeypatch.setattr(AwaitedPort, "turn", turn_or_fail)
+            await server.send(b"x")
+            assert await client.recv() == b"x"
+            assert await server.recv() == b""
+        assert [str(problem["exception"]) for problem in run.take_problems()] == ["for once"]
+
+    run(main)

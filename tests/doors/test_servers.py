@@ -1,0 +1,390 @@
+"""dtlsffi.asyncio.servers: serve()."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+import dtlsffi
+from dtlsffi.asyncio import DTLSConnection, DTLSServer, connect, serve
+from dtlsffi.testing import Authority
+from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, serving, sockets, vanish
+
+
+def test_fifty_clients_at_once_are_not_mixed_up(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Each gets what it has sent, and the server sees each one's port in it."""
+
+    async def handler(conn: DTLSConnection) -> None:
+        async for data in conn:
+            assert data.startswith(b"%d:" % conn.getpeername()[1])
+            await conn.send(data)
+
+    async def client(address: Any) -> int:
+        count = 0
+        async with await dial(address, client_context) as conn:
+            for turn in range(10):
+                words = b"%d:%d" % (conn.getsockname()[1], turn)
+                await conn.send(words)
+                count += await conn.recv() == words
+        return count
+
+    async def main() -> None:
+        async with serving(server_context, handler) as server:
+            address = server.getsockname()
+            assert await asyncio.gather(*(client(address) for _ in range(50))) == [10] * 50
+            assert server.statistics()["handshakes_completed"] == 50
+            while server.connections:
+                await asyncio.sleep(0)
+
+    run(main)
+
+
+def test_a_server_says_what_it_is(run: Runner, server_context: dtlsffi.DTLSContext) -> None:
+    """By its name, and is made by serve() only."""
+
+    async def main() -> None:
+        server = await serve(echo, LOOPBACK, 0, context=server_context)
+        assert repr(server) == f"<DTLSServer {server.getsockname()}>"
+        assert server.is_serving()
+        server.close()
+        assert repr(server) == f"<DTLSServer {server.getsockname()}, closed>"
+        assert not server.is_serving()
+        for kind in (DTLSServer, DTLSConnection):
+            with pytest.raises(TypeError, match="no public constructor"):
+                kind()
+
+    run(main)
+
+
+# ---- addresses ----
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_dual_stack(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, host: str
+) -> None:
+    """IPv4 comes in as a mapped address."""
+    peers: list[Any] = []
+
+    async def handler(conn: DTLSConnection) -> None:
+        peers.append(conn.getpeername()[0])
+        await echo(conn)
+
+    async def main() -> None:
+        async with (
+            await serve(handler, "", 0, context=server_context, dualstack_ipv6=True) as server,
+            await dial((host, server.getsockname()[1]), client_context) as conn,
+        ):
+            await conn.send(b"either")
+            assert await conn.recv() == b"either"
+
+    run(main)
+    assert peers == ["::ffff:127.0.0.1" if host == "127.0.0.1" else host]
+
+
+def test_a_bound_socket_is_used_up(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """And left alone where the arguments make no sense."""
+
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            with pytest.raises(ValueError, match="not bound"):
+                await serve(echo, context=server_context, sock=sock)
+            sock.bind((LOOPBACK, 0))
+            address = sock.getsockname()
+            with pytest.raises(ValueError, match="max_pending"):
+                await serve(echo, context=server_context, sock=sock, max_pending=0)
+            assert sock.fileno() >= 0
+            async with await serve(echo, context=server_context, sock=sock) as server:
+                assert sock.fileno() == -1
+                assert server.getsockname() == address
+                async with await dial(address, client_context) as conn:
+                    await conn.send(b"x")
+                    assert await conn.recv() == b"x"
+
+    run(main)
+
+
+def test_arguments_are_checked(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """By name, and nothing is left open."""
+
+    async def main() -> None:
+        for error, words, arguments in (
+            (ValueError, "PROTOCOL_DTLS_CLIENT context cannot take the server's side", {"context": client_context}),
+            (TypeError, "context is a DTLSContext", {"context": None}),
+            (ValueError, "dualstack_ipv6", {"dualstack_ipv6": True, "family": socket.AF_INET}),
+            (ValueError, "cookie_secret", {"cookie_secret": b"short"}),
+            (TypeError, "sausages", {"sausages": 3}),
+            (ValueError, "and not both", {"port": None}),
+        ):
+            with pytest.raises(error, match=words):
+                await serve(echo, **{"host": LOOPBACK, "port": 0, "context": server_context} | arguments)
+        async with serving(server_context, echo) as server:
+            with pytest.raises(OSError, match="while attempting to bind on address") as caught:
+                await serve(echo, *server.getsockname(), context=server_context)
+            assert caught.value.errno == errno.EADDRINUSE
+        secret = bytes(32)
+        async with serving(server_context, echo, reuse_port=True, cookie_secret=secret) as server:
+            address = server.getsockname()
+            async with await serve(echo, *address, context=server_context, reuse_port=True, cookie_secret=secret):
+                pass
+
+    run(main)
+
+
+def test_the_loop_has_to_watch_sockets(server_context: dtlsffi.DTLSContext) -> None:
+    """One that does not is told of by its own exception, and the socket goes."""
+
+    class Elsewhere(asyncio.SelectorEventLoop):
+        def add_reader(self, *_: Any) -> None:
+            raise NotImplementedError
+
+    loop = Elsewhere()
+    before = sockets()
+    with pytest.raises(NotImplementedError):
+        loop.run_until_complete(serve(echo, LOOPBACK, 0, context=server_context))
+    assert sockets() == before
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+# ---- handlers ----
+
+
+def test_a_handlers_end_closes_its_connection(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """However it ends: by itself, by an exception, which the loop is told of, or by cancellation."""
+
+    async def handler(conn: DTLSConnection) -> None:
+        data = await conn.recv()
+        if data == b"fail":
+            raise ZeroDivisionError(data)
+        if data == b"os":
+            raise OSError(data)
+        if data == b"cancel":
+            raise asyncio.CancelledError
+
+    async def main() -> None:
+        async with serving(server_context, handler) as server:
+            for words in (b"end", b"fail", b"os", b"cancel"):
+                async with await dial(server.getsockname(), client_context) as conn:
+                    await conn.send(words)
+                    assert await conn.recv() == b""
+        problems = run.take_problems()
+        assert [type(problem["exception"]) for problem in problems] == [ZeroDivisionError, OSError]
+        assert all(problem["message"].startswith("the handler of 127.0.0.1:") for problem in problems)
+
+    run(main)
+
+
+def test_a_peer_that_is_to_blame_is_a_line_in_the_log(
+    run: Runner,
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At level INFO: here the client has begun again, so that its old connection fails."""
+    seen: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def handler(conn: DTLSConnection) -> None:
+        await seen.put(conn.getpeername())
+        try:
+            await echo(conn)
+        finally:
+            await seen.put("over")
+
+    async def main() -> None:
+        async with serving(server_context, handler) as server:
+            first = await dial(server.getsockname(), client_context)
+            address = first.getsockname()
+            assert await seen.get() == address
+            vanish(first)
+            async with await dial(server.getsockname(), client_context, local_addr=address) as again:
+                assert await seen.get() == address
+                await again.send(b"again")
+                assert await again.recv() == b"again"
+                assert server.statistics()["replaced"] == 1
+            await seen.get()
+            await seen.get()
+
+    with caplog.at_level(logging.INFO, "dtlsffi.server"):
+        run(main)
+    assert [record.levelno for record in caplog.records if record.name == "dtlsffi.server"] == [logging.INFO]
+    assert "REPLACED" in caplog.text
+
+
+def test_an_interrupt_in_a_handler_stops_the_loop(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """KeyboardInterrupt comes out of run_until_complete; the loop can be run to a graceful end then."""
+    made: list[Any] = []
+
+    async def handler(conn: DTLSConnection) -> None:
+        await conn.recv()
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        made.append(await serve(handler, LOOPBACK, 0, context=server_context))
+        made.append(await dial(made[0].getsockname(), client_context))
+        await made[1].send(b"x")
+        await made[1].recv()
+
+    async def end() -> None:
+        assert await made[1].recv() == b""
+        made[1].close()
+        made[0].close()
+        await made[0].wait_closed()
+
+    before = sockets()
+    loop = run.make_loop()
+    task = loop.create_task(main())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    with suppress(RuntimeError):  # uvloop is stopped once more by that
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(task)
+    loop.run_until_complete(end())
+    run.end(loop)
+    loop.close()
+    assert sockets() <= before
+
+
+def test_a_client_that_fails_its_handshake_gets_no_handler(run: Runner, authority: Authority) -> None:
+    """The next one is served."""
+    client_context, server_context = authority.client_context(), authority.server_context(HOST)
+    client_context.retransmission = server_context.retransmission = (0.005, 2.0, 0.04)
+    server_context.verify_mode = dtlsffi.CERT_REQUIRED
+    server_context.load_verify_locations(cadata=authority.certificate)
+    good = authority.client_context()
+    identity = authority.issue("client.example")
+    good.load_cert_chain(identity.certificate, identity.key)
+    certs: list[Any] = []
+
+    async def handler(conn: DTLSConnection) -> None:
+        certs.append(conn.getpeercert())
+        await echo(conn)
+
+    async def main() -> None:
+        async with serving(server_context, handler) as server:
+            with pytest.raises(dtlsffi.DTLSError):
+                await dial(server.getsockname(), client_context)
+            async with await dial(server.getsockname(), good) as conn:
+                await conn.send(b"x")
+                assert await conn.recv() == b"x"
+            assert server.statistics()["handshakes_failed"] == 1
+
+    run(main)
+    assert [cert["subjectAltName"] for cert in certs] == [(("DNS", "client.example"),)]
+
+
+def test_a_slow_client_delays_nobody(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """It has begun a handshake, and says no more."""
+    hello = dtlsffi.Connection(client_context, server_hostname=HOST)
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(dtlsffi.DTLSWantReadError):
+                sock.connect(server.getsockname())
+                sock.setblocking(False)
+                with pytest.raises(dtlsffi.DTLSWantReadError):
+                    hello.do_handshake()
+                sock.send(hello.datagrams_to_send()[0])
+                hello.receive_datagram(await asyncio.get_running_loop().sock_recv(sock, 65535))
+                sock.send(hello.datagrams_to_send()[0])
+                async with await dial(server.getsockname(), client_context) as conn:
+                    await conn.send(b"quick")
+                    assert await conn.recv() == b"quick"
+                    assert server.statistics()["pending"] == 1
+                    assert len(server.connections) == 1
+                hello.do_handshake()
+
+    run(main)
+
+
+# ---- the end ----
+
+
+def test_close_ends_all_gracefully(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Handlers see the end as their peer's, clients get close_notify; wait_closed() waits for the handlers."""
+    ended: list[bytes] = []
+
+    async def handler(conn: DTLSConnection) -> None:
+        ended.append(await conn.recv())
+        await asyncio.sleep(0)
+        ended.append(await conn.recv())
+
+    async def main() -> None:
+        server = await serve(handler, LOOPBACK, 0, context=server_context)
+        waiting = asyncio.ensure_future(server.wait_closed())
+        async with await dial(server.getsockname(), client_context) as conn:
+            while not server._tasks:
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            server.close()
+            server.close()
+            await server.wait_closed()
+            assert ended == [b"", b""]
+            assert await conn.recv() == b""
+            await waiting
+
+    run(main)
+
+
+def test_serve_forever_is_until_somebody_closes(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """For each who waits there; when one of them is cancelled that closes it, and its handlers have ended then."""
+    ended: list[bytes] = []
+
+    async def handler(conn: DTLSConnection) -> None:
+        ended.append(await conn.recv())
+
+    async def main() -> None:
+        server = await serve(handler, LOOPBACK, 0, context=server_context)
+        tasks = [asyncio.ensure_future(server.serve_forever()) for _ in range(2)]
+        await asyncio.sleep(0)
+        server.close()
+        await asyncio.gather(*tasks)
+        await server.serve_forever()
+
+        server = await serve(handler, LOOPBACK, 0, context=server_context)
+        task = asyncio.ensure_future(server.serve_forever())
+        async with await connect(*server.getsockname(), context=client_context, server_hostname=HOST) as conn:
+            while not server._tasks:
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert ended == [b""]
+            assert not server.is_serving()
+            assert await conn.recv() == b""
+
+    run(main)
+
+
+def test_who_leaves_by_an_exception_closes_it_too(run: Runner, server_context: dtlsffi.DTLSContext) -> None:
+    """The server is an asynchronous context manager."""
+
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with serving(server_context, echo) as server:
+                raise ZeroDivisionError
+        assert not server.is_serving()
+
+    run(main)

@@ -1,0 +1,612 @@
+"""dtlsffi.asyncio.transports: what a protocol sees."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import dtlsffi
+from dtlsffi.asyncio import DTLSProtocol, DTLSTransport, create_dtls_endpoint
+from dtlsffi.core.endpoint_connection import EndpointConnection
+from dtlsffi.core.errors import make
+from tests.doors.loops import (
+    HOST,
+    LOOPBACK,
+    Echo,
+    Listening,
+    Runner,
+    client_of,
+    dial,
+    in_child,
+    server_with,
+    until,
+    vanish,
+)
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Says that the socket's send buffer is full, which loopback's never is, or that it is not."""
+    send = EndpointConnection.send
+    state = [False]
+
+    def send_unless_full(connection: EndpointConnection, data: bytes) -> int:
+        if state[0]:
+            raise make(dtlsffi.DTLSWantWriteError, "WANT_WRITE", "full")
+        return send(connection, data)
+
+    monkeypatch.setattr(EndpointConnection, "send", send_unless_full)
+    return lambda is_full: state.__setitem__(0, is_full)
+
+
+# ---- data ----
+
+
+def test_callbacks_that_raise_lose_nothing(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """The loop's exception handler is told, and the next datagram is delivered, in the same turn or a later one."""
+
+    class Failing(Listening):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            raise ZeroDivisionError(data)
+
+    async def main() -> None:
+        async with (
+            server_with(Failing, server_context) as (server, protocol),
+            await dial(server.get_extra_info("sockname"), client_context) as conn,
+        ):
+            await conn.send_many([b"%d" % number for number in range(5)])
+            await until(lambda: len(protocol.datagrams) == 5)
+            assert protocol.datagrams == [(b"%d" % number, conn.getsockname()) for number in range(5)]
+        problems = run.take_problems()
+        assert [problem["exception"].args for problem in problems] == [(b"%d" % number,) for number in range(5)]
+        assert all(problem["protocol"] is protocol and problem["transport"] is server for problem in problems)
+
+    run(main)
+
+
+def test_what_cannot_be_sent_is_said(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Wrong arguments by an exception, what goes wrong later by error_received."""
+
+    async def main() -> None:
+        async with (
+            server_with(Echo, server_context) as (server, at_server),
+            client_of(Listening, server, client_context) as (client, protocol),
+        ):
+            address = server.get_extra_info("sockname")
+            for transport, arguments, error, words in (
+                (client, ("text",), TypeError, "bytes-like object, not 'str'"),
+                (client, (b"",), ValueError, "an empty datagram"),
+                (client, (b"x", (LOOPBACK, 9)), ValueError, "Invalid address: must be None or"),
+                (server, (b"x",), ValueError, "addr is needed"),
+                (server, (b"x", "nowhere"), TypeError, "a peer's address is"),
+                (server, (b"x", ("nowhere", 9)), ValueError, "nowhere"),
+            ):
+                with pytest.raises(error, match=words):
+                    transport.sendto(*arguments)
+            client.sendto(bytes(20_000))
+            server.sendto(b"x", (LOOPBACK, 9))
+            assert [type(error) for error in protocol.errors] == [dtlsffi.DatagramTooLarge]
+            (error,) = at_server.errors
+            assert isinstance(error, dtlsffi.DTLSError)
+            assert error.reason == "NOT_CONNECTED"
+            for addr in (None, address):
+                client.sendto(bytearray(b"x"), addr)
+                await until(lambda: bool(protocol.datagrams))
+                assert protocol.datagrams.pop() == (b"x", address)
+
+    run(main)
+
+
+def test_icmp_is_an_error_received(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """The transport goes on."""
+
+    async def main() -> None:
+        async with server_with(Echo, server_context) as (server, _):
+            client, protocol = await create_dtls_endpoint(
+                Listening, remote_addr=server.get_extra_info("sockname"), context=client_context, server_hostname=HOST
+            )
+            vanish(server._peers[client.get_extra_info("sockname")])
+            client.sendto(b"x")
+            await until(lambda: bool(protocol.errors))
+            assert [type(error) for error in protocol.errors] == [ConnectionRefusedError]
+            assert not client.is_closing()
+            client.close()
+            await until(lambda: bool(protocol.lost))
+            assert protocol.lost == [None]
+
+    run(main)
+
+
+# ---- back-pressure ----
+
+
+def test_the_protocol_is_paused_and_resumed(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, full: Callable[[bool], None]
+) -> None:
+    """Above the high mark, and at the low one; what waits goes out in its order, and before the close_notify."""
+
+    async def main() -> None:
+        async with (
+            server_with(Listening, server_context) as (server, at_server),
+            client_of(Listening, server, client_context) as (client, protocol),
+        ):
+            assert client.get_write_buffer_limits() == (16 * 1024, 64 * 1024)
+            client.set_write_buffer_limits(high=10)
+            assert client.get_write_buffer_limits() == (2, 10)
+            client.set_write_buffer_limits(low=3)
+            assert client.get_write_buffer_limits() == (3, 12)
+            with pytest.raises(ValueError, match="must be >= low"):
+                client.set_write_buffer_limits(high=1, low=2)
+            full(True)
+            for number in range(6):
+                client.sendto(b"%d__" % number)
+                assert protocol.pauses == (["pause"] if number > 3 else [])
+            assert client.get_write_buffer_size() == 18
+            client.set_write_buffer_limits(high=100)
+            client.set_write_buffer_limits(high=17, low=3)
+            assert protocol.pauses == ["pause"]
+            await asyncio.sleep(0)
+            full(False)
+            await until(lambda: protocol.pauses == ["pause", "resume"])
+            assert client.get_write_buffer_size() <= 3
+            await until(lambda: len(at_server.datagrams) == 6)
+            full(True)
+            client.sendto(b"last")
+            client.close()
+            assert not protocol.lost
+            assert client.is_closing()
+            full(False)
+            await until(lambda: bool(protocol.lost))
+            await until(lambda: len(at_server.datagrams) == 7)
+            assert [data for data, _ in at_server.datagrams] == [b"%d__" % number for number in range(6)] + [b"last"]
+            client.set_write_buffer_limits(high=0)
+
+    run(main)
+
+
+def test_lower_limits_pause_at_once(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, full: Callable[[bool], None]
+) -> None:
+    """As asyncio's own do."""
+
+    async def main() -> None:
+        async with (
+            server_with(Listening, server_context) as (server, _),
+            client_of(Listening, server, client_context) as (client, protocol),
+        ):
+            full(True)
+            client.sendto(b"12345")
+            assert protocol.pauses == []
+            client.set_write_buffer_limits(high=4)
+            assert protocol.pauses == ["pause"]
+            full(False)
+
+    run(main)
+
+
+def test_abort_drops_what_waits(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, full: Callable[[bool], None]
+) -> None:
+    """Also in the middle of sending it, from a callback."""
+
+    class Aborting(Listening):
+        def error_received(self, exc: Exception) -> None:
+            super().error_received(exc)
+            self.transport.abort()
+
+    async def main() -> None:
+        async with server_with(Listening, server_context) as (server, at_server):
+            for kind in (Listening, Aborting):
+                async with client_of(kind, server, client_context) as (client, protocol):
+                    full(True)
+                    client.sendto(b"one")
+                    client.sendto(bytes(20_000))
+                    client.sendto(b"three")
+                    if kind is Listening:
+                        client.abort()
+                        assert client.get_write_buffer_size() == 0
+                    full(False)
+                    await until(lambda protocol=protocol: bool(protocol.lost))
+                    assert protocol.lost == [None]
+                    assert client.get_write_buffer_size() == 0
+            await until(lambda: bool(at_server.datagrams) and not server._peers)
+            assert [data for data, _ in at_server.datagrams] == [b"one"]
+
+    run(main)
+
+
+def test_a_peer_that_is_awaited_and_its_transport_wait_for_room_side_by_side(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, full: Callable[[bool], None]
+) -> None:
+    """Neither takes the descriptor from the other."""
+
+    async def main() -> None:
+        async with (
+            server_with(Listening, server_context) as (server, at_server),
+            client_of(Listening, server, client_context) as (client, _),
+        ):
+            conn = client.get_connection()
+            assert conn is not None
+            full(True)
+            client.sendto(b"by the transport")
+            waiting = asyncio.ensure_future(conn.send(b"by the connection"))
+            await asyncio.sleep(0)
+            client.sendto(b"again")
+            full(False)
+            assert await waiting == 17
+            await until(lambda: len(at_server.datagrams) == 3)
+
+    run(main)
+
+
+# ---- what is known ----
+
+
+def test_get_extra_info_has_the_names_of_asyncio_ssl_and_dtls(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """For a client's one peer; a server has a connection for each. Nothing is called that does something."""
+
+    async def main() -> None:
+        async with (
+            server_with(Echo, server_context) as (server, protocol),
+            client_of(Echo, server, client_context) as (client, _),
+        ):
+            await until(lambda: bool(server._peers))
+            ask, address = client.get_extra_info, server.get_extra_info("sockname")
+            conn = client.get_connection()
+            assert conn is not None
+            assert ask("peername") == address == conn.getpeername()
+            assert ask("sockname") == conn.getsockname()
+            assert ask("socket").getsockname() == ask("sockname")
+            assert ask("sslcontext") is client_context
+            assert ask("ssl_object") is conn
+            assert ask("peercert") == conn.getpeercert()
+            assert ask("cipher") == conn.cipher()
+            assert ask("version") == "DTLSv1.2"
+            assert ask("data_mtu") == conn.data_mtu
+            assert ask("server_hostname") == HOST
+            assert ask("compression", "none") is None
+            assert ask("selected_alpn_protocol", "none") is None
+            for name in ("close", "send", "recv", "update_keys", "export_keying_material", "srtp_keys", "_port", "huh"):
+                assert ask(name, "default") == "default", name
+                assert ask(name) is None
+            assert not conn._closed
+            assert server.get_extra_info("peername", "default") == "default"
+            assert server.get_extra_info("ssl_object") is None
+            assert server.get_extra_info("sslcontext") is server_context
+            peer = server.get_connection(ask("sockname"))
+            assert peer is not None
+            assert peer.cipher() == conn.cipher()
+            assert server.get_connection((LOOPBACK, 9)) is None
+            assert server.get_connection() is None
+            assert server.statistics()["connections"] == 1
+            assert repr(client) == f"<DTLSTransport {ask('sockname')} with {conn.peer}>"
+            assert repr(server) == f"<DTLSTransport {address}>"
+            assert server.get_protocol() is protocol
+        assert repr(server) == f"<DTLSTransport {address}, closing>"
+
+    run(main)
+    with pytest.raises(TypeError, match="no public constructor"):
+        DTLSTransport()
+
+
+def test_another_protocol_takes_over(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """set_protocol(): what comes from then on is for that one, its end as well."""
+
+    async def main() -> None:
+        async with server_with(Listening, server_context) as (server, first):
+            second = Listening()
+            async with client_of(Listening, server, client_context) as (client, _):
+                client.sendto(b"one")
+                await until(lambda: bool(first.datagrams))
+                server.set_protocol(second)
+                client.sendto(b"two")
+                await until(lambda: bool(second.datagrams))
+            server.close()
+            await until(lambda: bool(second.lost))
+            assert not first.lost
+            first.lost.append(None)  # what server_with waits for
+
+    run(main)
+
+
+# ---- peers ----
+
+
+class Meeting(Listening, DTLSProtocol):
+    """Keeps what it is told of its peers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peers: list[Any] = []
+
+    def peer_connected(self, addr: Any) -> None:
+        self.peers.append((addr, "connected"))
+
+    def peer_lost(self, addr: Any, exc: BaseException | None) -> None:
+        self.peers.append((addr, getattr(exc, "reason", exc)))
+
+
+def test_a_dtls_protocol_is_told_of_its_peers(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Their coming and going; one that begins again from its address has gone before it comes."""
+
+    async def main() -> None:
+        async with server_with(Meeting, server_context) as (server, protocol):
+            first = await dial(server.get_extra_info("sockname"), client_context)
+            address = first.getsockname()
+            await first.send(b"unread")
+            vanish(first)
+            async with await dial(first.getpeername(), client_context, local_addr=address) as again:
+                await again.send(b"again")
+                await until(lambda: len(protocol.datagrams) == 2)
+            await until(lambda: len(protocol.peers) == 4)
+            assert protocol.peers == [
+                (address, "connected"), (address, "REPLACED"), (address, "connected"), (address, None),
+            ]  # fmt: skip
+            assert not protocol.errors
+            assert not server._peers
+
+    run(main)
+
+
+def test_one_peer_can_be_sent_away(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """By closing its connection: the others stay, and it may come again."""
+
+    async def main() -> None:
+        async with server_with(Meeting, server_context) as (server, protocol):
+            address = server.get_extra_info("sockname")
+            async with await dial(address, client_context) as one, await dial(address, client_context) as two:
+                await until(lambda: len(protocol.peers) == 2)
+                peer = server.get_connection(one.getsockname())
+                assert peer is not None
+                peer.close()
+                assert await one.recv() == b""
+                assert protocol.peers[2:] == [(one.getsockname(), None)]
+                assert server.get_connection(one.getsockname()) is None
+                await two.send(b"still here")
+                await until(lambda: bool(protocol.datagrams))
+
+    run(main)
+
+
+def test_a_failure_is_an_error_received(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """What ended one peer's connection, and the other peers' go on."""
+
+    async def main() -> None:
+        async with (
+            server_with(Meeting, server_context) as (server, protocol),
+            await dial(server.get_extra_info("sockname"), client_context) as conn,
+        ):
+            await until(lambda: bool(protocol.peers))
+            peer = server._peers[conn.getsockname()]
+            server._port._end(peer._connection, make(dtlsffi.DTLSError, "BROKEN", "for once"))
+            server._port.look()
+            assert protocol.peers[1:] == [(conn.getsockname(), "BROKEN")]
+            assert [getattr(error, "reason", "") for error in protocol.errors] == ["BROKEN"]
+            assert not server.is_closing()
+
+    run(main)
+
+
+# ---- the end ----
+
+
+def test_the_peers_close_is_a_clients_end(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """connection_lost(None), once, after the last datagram; nothing can be sent then, and the log says so."""
+
+    async def main() -> None:
+        async with server_with(Listening, server_context) as (server, at_server):
+            client, protocol = await create_dtls_endpoint(
+                Listening, remote_addr=server.get_extra_info("sockname"), context=client_context, server_hostname=HOST
+            )
+            client.sendto(b"here")
+            await until(lambda: bool(at_server.datagrams))
+            server.sendto(b"last words", client.get_extra_info("sockname"))
+            server.close()
+            await until(lambda: bool(protocol.lost))
+            assert protocol.datagrams == [(b"last words", client.get_extra_info("peername"))]
+            client.sendto(b"too late")
+            for _ in range(2):
+                client.close()
+                client.abort()
+                await asyncio.sleep(0)
+            assert protocol.lost == [None]
+            assert not protocol.errors
+
+    run(main)
+
+
+def test_a_failure_is_a_clients_end(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """connection_lost with what has ended it; so, too, when it has failed before the protocol was made."""
+
+    async def main() -> None:
+        async with server_with(Listening, server_context) as (server, _):
+            for early in (False, True):
+
+                def fail(transport: DTLSTransport) -> None:
+                    connection = transport._port.connections[0]
+                    transport._port._end(connection, make(dtlsffi.DTLSError, "BROKEN", "for once"))
+
+                class Failing(Listening):
+                    def connection_made(self, transport: Any, early: bool = early) -> None:
+                        super().connection_made(transport)
+                        if early:
+                            fail(transport)
+                            transport._port.transport = None
+                            transport._port.look()
+                            transport._port.transport = transport
+
+                client, protocol = await create_dtls_endpoint(
+                    Failing, remote_addr=server.get_extra_info("sockname"), context=client_context,
+                    server_hostname=HOST,
+                )  # fmt: skip
+                if not early:
+                    fail(client)
+                    client._port.look()
+                await until(lambda protocol=protocol: bool(protocol.lost))
+                assert [getattr(error, "reason", None) for error in protocol.lost] == ["BROKEN"]
+                assert client.is_closing()
+
+    run(main)
+
+
+def test_a_lost_socket_is_the_end(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """connection_lost with its EBADF, on either side."""
+
+    async def main() -> None:
+        async with (
+            server_with(Listening, server_context) as (server, at_server),
+            client_of(Listening, server, client_context) as (client, protocol),
+        ):
+            for transport, seen in ((client, protocol), (server, at_server)):
+                transport._port.sock.close()
+                transport._port.look()
+                await until(lambda seen=seen: bool(seen.lost))
+                assert [getattr(error, "errno", None) for error in seen.lost] == [errno.EBADF]
+
+    run(main)
+
+
+def test_a_connection_lost_that_raises_is_told(run: Runner, server_context: dtlsffi.DTLSContext) -> None:
+    """To the loop's exception handler."""
+
+    class Failing(Listening):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        async with server_with(Failing, server_context):
+            pass
+        assert [type(problem["exception"]) for problem in run.take_problems()] == [ZeroDivisionError]
+
+    run(main)
+
+
+def test_an_interrupt_in_a_callback_stops_the_loop(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """It is not taken for a protocol's failure."""
+
+    class Interrupting(Listening):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            raise KeyboardInterrupt
+
+    async def main() -> None:
+        async with (
+            server_with(Interrupting, server_context) as (server, protocol),
+            client_of(Listening, server, client_context) as (client, _),
+        ):
+            client.sendto(b"x")
+            await until(lambda: bool(protocol.datagrams))
+
+    loop = run.make_loop()
+    task = loop.create_task(main())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    try:
+        loop.run_until_complete(asyncio.sleep(0))
+    except RuntimeError:  # uvloop is stopped once more by that
+        pass
+    loop.run_until_complete(task)
+    run.end(loop)
+    loop.close()
+
+
+def test_a_loop_that_is_closed_with_it(
+    run: Runner,
+    server_context: dtlsffi.DTLSContext,
+    warned: Callable[[], list[str]],
+) -> None:
+    """ResourceWarning, and the socket goes."""
+    loop = run.make_loop()
+    made = [loop.run_until_complete(create_dtls_endpoint(Listening, local_addr=(LOOPBACK, 0), context=server_context))]
+    sock = made[0][0]._port.sock
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    made.clear()
+    gc.collect()
+    assert "unclosed DTLS port" in warned()
+    assert sock.fileno() == -1
+
+
+def test_close_after_its_loop(run: Runner, server_context: dtlsffi.DTLSContext) -> None:
+    """The socket goes; nobody is left to be told."""
+    loop = run.make_loop()
+    transport, protocol = loop.run_until_complete(
+        create_dtls_endpoint(Listening, local_addr=(LOOPBACK, 0), context=server_context)
+    )
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    transport.close()
+    assert transport._port.sock.fileno() == -1
+    assert not protocol.lost
+
+
+def test_after_fork_it_is_the_parents(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """A child that closes its copies disturbs nobody."""
+
+    async def main() -> None:
+        async with (
+            server_with(Echo, server_context) as (server, _),
+            client_of(Listening, server, client_context) as (client, protocol),
+        ):
+
+            def child() -> None:
+                client.abort()
+                server.close()
+
+            assert in_child(child)
+            client.sendto(b"the parent goes on")
+            await until(lambda: bool(protocol.datagrams))
+
+    run(main)
+    assert threading.active_count() == 1
+
+
+def test_what_is_sent_after_the_end_is_logged(
+    run: Runner, server_context: dtlsffi.DTLSContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At level WARNING, in the logger dtlsffi.asyncio."""
+
+    async def main() -> None:
+        async with server_with(Listening, server_context) as (server, _):
+            pass
+        server.sendto(b"late", (LOOPBACK, 9))
+
+    with caplog.at_level(logging.WARNING, "dtlsffi.asyncio"):
+        run(main)
+    assert [record.levelno for record in caplog.records if record.name == "dtlsffi.asyncio"] == [logging.WARNING]
+    assert "a datagram of 4 bytes is dropped" in caplog.text
