@@ -19,7 +19,8 @@ MODULES = [
     if not info.name.endswith(("__main__", "_openssl"))
 ]
 PUBLIC = [module for module in MODULES if hasattr(module, "__all__") and "_native" not in module.__name__]
-APART = {"dtlsffi.anyio", "dtlsffi.asyncio", "dtlsffi.cli", "dtlsffi.testing"}
+APART = {"dtlsffi.anyio", "dtlsffi.cli", "dtlsffi.testing"}
+APART |= {module.__name__ for module in PUBLIC if module.__name__.startswith("dtlsffi.asyncio")}
 """Public modules that are imported by their own name."""
 
 
