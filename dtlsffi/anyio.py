@@ -321,10 +321,9 @@ class Race:
             if self._won is not None:
                 self._won.close()
             raise
-        won, self._won = self._won, None  # this may stay until the garbage collector comes
-        if won is None:
+        if self._won is None:
             raise self._failure
-        return won
+        return self._won
 
     async def _try(self, way: tuple[Any, Any], over: anyio.Event, scope: anyio.CancelScope) -> None:
         try:

@@ -114,7 +114,7 @@ class AwaitedPort(Endpoint):
         """What the socket has raised: its own end, or what ICMP says of a peer."""
         if error.errno in (errno.EBADF, errno.ENOTSOCK):
             self.trouble = error
-            self._fileno = -1  # the number may be somebody else's by now
+            self._udp.fd = -1  # the number may be somebody else's by now
             self.end()
         elif self.connected:
             for connection in self.connections:

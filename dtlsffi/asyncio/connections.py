@@ -56,7 +56,7 @@ class Port(AwaitedPort):
 
     def _set_timer(self) -> None:
         now = self.loop.time()
-        timer, handle = self.get_timer(now), self._timer
+        timer, handle = None if self.ended else self.get_timer(now), self._timer
         if handle is not None:
             if timer is not None and self._looks_at <= now + max(timer, CLOCK):
                 return  # early enough: it is set anew then

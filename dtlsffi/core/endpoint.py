@@ -335,7 +335,7 @@ class Endpoint(Draining):
         self._slow_down(connection)
         self._leave_place(connection)
         self._schedule.sweep(len(self._connections) + len(self._replacing))
-        lib.dtlsffi_conn_detach(connection._conn)
+        connection.detach()
 
     def _leave_place(self, connection: EndpointConnection) -> None:
         """Whoever is at its address beside it has it for itself now."""

@@ -112,7 +112,7 @@ async def joined(
 
 def vanish(conn: AwaitedConnection) -> None:
     """Closes its port without a close_notify."""
-    conn._port._fileno = -1
+    conn._port._udp.fd = -1
     conn._port.end()
 
 

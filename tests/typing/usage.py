@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
+from functools import partial
 from typing import Any
 
+import anyio
 from typing_extensions import assert_type
 
 import dtlsffi
@@ -52,3 +55,72 @@ except dtlsffi.DTLSCertVerificationError as error:
     assert_type(error.reason, str)
 
 assert_type(Authority().issue("a.example"), Identity)
+
+
+# ---- many clients ----
+
+
+def handle(conn: dtlsffi.DTLSServerConnection, addr: Any) -> None:
+    while data := conn.recv():
+        assert_type(conn.send(data), int)
+
+
+with dtlsffi.create_server(("", 5684), context=context, idle_timeout=60.0) as listener:
+    assert_type(listener, dtlsffi.DTLSListener)
+    assert_type(listener.accept(), tuple[dtlsffi.DTLSServerConnection, Any])
+    assert_type(listener.statistics(), dict[str, int])
+    listener.serve_forever(handle, threads=100)
+
+
+# ---- asyncio ----
+
+
+class Protocol(asyncio.DatagramProtocol):
+    """One for plain UDP."""
+
+
+async def in_asyncio() -> None:
+    async with await dtlsffi.asyncio.connect("device.example", 5684, context=context) as conn:
+        assert_type(conn, dtlsffi.asyncio.DTLSConnection)
+        assert_type(await conn.send(b"hello"), int)
+        assert_type(await conn.send_many([b"hello", bytearray(b"again")]), int)
+        assert_type(await conn.recv(), bytes)
+        assert_type(await conn.recv_many(), list[bytes])
+        async for data in conn:
+            assert_type(data, bytes)
+        assert_type(conn.cipher(), tuple[str, str, int] | None)
+
+    async def handler(conn: dtlsffi.asyncio.DTLSConnection) -> None:
+        await conn.send(await conn.recv())
+
+    async with await dtlsffi.asyncio.serve(handler, port=5684, context=context) as server:
+        assert_type(server, dtlsffi.asyncio.DTLSServer)
+        assert_type(server.connections, list[dtlsffi.asyncio.DTLSConnection])
+        await server.serve_forever()
+
+    transport, protocol = await dtlsffi.asyncio.create_dtls_endpoint(Protocol, local_addr=("", 5684), context=context)
+    assert_type(transport, dtlsffi.asyncio.DTLSTransport)
+    assert_type(protocol, Protocol)
+    plain: asyncio.DatagramTransport = transport
+    plain.sendto(b"hello", ("192.0.2.1", 5684))
+    assert_type(transport.get_connection(("192.0.2.1", 5684)), dtlsffi.asyncio.DTLSConnection | None)
+
+
+# ---- trio and anyio ----
+
+
+async def in_anyio() -> None:
+    async with await dtlsffi.anyio.connect("device.example", 5684, context=context) as stream:
+        assert_type(stream, dtlsffi.anyio.DTLSStream)
+        general: anyio.abc.ObjectStream[bytes] = stream
+        await general.send(b"hello")
+        assert_type(await stream.send(b"hello"), int)
+        assert_type(await stream.receive(), bytes)
+        assert_type(stream.extra(dtlsffi.anyio.DTLSAttribute.data_mtu), int)
+
+    async def handler(stream: dtlsffi.anyio.DTLSStream) -> None:
+        async for data in stream:
+            await stream.send(data)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(dtlsffi.anyio.serve, handler, local_port=5684, context=context))
