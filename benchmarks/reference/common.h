@@ -100,5 +100,6 @@ int role_pingpong_serve(const options *o);
 int role_pingpong(const options *o);
 int role_echo(const options *o);
 int role_load(const options *o);
+int role_flood(const options *o);
 
 #endif

@@ -16,10 +16,9 @@ static const struct {
     {"oneway-send", role_oneway_send},
     {"pingpong-serve", role_pingpong_serve},
     {"pingpong", role_pingpong},
-#ifdef WITH_MANY
     {"echo", role_echo},
     {"load", role_load},
-#endif
+    {"flood", role_flood},
 };
 
 int main(int argc, char **argv)
