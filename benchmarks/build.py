@@ -57,7 +57,7 @@ def refusal() -> Path:
 
 
 def pion() -> Path | str:
-    """pion's program, or why there is none."""
+    """Pion's program, or why there is none."""
     go = shutil.which("go")
     if go is None:
         return "Go is not installed (Debian: golang)"

@@ -34,9 +34,9 @@ def configuration(options: Options, *, server: bool) -> Any:
 
 def accept(options: Options) -> Any:
     """The first client, which says hello twice: once for the cookie."""
-    listener = tls.ServerContext(configuration(options, server=True)).wrap_socket(
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    )
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # accept() binds another to the same port
+    listener = tls.ServerContext(configuration(options, server=True)).wrap_socket(sock)
     listener.bind(("127.0.0.1", options.port))
     say(port=listener.getsockname()[1])
     conn, address = listener.accept()

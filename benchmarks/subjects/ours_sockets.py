@@ -43,8 +43,6 @@ def receive(options: Options) -> None:
         receive_into(conn)
     else:
         receive_one_way(conn.recv)
-    if hasattr(conn, "statistics"):
-        say(**{name: count for name, count in conn.statistics().items() if "gso" in name or "gro" in name})
 
 
 def receive_many(conn: dtlsffi.DTLSSocket) -> None:

@@ -10,14 +10,14 @@ from OpenSSL import SSL
 from .common import CIPHER, HOST, MTU, Options, connected, first_client, obey
 from .flows import echo, ping, receive_one_way, send_one_way, time_handshakes, time_records
 
-NO_QUERY_MTU = 0x1000
-ROOM = 65536
+NO_QUERY_MTU, DTLS1_2 = 0x1000, 0xFEFD
+ROOM = 16384
 
 
 def make_context(options: Options, *, server: bool) -> SSL.Context:
     context = SSL.Context(SSL.DTLS_METHOD)
     context.set_options(NO_QUERY_MTU)
-    context.set_max_proto_version(SSL.DTLS1_2_VERSION)
+    context.set_max_proto_version(DTLS1_2)
     context.set_cipher_list(CIPHER.encode())
     if server:
         context.use_certificate_chain_file(options.cert)
@@ -78,11 +78,12 @@ def both(options: Options) -> tuple[SSL.Context, SSL.Context]:
 def record(options: Options) -> None:
     client, server = shake_hands(both(options))
     data = bytes(options.size)
+    room = options.size + 64  # it makes a buffer of this size each time
 
     def one() -> None:
         client.send(data)
-        server.bio_write(client.bio_read(ROOM))
-        server.recv(ROOM)
+        server.bio_write(client.bio_read(room))
+        server.recv(room)
 
     time_records(one, 1, options.seconds)
 
@@ -112,12 +113,12 @@ def connect(options: Options) -> SSL.Connection:
     return connection
 
 
-def receiver(connection: SSL.Connection) -> Callable[[], bytes]:
-    return lambda: connection.recv(ROOM)
+def receiver(connection: SSL.Connection, options: Options) -> Callable[[], bytes]:
+    return lambda: connection.recv(options.size)
 
 
 def oneway_receive(options: Options) -> None:
-    receive_one_way(receiver(accept(options)))
+    receive_one_way(receiver(accept(options), options))
 
 
 def oneway_send(options: Options) -> None:
@@ -126,12 +127,12 @@ def oneway_send(options: Options) -> None:
 
 def pingpong_serve(options: Options) -> None:
     connection = accept(options)
-    echo(connection.send, receiver(connection))
+    echo(connection.send, receiver(connection, options))
 
 
 def pingpong(options: Options) -> None:
     connection = connect(options)
-    ping(connection.send, receiver(connection), options.size, options.seconds)
+    ping(connection.send, receiver(connection, options), options.size, options.seconds)
 
 
 if __name__ == "__main__":
