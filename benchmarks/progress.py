@@ -6,7 +6,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Task:
@@ -45,7 +48,7 @@ class Progress:
                 console=console.Console(stderr=True),
             )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if self._bars is not None:
             self._bars.start()
         return self

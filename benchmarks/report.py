@@ -15,8 +15,8 @@ HEAD = """\
 Written by `ci/bench`; every figure is measured, and the raw samples are in [performance](performance). Each sample is
 taken right after a sample of its reference in the same run, first one, then the other, so that what else the machine
 does meanwhile strikes both: trust the ratios, which are medians of the ratios of such pairs (smallest to largest in
-brackets), more than the absolute figures beside them. The reference, [benchmarks/reference](../benchmarks/reference), is
-a plain program in C on the same libssl. Everywhere the cipher is ECDHE-ECDSA-AES128-GCM-SHA256 with P-256, and DTLS 1.2.
+brackets), more than the absolute figures beside them. The reference, [benchmarks/reference](../benchmarks/reference),
+is a plain program in C on the same libssl. Everywhere it is DTLS 1.2 with ECDHE-ECDSA-AES128-GCM-SHA256 and P-256.
 
 `ci/bench` measures it all again (hours, all peers), `ci/bench --suite oneway --only dtlsffi` a part of it, and
 `ci/bench --instructions` counts instructions where wall time is too noisy to tell a regression.
@@ -140,7 +140,7 @@ def section(suite: Suite, results: SuiteResults, pictures: Sequence[str]) -> lis
 
 def write(path: Path, suites: Sequence[Suite], found: dict[str, SuiteResults], pictures: dict[str, list[str]]) -> None:
     """The whole document, of all suites that have ever been measured."""
-    lines = HEAD.splitlines() + [""]
+    lines = [*HEAD.splitlines(), ""]
     for suite in suites:
         if suite.name in found:
             lines += section(suite, found[suite.name], pictures.get(suite.name, []))

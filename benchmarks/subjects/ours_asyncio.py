@@ -1,8 +1,9 @@
-"""dtlsffi.asyncio, and asyncio's own UDP without DTLS beside it, with the same protocols: mode `plain` is the latter."""
+"""dtlsffi.asyncio, and (mode `plain`) asyncio's own UDP without DTLS beside it, with the same protocols."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 import sys
@@ -13,10 +14,11 @@ from .common import END, HOST, Options, bound, enlarge, obey, say, skip
 from .contexts import client_context, server_context
 from .flows import tell_latency
 
+door: Any
 try:
-    import dtlsffi.asyncio as door
+    door = importlib.import_module("dtlsffi.asyncio")
 except ImportError:
-    door = None  # type: ignore[assignment]
+    door = None
 
 
 class Echo(asyncio.DatagramProtocol):
@@ -56,7 +58,7 @@ class Ping(asyncio.DatagramProtocol):
         self.before = self.start = time.perf_counter_ns()
         self.transport.sendto(self.data)
 
-    def datagram_received(self, data: bytes, addr: Any) -> None:
+    def datagram_received(self, data: bytes, addr: Any) -> None:  # noqa: ARG002
         after = time.perf_counter_ns()
         self.taken.append(after - self.before)
         self.before = after
@@ -66,7 +68,7 @@ class Ping(asyncio.DatagramProtocol):
             self.ended.set_result(None)
 
 
-async def serve(options: Options, protocol: Any) -> tuple[Any, Any]:
+async def serve(options: Options, protocol: Any) -> Any:
     """An endpoint for any number of peers."""
     loop = asyncio.get_running_loop()
     if options.mode == "plain":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import dtlsffi
 from dtlsffi import Connection, DTLSContext
@@ -38,6 +39,17 @@ def spin() -> None:
         number += 1
 
 
+def time_batches(client: Any, server: Any, buffers: list[bytes], seconds: float) -> None:
+    """All of them sealed in one call, and opened in one."""
+
+    def batch() -> None:
+        client.send_many(buffers)
+        server.receive_datagrams(client.datagrams_to_send())
+        server.data_received()
+
+    time_records(batch, len(buffers), seconds)
+
+
 def record(options: Options) -> None:
     """Mode `batch`: `--batch` records a call; anything else: one call a record; `busy`: with a busy thread beside."""
     client, server = shake_hands(client_context(options), server_context(options), HOST)
@@ -46,14 +58,7 @@ def record(options: Options) -> None:
         for name in ("send_many", "receive_datagrams"):
             if not hasattr(Connection, name):
                 skip(f"there is no Connection.{name}")
-        buffers = [data] * options.batch
-
-        def batch() -> None:
-            client.send_many(buffers)
-            server.receive_datagrams(client.datagrams_to_send())
-            server.data_received()
-
-        time_records(batch, options.batch, options.seconds)
+        time_batches(client, server, [data] * options.batch, options.seconds)
         return
 
     def one() -> None:

@@ -14,7 +14,7 @@ from .flows import tell_latency, tell_received
 from .pyopenssl import make_context
 
 
-def endpoint(port: int = 0) -> trio.DTLSEndpoint:
+def endpoint() -> trio.DTLSEndpoint:
     sock = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
     enlarge(sock._sock)  # type: ignore[attr-defined,unused-ignore]
     return trio.DTLSEndpoint(sock, incoming_packets_buffer=4096)

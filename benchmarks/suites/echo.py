@@ -13,10 +13,10 @@ from ..suite import Bench, Metric, Suite
 RATES = (20000, 50000)
 WORDS = """\
 A load generator in C holds all the peers, each with an address of its own; the server sends every record of 64 bytes
-back. What the generator sends is sealed before the clock starts, so that the server is what is slow. *Saturated* keeps
-256 records on their way; *at 20,000 a second* sends them one by one, evenly, and tells what is lost, the latency and the
-server's CPU time. The C server has one socket, a hash table, recvmmsg and sendmmsg. *Endpoint* is `dtlsffi.Endpoint` in a
-loop that blocks in poll(); *asyncio* is `dtlsffi.asyncio.create_dtls_endpoint`."""
+back. What the generator sends is sealed before the clock starts, so that the server is what is slow. *Saturated*
+keeps 256 records on their way; *at 20,000 a second* sends them one by one, evenly, and tells what is lost, the
+latency and the server's CPU time. The C server has one socket, a hash table, recvmmsg and sendmmsg. *Endpoint* is
+`dtlsffi.Endpoint` in a loop that blocks in poll(); *asyncio* is `dtlsffi.asyncio.create_dtls_endpoint`."""
 
 
 def servers(bench: Bench) -> list[Subject]:

@@ -13,9 +13,9 @@ from ..suite import Bench, Metric, Suite
 HELLOS = (0, 20000, 50000)
 PEERS = 100
 WORDS = """\
-A hundred honest peers keep the server saturated while another process sends ClientHellos from 50,000 addresses that never
-answer. The three processes share the machine's CPUs, so some of what is lost is the flooder's own work: compare with C
-under the same flood, which asks for cookies with `DTLSv1_listen`."""
+A hundred honest peers keep the server saturated while another process sends ClientHellos from 50,000 addresses that
+never answer. The three processes share the machine's CPUs, so some of what is lost is the flooder's own work: compare
+with C under the same flood, which asks for cookies with `DTLSv1_listen`."""
 
 
 def measure(bench: Bench, there: Population, hellos: int) -> Sample:

@@ -11,8 +11,8 @@ from ..suite import Bench, Metric, Suite
 
 COUNTS = (100, 1000, 2000, 5000, 10000)
 WORDS = """\
-The server's CPU time for an echo of 64 bytes, saturated, all peers taking their turns: the more there are, the colder the
-caches. The curve should be flat."""
+The server's CPU time for an echo of 64 bytes, saturated, all peers taking their turns: the more there are, the colder
+the caches. The curve should be flat."""
 
 
 def run(bench: Bench) -> None:

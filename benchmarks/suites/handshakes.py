@@ -12,10 +12,10 @@ from ..suite import Bench, Metric, Suite
 
 KINDS = {"full": 300, "resumed": 2000, "psk": 2000}
 WORDS = """\
-Full handshakes are ECDHE with an ECDSA certificate (P-256) that the client verifies; resumed ones use a ticket; PSK ones
-have a key and no certificate. *Both sides* is the CPU time of client and server together, without sockets. *Server over
-loopback* is the server's CPU time for a handshake with the load generator, cookies included, and how many finish in a
-second; the generator does the client's part, which costs no less, on the other CPU."""
+Full handshakes are ECDHE with an ECDSA certificate (P-256) that the client verifies; resumed ones use a ticket; PSK
+ones have a key and no certificate. *Both sides* is the CPU time of client and server together, without sockets.
+*Server over loopback* is the server's CPU time for a handshake with the load generator, cookies included, and how
+many finish in a second; the generator does the client's part, which costs no less, on the other CPU."""
 
 
 def run(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from .. import peers
-from ..programs import Sample, Subject, running
+from ..programs import Sample, Subject, python, running
 from ..suite import Bench, Metric, Suite
 
 SIZES = (64, 1200)
@@ -26,7 +26,7 @@ def measure(bench: Bench, size: int, subject: Subject) -> Sample:
 
 
 def run(bench: Bench) -> None:
-    plain = Subject(PLAIN, peers.python("ours_asyncio"), ("--mode", "plain"))
+    plain = Subject(PLAIN, python("ours_asyncio"), ("--mode", "plain"))
     groups: list[tuple[Subject, list[Subject]]] = [
         (
             bench.c(),

@@ -10,8 +10,8 @@ from ..suite import Bench, Metric, Suite
 
 SIZES = (64, 1200, 256, 8192)
 WORDS = """\
-A client seals a record and a server in the same process opens it, without sockets. The C program calls `SSL_write` and
-`SSL_read` over a BIO of its own that keeps datagrams apart. *One call a record* is `Connection.send`,
+A client seals a record and a server in the same process opens it, without sockets. The C program calls `SSL_write`
+and `SSL_read` over a BIO of its own that keeps datagrams apart. *One call a record* is `Connection.send`,
 `datagrams_to_send`, `receive_datagram` and `data_received` for each record; *batch of 32* is `send_many` and
 `receive_datagrams`; *beside a busy thread* is one call a record while another thread of the process computes."""
 
