@@ -14,7 +14,7 @@ from .suite import Bench, Settings, Suite
 from .suites import SUITES
 
 ROOT = Path(__file__).parent.parent
-QUICK = Settings(pairs=1, seconds=0.1, quick=True)
+QUICK = Settings(pairs=1, seconds=0.05, quick=True)
 
 
 def read_arguments() -> argparse.Namespace:

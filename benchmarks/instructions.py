@@ -1,9 +1,9 @@
 """How many instructions a record takes, by callgrind, against what was recorded in instructions.json.
 
-Wall time is too noisy to tell a regression of a tenth; instructions are not. Counted are those of our own shared object,
-and those of the interpreter (with cffi and its modules) as far as the same version of Python was recorded. Those of
-libcrypto and libc are not, since they choose their code by the CPU, nor those of libssl, which is the system's. What
-start-up and handshakes take cancels out: each scenario runs twice, with more records the second time.
+Wall time is too noisy to tell a regression of a tenth; instructions are not. Counted are those of our own shared
+object, and those of the interpreter (with cffi and its modules) as far as the same version of Python was recorded.
+Those of libcrypto and libc are not, since they choose their code by the CPU, nor those of libssl, which is the
+system's. What start-up and handshakes take cancels out: each scenario runs twice, with more records the second time.
 """
 
 from __future__ import annotations
