@@ -87,7 +87,7 @@ def measured(suite: Suite, results: SuiteResults) -> list[str]:
     groups: dict[tuple[Metric, ...], list[Comparison]] = {}
     for comparison in there:
         tells = tuple(
-            m for m in suite.metrics if (spread := comparison.values(m.key)) and (spread.high or m.key == "lost")
+            m for m in suite.metrics if (spread := comparison.values(m.key)) and (spread.high or "lost" in m.key)
         )
         groups.setdefault(tells, []).append(comparison)
     for metrics, comparisons in groups.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import dtlsffi
@@ -69,7 +70,9 @@ def record(options: Options) -> None:
 
     if options.mode == "busy":
         threading.Thread(target=spin, daemon=True).start()
-    time_records(one, 1, options.seconds)
+        time_records(one, 1, options.seconds, time.perf_counter)
+    else:
+        time_records(one, 1, options.seconds)
 
 
 def handshake(options: Options) -> None:

@@ -13,7 +13,8 @@ WORDS = """\
 A client seals a record and a server in the same process opens it, without sockets. The C program calls `SSL_write`
 and `SSL_read` over a BIO of its own that keeps datagrams apart. *One call a record* is `Connection.send`,
 `datagrams_to_send`, `receive_datagram` and `data_received` for each record; *batch of 32* is `send_many` and
-`receive_datagrams`; *beside a busy thread* is one call a record while another thread of the process computes."""
+`receive_datagrams`; *beside a busy thread* is one call a record while another thread of the process computes. The
+time is CPU time, but for the last, where it is what the clock on the wall says: the process computes all the while."""
 
 
 def run(bench: Bench) -> None:
