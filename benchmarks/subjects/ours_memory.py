@@ -54,6 +54,7 @@ def time_batches(client: Any, server: Any, buffers: list[bytes], seconds: float)
 def record(options: Options) -> None:
     """Mode `batch`: `--batch` records a call; anything else: one call a record; `busy`: with a busy thread beside."""
     client, server = shake_hands(client_context(options), server_context(options), HOST)
+    client.mtu = server.mtu = options.size + 256
     data = bytes(options.size)
     if options.mode == "batch":
         for name in ("send_many", "receive_datagrams"):

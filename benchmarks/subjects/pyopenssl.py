@@ -90,7 +90,8 @@ def record(options: Options) -> None:
 
 def handshake(options: Options) -> None:
     contexts = both(options)
-    session = shake_hands(contexts)[0].get_session() if options.mode == "resumed" else None
+    first = shake_hands(contexts)  # is kept: what is freed without a goodbye cannot be resumed
+    session = first[0].get_session() if options.mode == "resumed" else None
 
     def once() -> None:
         client, server = shake_hands(contexts, session)

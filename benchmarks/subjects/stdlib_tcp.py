@@ -74,10 +74,13 @@ def record(options: Options) -> None:
 
 def handshake(options: Options) -> None:
     contexts = both(options)
-    session = shake_hands(contexts)[0].tls.session if options.mode == "resumed" else None
+    first = shake_hands(contexts)  # is kept: what is freed without a goodbye cannot be resumed
+    session = first[0].tls.session if options.mode == "resumed" else None
 
     def once() -> None:
-        shake_hands(contexts, session)
+        client, _ = shake_hands(contexts, session)
+        if client.tls.session_reused != (session is not None):
+            raise RuntimeError("the session was not resumed")
 
     time_handshakes(once, options.seconds)
 
