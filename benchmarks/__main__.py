@@ -24,6 +24,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", default=[], metavar="WORD", help="subjects whose name has WORD in it"
     )
+    parser.add_argument("--case", action="append", default=[], metavar="WORDS", help="cases with WORDS in their name")
     parser.add_argument(
         "--quick", action="store_true", help="seconds, not hours: proves that it runs, measures nothing"
     )
@@ -46,7 +47,7 @@ def measure(suite: Suite, bench: Bench) -> SuiteResults:
 def run(arguments: argparse.Namespace, output: Path) -> int:
     """The suites asked for; what else was measured before stays."""
     settings = QUICK if arguments.quick else Settings(arguments.pairs, arguments.seconds)
-    settings = Settings(settings.pairs, settings.seconds, settings.quick, tuple(arguments.only))
+    settings = Settings(settings.pairs, settings.seconds, settings.quick, tuple(arguments.only), tuple(arguments.case))
     wanted = [suite for suite in SUITES if not arguments.suite or suite.name in arguments.suite]
     raw = output / "performance"
     with tempfile.TemporaryDirectory() as directory, Progress() as progress:

@@ -33,6 +33,7 @@ class Settings:
     seconds: float = 1.0
     quick: bool = False
     only: tuple[str, ...] = ()  # subjects
+    cases: tuple[str, ...] = ()
 
     def peers(self, *numbers: int) -> tuple[int, ...]:
         """So many peers, or a few."""
@@ -58,6 +59,10 @@ class Bench:
         """Whether a subject was asked for."""
         return not self.settings.only or any(word in subject.name for word in self.settings.only)
 
+    def wants_case(self, case: str) -> bool:
+        """Whether a case was asked for, or one of those that `case` is the beginning of."""
+        return not self.settings.cases or any(word in case or case in word for word in self.settings.cases)
+
     def c(self, *options: str, name: str = C) -> Subject:
         """The reference in C."""
         return Subject(name, (str(self.reference),), (*self.files, *options))
@@ -70,6 +75,8 @@ class Bench:
         self, case: str, reference: str, measure_reference: Sampler, subjects: dict[str, Sampler], name: str = ""
     ) -> None:
         """Samples each subject right after the reference, in turn, and keeps the pairs."""
+        if not self.wants_case(case):
+            return
         comparisons = {subject: Comparison(case, subject, reference) for subject in subjects}
         self.comparisons += comparisons.values()
         with self.progress.task(f"{name or case}", self.settings.pairs * len(subjects)) as task:

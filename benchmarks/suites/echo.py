@@ -36,7 +36,7 @@ def start(bench: Bench, stack: ExitStack, subject: Subject, count: int) -> Popul
 
 
 def run(bench: Bench) -> None:
-    for count in bench.settings.peers(1000, 10000):
+    for count in filter(lambda count: bench.wants_case(f"{count} peers"), bench.settings.peers(1000, 10000)):
         for server in filter(bench.wants, servers(bench)):
             compare(bench, server, count)
 
