@@ -35,13 +35,16 @@ def openssl_flags(what: str) -> list[str]:
 def compile_c(made: Path, sources: list[Path], *flags: str) -> Path:
     """A program or a library from C files; it is left alone where it is new enough."""
     watched = [*sources, *(HERE / "reference").glob("*.h")]
-    if not is_newer(made, watched):
+    common = ["-D_GNU_SOURCE", "-std=gnu11", "-O2", *WARNINGS.split(), *openssl_flags("--cflags")]
+    partial = made.with_name(f"{made.name}.{os.getpid()}")
+    command = [os.environ.get("CC", "cc"), *common, *map(str, sources), "-o", str(partial), *flags]
+    stamp = made.with_name(f"{made.name}.flags")
+    how = shlex.join([*common, *flags])
+    if not is_newer(made, watched) or not stamp.exists() or stamp.read_text() != how:
         BUILD.mkdir(parents=True, exist_ok=True)
-        common = ["-D_GNU_SOURCE", "-std=gnu11", "-O2", *WARNINGS.split(), *openssl_flags("--cflags")]
-        partial = made.with_name(f"{made.name}.{os.getpid()}")
-        command = [os.environ.get("CC", "cc"), *common, *map(str, sources), "-o", str(partial), *flags]
         subprocess.run(command, check=True)
         partial.replace(made)
+        stamp.write_text(how)
     return made
 
 
