@@ -283,16 +283,18 @@ class DTLSTransport(asyncio.DatagramTransport):
         """Sends what waits, by the batch, until it is gone or the socket has no room."""
         while self._buffer and not self._port.ended:
             items = [(peer._connection, data) for peer, data in islice(self._buffer, BATCH)]
+            failure: OSError | None = None
             try:
                 gone = self._port.send_many(items)
             except errors.DTLSWantWriteError:
                 self._port.when_room(self._flush)
                 return
-            except OSError as error:  # it is the first one's
-                gone = 1
-                self._call(self._protocol.error_received, error)
+            except OSError as error:
+                gone, failure = 1, error  # it is the first one's
             for _ in range(gone):
                 self._size -= len(self._buffer.popleft()[1])
+            if failure is not None:
+                self._call(self._protocol.error_received, failure)
             self._resume()
         self._settle()
 
