@@ -127,6 +127,11 @@ int dtlsffi_conn_enter(dtlsffi_conn *conn)
     }
     if (ERR_peek_error() != 0) /* clearing an empty queue costs a fifth of a whole record */
         ERR_clear_error();
+    if (conn->cold) { /* reading makes buffers by itself, but writing without them is a crash (OpenSSL 3.0) */
+        conn->cold = false;
+        if (SSL_alloc_buffers(conn->ssl) != 1)
+            conn->failed = true;
+    }
     conn->io_errno = 0;
     return 0;
 }
@@ -271,24 +276,14 @@ void dtlsffi_conn_detach(dtlsffi_conn *conn)
     dtlsffi_conn_unlock(conn);
 }
 
-/* Gives back OpenSSL's buffers, some 30 kB, of a connection that is silent; they come again by themselves. */
+/* Gives back OpenSSL's buffers, some 30 kB, of a connection that is silent, until it is entered again. */
 void dtlsffi_conn_cool(dtlsffi_conn *conn)
 {
     if (dtlsffi_conn_enter(conn) != 0)
         return;
     if (conn->established && !conn->failed)
-        (void)SSL_free_buffers(conn->ssl);
+        conn->cold = SSL_free_buffers(conn->ssl) == 1;
     dtlsffi_conn_leave(conn);
-}
-
-dtlsffi_outbox *dtlsffi_conn_outbox(dtlsffi_conn *conn)
-{
-    return &conn->out;
-}
-
-void dtlsffi_conn_outbox_clear(dtlsffi_conn *conn)
-{
-    dtlsffi_outbox_clear(&conn->out);
 }
 
 const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn)

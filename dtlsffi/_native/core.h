@@ -68,9 +68,11 @@ typedef struct {
 #define DTLSFFI_INBOX_BYTES 81920
 #define DTLSFFI_INBOX_ODD 256
 #define DTLSFFI_MORE 0x10000      /* added to a count: call again, with no data, for the rest */
+#define DTLSFFI_ONE 0x1000000     /* added to a length, where there is but one */
 typedef struct {
     uint32_t count;
     uint32_t used;
+    uint32_t same;                /* the length that all of them have, or 0 */
     int answer;
     uint32_t odd_count;
     uint32_t odd[DTLSFFI_INBOX_ODD];
@@ -78,16 +80,6 @@ typedef struct {
     uint32_t length[DTLSFFI_INBOX_RECORDS];
     uint8_t data[DTLSFFI_INBOX_BYTES];
 } dtlsffi_inbox;
-
-/* Datagrams on their way to the wire, likewise. */
-typedef struct {
-    size_t count;
-    size_t used;
-    uint32_t *length;
-    uint8_t *data;
-    size_t count_room;
-    size_t data_room;
-} dtlsffi_outbox;
 
 /* What happened on a connection beside its data: bits of dtlsffi_conn_events(). */
 #define DTLSFFI_EVENT_ESTABLISHED 1
@@ -188,6 +180,7 @@ int dtlsffi_table_tidy(dtlsffi_table *table, double since);
 typedef struct {
     uint32_t count;
     uint32_t used;
+    uint32_t same;                      /* the length that all of them have, or 0 */
     uint32_t start[DTLSFFI_OUTGOING];
     uint32_t length[DTLSFFI_OUTGOING];
     uint32_t item[DTLSFFI_OUTGOING];    /* which of those to be sent it is */
@@ -199,6 +192,7 @@ uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint
                                 uint32_t count, dtlsffi_outgoing *out, int *answer);
 uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
                                     uint32_t count, dtlsffi_outgoing *out, int *answer);
+int dtlsffi_conn_take(dtlsffi_conn *conn, dtlsffi_outgoing *out);
 int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count);
 
 /* cookie.c */
@@ -236,8 +230,6 @@ void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_addr
 dtlsffi_address *dtlsffi_conn_local(dtlsffi_conn *conn);
 void dtlsffi_conn_detach(dtlsffi_conn *conn);
 double dtlsffi_conn_seen(dtlsffi_conn *conn, double now);
-dtlsffi_outbox *dtlsffi_conn_outbox(dtlsffi_conn *conn);
-void dtlsffi_conn_outbox_clear(dtlsffi_conn *conn);
 const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
 
 /* cookie.c: how a server's connection begins behind a port that it shares */

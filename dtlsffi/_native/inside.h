@@ -61,7 +61,16 @@ void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int lev
 /* outgoing.c */
 bool dtlsffi_outgoing_append(dtlsffi_outgoing *out, const dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
-/* outbox.c */
+/* outbox.c: datagrams on their way to the wire, one behind the other */
+typedef struct {
+    size_t count;
+    size_t used;
+    uint32_t *length;
+    uint8_t *data;
+    size_t count_room;
+    size_t data_room;
+} dtlsffi_outbox;
+
 bool dtlsffi_outbox_append(dtlsffi_outbox *box, const uint8_t *data, size_t length);
 void dtlsffi_outbox_clear(dtlsffi_outbox *box);
 
@@ -161,6 +170,7 @@ struct dtlsffi_conn {
     dtlsffi_address local;      /* ours, to which it has sent */
     double last_seen;           /* when it has sent, by the endpoint's clock */
     dtlsffi_table *table;       /* that it is in, or NULL */
+    bool cold;                  /* they are not */
     bool warm;                  /* OpenSSL's buffers may be allocated: it is in the table's list of those */
     dtlsffi_conn *warmer, *cooler;  /* its neighbours there */
     bool proven;                /* its cookie has been checked */

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from .._native import CData, ffi, lib
 from .association import Association, make_pins
-from .batches import Buffer, inboxes, joined, outgoings, records_of
+from .batches import Buffer, inboxes, joined, outgoings
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
@@ -25,6 +25,7 @@ __all__ = ["Connection"]
 
 RECORD_MAX: int = lib.DTLSFFI_RECORD_MAX
 MORE: int = lib.DTLSFFI_MORE
+ONE: int = lib.DTLSFFI_ONE
 WANT_READ: int = lib.DTLSFFI_WANT_READ
 
 
@@ -59,7 +60,6 @@ class Connection(Knowledge, Association):
     ) -> None:
         pins = make_pins(verify_fingerprint, verify_public_key)
         super().__init__(context, server_side, server_hostname, session, peer, fileno, pins)
-        self._outbox = lib.dtlsffi_conn_outbox(self._conn)
         self._received: list[bytes] = []
 
     @property
@@ -80,17 +80,24 @@ class Connection(Knowledge, Association):
         """
         if not data:
             return
-        inbox = inboxes.take()
+        piece = inboxes.take()
         try:
-            with readable(data) as view:
-                answer = lib.dtlsffi_conn_receive(self._conn, view, len(view), inbox)
-                self._received += records_of(inbox)
-                while answer >= MORE:
-                    answer = lib.dtlsffi_conn_receive(self._conn, ffi.NULL, 0, inbox)
-                    self._received += records_of(inbox)
+            if type(data) is bytes:
+                answer = lib.dtlsffi_conn_receive(self._conn, data, len(data), piece.memory)
+            else:
+                with readable(data) as view:
+                    answer = lib.dtlsffi_conn_receive(self._conn, view, len(view), piece.memory)
+            if answer >= ONE:
+                self._received.append(piece.one(answer - ONE))
+            elif answer:
+                self._received += piece.all()
+            while MORE <= answer < ONE:
+                answer = lib.dtlsffi_conn_receive(self._conn, ffi.NULL, 0, piece.memory)
+                self._received += piece.all()
         finally:
-            inboxes.give_back(inbox)
-        self._after(answer)
+            inboxes.give_back(piece)
+        if answer < 0 or self._link.parked is not None or self._link.origin._session_removed is not None:
+            self._after(answer)
 
     def receive_datagrams(self, datagrams: Sequence[Buffer]) -> None:
         """`receive_datagram` for each of some datagrams, in one go; raises what the first that ends it does."""
@@ -99,14 +106,14 @@ class Connection(Knowledge, Association):
             return
         whole, lengths = joined(datagrams)
         done = ffi.new("uint32_t *")
-        inbox = inboxes.take()
+        piece = inboxes.take()
         try:
             answer = MORE
             while answer >= MORE:
-                answer = lib.dtlsffi_conn_receive_all(self._conn, whole, lengths, len(datagrams), done, inbox)
-                self._received += records_of(inbox)
+                answer = lib.dtlsffi_conn_receive_all(self._conn, whole, lengths, len(datagrams), done, piece.memory)
+                self._received += piece.all()
         finally:
-            inboxes.give_back(inbox)
+            inboxes.give_back(piece)
         self._after(answer)
 
     def do_handshake(self) -> None:
@@ -159,11 +166,11 @@ class Connection(Knowledge, Association):
             return 0
         whole, lengths = joined(buffers)
         answer = ffi.new("int *")
-        outgoing = outgoings.take()
+        piece = outgoings.take()
         try:
-            count: int = lib.dtlsffi_conn_send_many(self._conn, udp, whole, lengths, len(buffers), outgoing, answer)
+            count: int = lib.dtlsffi_conn_send_many(self._conn, udp, whole, lengths, len(buffers), piece.memory, answer)
         finally:
-            outgoings.give_back(outgoing)
+            outgoings.give_back(piece)
         if count == 0:
             self._not_sent(answer[0], memoryview(buffers[0]).nbytes)
         if self._link.parked is not None:
@@ -225,22 +232,19 @@ class Connection(Knowledge, Association):
 
     def datagrams_to_send(self) -> list[bytes]:
         """Takes the datagrams that have to go to the peer now, in their order."""
-        outbox = self._outbox
-        if outbox.count == 0:
-            return []
-        with self._locked():
-            if outbox.count == 0:  # another thread has taken them meanwhile
-                return []
-            whole = ffi.buffer(outbox.data, outbox.used)[:]
-            lengths = ffi.unpack(outbox.length, outbox.count)
-            lib.dtlsffi_conn_outbox_clear(self._conn)
-        if len(lengths) == 1:
-            return [whole]
-        datagrams = []
-        start = 0
-        for length in lengths:
-            datagrams.append(whole[start : start + length])
-            start += length
+        piece = outgoings.take()
+        try:
+            answer = lib.dtlsffi_conn_take(self._conn, piece.memory)
+            if answer >= ONE:
+                return [piece.one(answer - ONE)]
+            datagrams = piece.all() if answer > 0 else []
+            while answer >= MORE:
+                answer = lib.dtlsffi_conn_take(self._conn, piece.memory)
+                datagrams += piece.all()
+        finally:
+            outgoings.give_back(piece)
+        if answer < 0:
+            self._raise(answer)
         return datagrams
 
     def data_received(self) -> list[bytes]:
@@ -277,13 +281,13 @@ class Connection(Knowledge, Association):
         Raises `DTLSWantReadError` where there is none yet, `DTLSZeroReturnError` after the peer's close_notify, and
         `DatagramTooLarge` where the record is larger; it stays there for the next call.
         """
-        inbox = inboxes.take()
+        piece = inboxes.take()
         try:
-            answer = lib.dtlsffi_conn_read(self._conn, inbox.data, RECORD_MAX, limit)
+            answer = lib.dtlsffi_conn_read(self._conn, piece.memory.data, RECORD_MAX, limit)
             if answer > 0 and self._link.parked is None:
-                return ffi.buffer(inbox.data, answer)[:]
+                return piece.one(answer)
         finally:
-            inboxes.give_back(inbox)
+            inboxes.give_back(piece)
         return self._not_read(answer, limit)
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:

@@ -12,7 +12,7 @@ from typing import cast
 
 from .._native import CData, ffi, lib
 from .admission import Admission
-from .batches import BATCH, JOINED_BATCH, Buffer, batches, inboxes, joined, outgoings, records_of, refused
+from .batches import BATCH, JOINED_BATCH, Buffer, Piece, batches, inboxes, joined, outgoings, refused
 from .endpoint_connection import NEVER, EndpointConnection
 
 
@@ -62,15 +62,15 @@ class Draining(Admission):
 
     def _harvest(self, batch: CData, now: float) -> None:
         """Takes the records of established connections out of a batch."""
-        inbox = inboxes.take()
+        piece = inboxes.take()
         try:
             more = 1
             while more:
-                more = lib.dtlsffi_table_harvest(self._table.table, batch, inbox, now)
-                self._take(inbox)
-                self._see_to(inbox, now)
+                more = lib.dtlsffi_table_harvest(self._table.table, batch, piece.memory, now)
+                self._take(piece)
+                self._see_to(piece.memory, now)
         finally:
-            inboxes.give_back(inbox)
+            inboxes.give_back(piece)
 
     def _see_to(self, inbox: CData, now: float) -> None:
         """Those to whom something else than data has happened; what the last has failed with is still to be had."""
@@ -82,12 +82,12 @@ class Draining(Admission):
             if connection is not None and not connection.gone:
                 self._look(connection, now)
 
-    def _take(self, inbox: CData) -> None:
-        count = inbox.count
+    def _take(self, piece: Piece) -> None:
+        count = piece.memory.count
         if not count:
             return
         slots, ready, room = self._slots, self._ready, self.max_queue
-        for owner, record in zip(ffi.unpack(inbox.owner, count), records_of(inbox), strict=True):
+        for owner, record in zip(ffi.unpack(piece.memory.owner, count), piece.all(), strict=True):
             connection = cast(EndpointConnection, slots[owner])  # it is in the table
             if len(connection.received) < room:
                 connection.received.append(record)
@@ -159,13 +159,13 @@ class Draining(Admission):
         whole, lengths = joined([data for _, data in items])
         conns = ffi.new("dtlsffi_conn *[]", [connection._conn for connection, _ in items])
         answer = ffi.new("int *")
-        outgoing = outgoings.take()
+        piece = outgoings.take()
         try:
             count: int = lib.dtlsffi_endpoint_send_many(
-                conns, self._udp, whole, lengths, len(items), outgoing, answer
+                conns, self._udp, whole, lengths, len(items), piece.memory, answer
             )  # fmt: skip
         finally:
-            outgoings.give_back(outgoing)
+            outgoings.give_back(piece)
         if count == 0 and answer[0] < 0:
             refused(answer[0], items[0][0].peer)
         return count
