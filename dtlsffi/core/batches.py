@@ -11,7 +11,7 @@ import itertools
 import os
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar
 
 from .._native import CData, ffi, lib
 from .errors import DatagramTooLarge, DTLSWantWriteError, from_fault, make
@@ -31,14 +31,15 @@ class Pool(Generic[T]):
 
     def __init__(self, make_one: Callable[[], T]) -> None:
         self._make_one = make_one
-        self._pieces: list[T] = []
-        self.give_back = self._pieces.append
+        self.pieces: list[T] = []
+        """Those that nobody has just now."""
+        self.give_back = self.pieces.append
         """Lets others have a piece."""
 
     def take(self) -> T:
         """A piece, to be given back."""
         try:
-            return self._pieces.pop()
+            return self.pieces.pop()
         except IndexError:
             return self._make_one()
 
@@ -51,6 +52,9 @@ def make_batch() -> CData:
     return ffi.gc(batch, lib.dtlsffi_batch_free)
 
 
+unpack: Callable[[CData, int], bytes] = ffi.unpack
+
+
 class Piece:
     """Scratch memory with records in it, and how to get at them quickly."""
 
@@ -61,16 +65,12 @@ class Piece:
         self.chars = ffi.cast("char *", self.memory.data)
         self.view = ffi.buffer(self.memory.data)
 
-    def one(self, length: int) -> bytes:
-        """The only one, of that length."""
-        return cast(bytes, ffi.unpack(self.chars, length))
-
     def all(self) -> list[bytes]:
         """Each of them, in their order."""
         memory = self.memory
         count, same = memory.count, memory.same
         if count < 2:
-            return [self.one(memory.used)] if count else []
+            return [unpack(self.chars, memory.used)] if count else []
         if same:
             return cut(self.view, same, count)
         whole: bytes = self.view[: memory.used]

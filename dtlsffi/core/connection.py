@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from .._native import CData, ffi, lib
 from .association import Association, make_pins
-from .batches import Buffer, inboxes, joined, outgoings
+from .batches import Buffer, inboxes, joined, outgoings, unpack
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
@@ -26,6 +26,12 @@ __all__ = ["Connection"]
 RECORD_MAX: int = lib.DTLSFFI_RECORD_MAX
 MORE: int = lib.DTLSFFI_MORE
 ONE: int = lib.DTLSFFI_ONE
+
+# What every record passes through, without a look-up on its way.
+c_send, c_take, c_receive, c_read = (
+    lib.dtlsffi_conn_send, lib.dtlsffi_conn_take, lib.dtlsffi_conn_receive, lib.dtlsffi_conn_read,
+)  # fmt: skip
+spare_inboxes, spare_outgoings = inboxes.pieces, outgoings.pieces
 WANT_READ: int = lib.DTLSFFI_WANT_READ
 
 
@@ -61,6 +67,7 @@ class Connection(Knowledge, Association):
         pins = make_pins(verify_fingerprint, verify_public_key)
         super().__init__(context, server_side, server_hostname, session, peer, fileno, pins)
         self._received: list[bytes] = []
+        self._is_watched = context._session_removed is not None  # somebody wants to hear of sessions that end
 
     @property
     def _association(self) -> Association:
@@ -80,23 +87,26 @@ class Connection(Knowledge, Association):
         """
         if not data:
             return
-        piece = inboxes.take()
+        try:
+            piece = spare_inboxes.pop()
+        except IndexError:
+            piece = inboxes.take()
         try:
             if type(data) is bytes:
-                answer = lib.dtlsffi_conn_receive(self._conn, data, len(data), piece.memory)
+                answer = c_receive(self._conn, data, len(data), piece.memory)
             else:
                 with readable(data) as view:
-                    answer = lib.dtlsffi_conn_receive(self._conn, view, len(view), piece.memory)
+                    answer = c_receive(self._conn, view, len(view), piece.memory)
             if answer >= ONE:
-                self._received.append(piece.one(answer - ONE))
+                self._received.append(unpack(piece.chars, answer - ONE))
             elif answer:
                 self._received += piece.all()
             while MORE <= answer < ONE:
-                answer = lib.dtlsffi_conn_receive(self._conn, ffi.NULL, 0, piece.memory)
+                answer = c_receive(self._conn, ffi.NULL, 0, piece.memory)
                 self._received += piece.all()
         finally:
-            inboxes.give_back(piece)
-        if answer < 0 or self._link.parked is not None or self._link.origin._session_removed is not None:
+            spare_inboxes.append(piece)
+        if answer < 0 or self._is_watched or self._link.parked is not None:
             self._after(answer)
 
     def receive_datagrams(self, datagrams: Sequence[Buffer]) -> None:
@@ -134,10 +144,10 @@ class Connection(Knowledge, Association):
         `data_mtu`, `DTLSWantReadError` before the handshake is finished, `DTLSZeroReturnError` after `close`.
         """
         if type(data) is bytes:
-            answer = lib.dtlsffi_conn_send(self._conn, data, len(data))
+            answer = c_send(self._conn, data, len(data))
         else:
             with readable(data) as view:
-                answer = lib.dtlsffi_conn_send(self._conn, view, len(view))
+                answer = c_send(self._conn, view, len(view))
         if answer <= 0:
             self._not_sent(answer, memoryview(data).nbytes)
         if self._link.parked is not None:
@@ -232,19 +242,20 @@ class Connection(Knowledge, Association):
 
     def datagrams_to_send(self) -> list[bytes]:
         """Takes the datagrams that have to go to the peer now, in their order."""
-        piece = outgoings.take()
         try:
-            answer = lib.dtlsffi_conn_take(self._conn, piece.memory)
+            piece = spare_outgoings.pop()
+        except IndexError:
+            piece = outgoings.take()
+        try:
+            answer = c_take(self._conn, piece.memory)
             if answer >= ONE:
-                return [piece.one(answer - ONE)]
+                return [unpack(piece.chars, answer - ONE)]
             datagrams = piece.all() if answer > 0 else []
             while answer >= MORE:
-                answer = lib.dtlsffi_conn_take(self._conn, piece.memory)
+                answer = c_take(self._conn, piece.memory)
                 datagrams += piece.all()
         finally:
-            outgoings.give_back(piece)
-        if answer < 0:
-            self._raise(answer)
+            spare_outgoings.append(piece)
         return datagrams
 
     def data_received(self) -> list[bytes]:
@@ -281,11 +292,14 @@ class Connection(Knowledge, Association):
         Raises `DTLSWantReadError` where there is none yet, `DTLSZeroReturnError` after the peer's close_notify, and
         `DatagramTooLarge` where the record is larger; it stays there for the next call.
         """
-        piece = inboxes.take()
         try:
-            answer = lib.dtlsffi_conn_read(self._conn, piece.memory.data, RECORD_MAX, limit)
+            piece = spare_inboxes.pop()
+        except IndexError:
+            piece = inboxes.take()
+        try:
+            answer = c_read(self._conn, piece.memory.data, RECORD_MAX, limit)
             if answer > 0 and self._link.parked is None:
-                return piece.one(answer)
+                return unpack(piece.chars, answer)
         finally:
             inboxes.give_back(piece)
         return self._not_read(answer, limit)
