@@ -188,6 +188,8 @@ class DTLSTransport(asyncio.DatagramTransport):
         del self._peers[address]
         if peer is self._remote:
             self._reason = failure
+        if self._gathers:
+            self._flush()  # what the protocol has answered in this turn is older than the end
         peer.close()
         if not self._closing:
             if peer._announced and isinstance(self._protocol, DTLSProtocol):
