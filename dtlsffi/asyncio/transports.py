@@ -20,13 +20,13 @@ from ..core.endpoint_connection import EndpointConnection
 from ..core.knowledge import Knowledge
 from .connections import DTLSConnection, Port
 
-__all__ = ["DTLSProtocol", "DTLSTransport"]
+__all__ = ["DTLSDatagramProtocol", "DTLSTransport"]
 
 logger = logging.getLogger("dtlsffi.asyncio")
 HIGH_WATER = 64 * 1024  # bytes that wait for the socket before the protocol is asked to pause: asyncio's own
 
 
-class DTLSProtocol(asyncio.DatagramProtocol):
+class DTLSDatagramProtocol(asyncio.DatagramProtocol):
     """A datagram protocol that is also told of its peers. An ordinary `asyncio.DatagramProtocol` will do as well."""
 
     def peer_connected(self, addr: Any) -> None:
@@ -142,7 +142,7 @@ class DTLSTransport(asyncio.DatagramTransport):
 
     def _announce(self, peer: Peer) -> None:
         peer._announced = True
-        if isinstance(self._protocol, DTLSProtocol):
+        if isinstance(self._protocol, DTLSDatagramProtocol):
             self._call(self._protocol.peer_connected, peer.getpeername())
 
     def _deliver(self, peer: Peer) -> None:
@@ -174,7 +174,7 @@ class DTLSTransport(asyncio.DatagramTransport):
             self._reason = failure
         peer.close()
         if not self._closing:
-            if peer._announced and isinstance(self._protocol, DTLSProtocol):
+            if peer._announced and isinstance(self._protocol, DTLSDatagramProtocol):
                 self._call(self._protocol.peer_lost, address, failure)
             if failure is not None and (peer._announced or peer._backlog) and not is_replaced(failure):
                 self._call(self._protocol.error_received, failure)
