@@ -25,7 +25,8 @@ from .core.context import DTLSContext
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
 from .core.knowledge import Knowledge
-from .waiting import Deadline, Patience, milliseconds
+from .manners import Manners
+from .waiting import Deadline, milliseconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -200,7 +201,7 @@ class Engine(Endpoint):
             sock.close()
 
 
-class DTLSServerConnection(Patience, Knowledge):
+class DTLSServerConnection(Manners, Knowledge):
     """One peer of a `DTLSListener`, with the methods of `DTLSSocket` that need no socket of their own.
 
     `DTLSListener.accept` returns it before its handshake is finished: `do_handshake`, or the first `send` or `recv`,
@@ -284,9 +285,9 @@ class DTLSServerConnection(Patience, Knowledge):
         `handshake_timeout`), without blocking `DTLSWantReadError`, and what the handshake has failed with. `block`
         waits for ever where the connection would not wait at all, as in `ssl`.
         """
-        self._shake_hands(Deadline(None if block and self._timeout == 0 else self._timeout))
+        self._ready_within(Deadline(None if block and self._timeout == 0 else self._timeout))
 
-    def _shake_hands(self, deadline: Deadline, flags: int = 0) -> None:
+    def _ready_within(self, deadline: Deadline, flags: int = 0) -> None:
         """What every call that moves data begins with."""
         if flags:
             raise ValueError(f"non-zero flags not allowed in calls on {type(self).__name__}")
@@ -307,11 +308,15 @@ class DTLSServerConnection(Patience, Knowledge):
         stays full, `DTLSZeroReturnError` after the end, and what ended the connection.
         """
         deadline = Deadline(self._timeout)
-        self._shake_hands(deadline, flags)
+        self._ready_within(deadline, flags)
+        return self._when_there_is_room(partial(self._connection.send, data), deadline)
+
+    def _when_there_is_room(self, move: Callable[[], int], deadline: Deadline) -> int:
+        """Calls what sends until the socket's send buffer has room for it."""
         while True:
             rooms = self._rooms
             try:
-                return self._connection.send(data)
+                return move()
             except errors.DTLSWantWriteError:
                 if deadline.timeout == 0:
                     raise
@@ -319,17 +324,12 @@ class DTLSServerConnection(Patience, Knowledge):
             self._engine.wake()
             self._until(partial(self._has_had_room, rooms), deadline)
 
+    def _send_some(self, buffers: list[Buffer], deadline: Deadline) -> int:
+        return self._when_there_is_room(partial(self._connection.send_many, buffers), deadline)
+
     def _has_had_room(self, before: int) -> bool | None:
         """Whether the socket's send buffer had room since then."""
         return self._rooms != before or None
-
-    def sendall(self, data: Buffer, flags: int = 0) -> None:
-        """`send`: a datagram goes whole or not at all."""
-        self.send(data, flags)
-
-    def write(self, data: Buffer) -> int:
-        """`send`."""
-        return self.send(data)
 
     def recv(self, bufsize: int | None = None, flags: int = 0) -> bytes:
         """Receives one record, whole; `b""` after the peer's close_notify, or its silence for `idle_timeout`.
@@ -341,10 +341,25 @@ class DTLSServerConnection(Patience, Knowledge):
             raise ValueError("negative buffersize in recv")
         deadline = Deadline(self._timeout)
         try:
-            self._shake_hands(deadline, flags)
+            self._ready_within(deadline, flags)
             return self._until(lambda: self._take(bufsize), deadline)
         except errors.DTLSZeroReturnError:
             return b""
+
+    def recv_many(self, max: int = 1024) -> list[bytes]:  # noqa: A002 - what it is
+        """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`."""
+        if max < 1:
+            raise ValueError(f"max is a number of at least 1, not {max}")
+        deadline = Deadline(self._timeout)
+        try:
+            self._ready_within(deadline)
+            return self._until(lambda: self._take_many(max), deadline)
+        except errors.DTLSZeroReturnError:
+            return []
+
+    def _take_many(self, most: int) -> list[bytes] | None:
+        received = self._connection.received
+        return [received.popleft() for _ in range(min(most, len(received)))] or None
 
     def _take(self, limit: int | None) -> bytes | None:
         received = self._connection.received
@@ -363,14 +378,6 @@ class DTLSServerConnection(Patience, Knowledge):
         data = self.recv(min(room.nbytes, nbytes) if nbytes else room.nbytes, flags)
         room[: len(data)] = data
         return len(data)
-
-    def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002 - ssl's name
-        """`recv(len)`, or `recv_into(buffer, len)` where a buffer is given."""
-        return self.recv(len) if buffer is None else self.recv_into(buffer, len)
-
-    def recvfrom(self, bufsize: int | None = None, flags: int = 0) -> tuple[bytes, Any]:
-        """`recv`, and the peer's address."""
-        return self.recv(bufsize, flags), self.getpeername()
 
     def pending(self) -> int:
         """How many bytes the next `recv` can give at once; 0 where it would wait."""

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from .core.batches import Buffer
-from .core.connection import Connection
+from .core.bulk import Bulk
+from .core.connection import RECORD_MAX, Connection
 from .core.context import DTLSContext
 from .core.errors import (
     DTLSWantReadError,
@@ -24,7 +25,8 @@ from .core.errors import (
 from .core.knowledge import Knowledge
 from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
-from .waiting import Deadline, Patience, poll, shorter
+from .manners import Manners
+from .waiting import Deadline, poll, shorter
 
 __all__ = ["DTLSSocket"]
 
@@ -33,7 +35,7 @@ logger = logging.getLogger("dtlsffi.sockets")
 T = TypeVar("T")
 
 
-class DTLSSocket(Patience, Knowledge, socket.socket):
+class DTLSSocket(Manners, Knowledge, socket.socket):
     """A connected UDP socket that speaks DTLS; from `DTLSContext.wrap_socket` or `create_connection`.
 
     It is a `socket.socket`, and has the methods of `ssl.SSLSocket`. One `send` is one record in one datagram, and one
@@ -80,6 +82,7 @@ class DTLSSocket(Patience, Knowledge, socket.socket):
         socket.socket.__init__(self, *kind, fileno=sock.detach())
         socket.socket.settimeout(self, 0)  # we do the waiting
         self._connection = connection
+        self._bulk = Bulk(connection, self.fileno())
         connection.serve_as(self)
         self._timeout = timeout
         self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot
@@ -100,6 +103,7 @@ class DTLSSocket(Patience, Knowledge, socket.socket):
         return self._connection
 
     _connection: Connection
+    _bulk: Bulk
     _handshake_lock: Any
     _ready: bool  # the handshake is finished
     _ended: bool  # shutdown() has stopped us from receiving
@@ -226,13 +230,8 @@ class DTLSSocket(Patience, Knowledge, socket.socket):
         self._ready_within(deadline, flags)
         return self._retry(lambda: self._connection.send(data), deadline)
 
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """`send`: a datagram goes whole or not at all."""
-        self.send(data, flags)
-
-    def write(self, data: Buffer) -> int:
-        """`send`."""
-        return self.send(data)
+    def _send_some(self, buffers: list[Buffer], deadline: Deadline) -> int:
+        return self._retry(lambda: self._bulk.send(buffers), deadline)
 
     def sendto(self, data: Any, *flags_and_address: Any) -> int:
         """`send`, for code that names the address each time: ValueError for any but the peer's."""
@@ -253,11 +252,25 @@ class DTLSSocket(Patience, Knowledge, socket.socket):
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline, flags)
-            if bufsize is None:
-                return self._retry(self._connection.read, deadline)
-            return self._retry(lambda: self._connection.read(bufsize), deadline)
+            read = self._bulk.read if self._bulk.reads else self._connection.read
+            return self._retry(lambda: read(RECORD_MAX if bufsize is None else bufsize), deadline)
         except DTLSZeroReturnError:
             return b""
+
+    def recv_many(self, max: int = 1024) -> list[bytes]:  # noqa: A002 - what it is
+        """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`.
+
+        From the first call on the kernel may join datagrams of which many come at a time (UDP_GRO), so nobody else can
+        read from the descriptor; `unwrap` and `detach` end that. Raises what `recv` does.
+        """
+        if max < 1:
+            raise ValueError(f"max is a number of at least 1, not {max}")
+        deadline = Deadline(self._timeout)
+        try:
+            self._ready_within(deadline, 0)
+            return self._retry(lambda: self._bulk.receive(max), deadline)
+        except DTLSZeroReturnError:
+            return []
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""
@@ -268,21 +281,13 @@ class DTLSSocket(Patience, Knowledge, socket.socket):
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline, flags)
+            if self._bulk.reads:
+                data = self._retry(lambda: self._bulk.read(size), deadline)
+                memoryview(buffer).cast("B")[: len(data)] = data
+                return len(data)
             return self._retry(lambda: self._connection.read_into(buffer, size), deadline)
         except DTLSZeroReturnError:
             return 0
-
-    def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002 - ssl's name
-        """`recv(len)`, or `recv_into(buffer, len)` where a buffer is given."""
-        return self.recv(len) if buffer is None else self.recv_into(buffer, len)
-
-    def recvfrom(self, bufsize: int | None = None, flags: int = 0) -> tuple[bytes, Any]:
-        """`recv`, and the peer's address."""
-        return self.recv(bufsize, flags), self.getpeername()
-
-    def recvfrom_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> tuple[int, Any]:
-        """`recv_into`, and the peer's address."""
-        return self.recv_into(buffer, nbytes, flags), self.getpeername()
 
     def update_keys(self, *, request_peer: bool = False) -> None:
         """Encrypts with new keys from now on: `Connection.update_keys`."""
@@ -291,7 +296,11 @@ class DTLSSocket(Patience, Knowledge, socket.socket):
 
     def pending(self) -> int:
         """How many bytes `recv` can give at once, without looking at the socket."""
-        return self._connection.pending()
+        return self._bulk.pending() or self._connection.pending()
+
+    def statistics(self) -> dict[str, int]:
+        """`Connection.statistics`, and what the kernel has cut for `send_many` and joined for `recv_many`."""
+        return super().statistics() | self._bulk.statistics()
 
     # ---- the end ----
 
@@ -320,6 +329,7 @@ class DTLSSocket(Patience, Knowledge, socket.socket):
         """Says goodbye, wakes whoever waits, and lets go of the descriptor while it is still ours."""
         self._connection.close()
         self._connection.detach()
+        self._bulk.release()
         # A child's copy must not shut down the socket that its parent goes on using.
         if self._waiting and self._process == os.getpid():
             super().shutdown(socket.SHUT_RDWR)

@@ -20,9 +20,10 @@ ALLOWED = {
     "__main__": {"cli"},
     "cli": DOORS,
     "connecting": {"ordering", "sockets", "waiting"},
-    "accepted": {"waiting"},
+    "accepted": {"manners", "waiting"},
+    "manners": {"waiting"},
     "server": {"accepted", "binding", "waiting"},
-    "sockets": {"waiting"},
+    "sockets": {"manners", "waiting"},
     "asyncio": {"asyncio", "awaiting", "binding", "ordering"},
     "anyio": {"awaiting", "binding", "ordering"},
 }

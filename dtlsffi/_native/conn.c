@@ -212,6 +212,12 @@ int dtlsffi_conn_events(dtlsffi_conn *conn)
     return events;
 }
 
+/* Whether the peer's close_notify has come. */
+int dtlsffi_conn_closed(dtlsffi_conn *conn)
+{
+    return (SSL_get_shutdown(conn->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
+}
+
 /* The description of the last alert received (RFC 5246 section 7.2), or -1. */
 int dtlsffi_conn_alert_received(dtlsffi_conn *conn)
 {

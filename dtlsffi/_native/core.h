@@ -231,6 +231,7 @@ int dtlsffi_conn_events(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_received(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_held(dtlsffi_conn *conn);
 int dtlsffi_conn_established(dtlsffi_conn *conn);
+int dtlsffi_conn_closed(dtlsffi_conn *conn);
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address);
 dtlsffi_address *dtlsffi_conn_local(dtlsffi_conn *conn);
 void dtlsffi_conn_detach(dtlsffi_conn *conn);

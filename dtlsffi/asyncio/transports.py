@@ -9,6 +9,7 @@ from asyncio.trsock import TransportSocket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from ..awaiting import AwaitedConnection
@@ -23,6 +24,8 @@ from .connections import DTLSConnection, Port
 __all__ = ["DTLSDatagramProtocol", "DTLSTransport"]
 
 logger = logging.getLogger("dtlsffi.asyncio")
+BATCH = 256  # datagrams that are sent in one go
+GATHERED = 32 * 1024  # bytes that are sent without waiting for more
 HIGH_WATER = 64 * 1024  # bytes that wait for the socket before the protocol is asked to pause: asyncio's own
 
 
@@ -50,6 +53,18 @@ class TransportPort(Port):
         """One that hands on to the transport."""
         peer: Peer = Peer._create(self, connection)
         return peer
+
+    def look(self) -> None:
+        """Does what there is to do; what the protocol sends meanwhile goes as a batch."""
+        transport = self.transport
+        if transport is None:
+            super().look()
+            return
+        transport._gather(True)
+        try:
+            super().look()
+        finally:
+            transport._gather(False)
 
     def claimed(self, door: AwaitedConnection) -> None:
         """Lets the transport know of a client."""
@@ -93,6 +108,7 @@ class DTLSTransport(asyncio.DatagramTransport):
     _peers: dict[Any, Peer]
     _buffer: deque[tuple[Peer, bytes]]  # what waits for room in the socket
     _size = 0  # its bytes
+    _gathers = False  # what is sent waits for more, for a moment
     _low, _high = HIGH_WATER // 4, HIGH_WATER
     _paused = False
     _closing = False
@@ -244,38 +260,49 @@ class DTLSTransport(asyncio.DatagramTransport):
             self._call(self._protocol.error_received, errors.make(errors.DTLSError, "QUEUE_FULL", words))
 
     def _send(self, peer: Peer, data: Buffer) -> None:
-        if self._buffer:
+        """Sends a datagram: at once, or behind those that wait; while the port is being turned, it waits for more."""
+        if self._buffer or self._gathers:
             self._hold(peer, data)
             return
         try:
             peer._connection.send(data)
         except errors.DTLSWantWriteError:
             self._hold(peer, data)
-            self._port.when_room(self._has_room)
+            self._port.when_room(self._flush)
         except OSError as error:
             self._call(self._protocol.error_received, error)
 
     def _hold(self, peer: Peer, data: Buffer) -> None:
-        """Keeps a datagram until the socket has room."""
         self._buffer.append((peer, bytes(data)))
         self._size += len(data)
+        if self._gathers and self._size > GATHERED:
+            self._flush()
         self._pause()
 
-    def _has_room(self) -> None:
+    def _flush(self) -> None:
+        """Sends what waits, by the batch, until it is gone or the socket has no room."""
         while self._buffer and not self._port.ended:
-            peer, data = self._buffer.popleft()
-            self._size -= len(data)
+            items = [(peer._connection, data) for peer, data in islice(self._buffer, BATCH)]
+            failure: OSError | None = None
             try:
-                peer._connection.send(data)
+                gone = self._port.send_many(items)
             except errors.DTLSWantWriteError:
-                self._buffer.appendleft((peer, data))
-                self._size += len(data)
-                self._port.when_room(self._has_room)
+                self._port.when_room(self._flush)
                 return
             except OSError as error:
-                self._call(self._protocol.error_received, error)
+                gone, failure = 1, error  # it is the first one's
+            for _ in range(gone):
+                self._size -= len(self._buffer.popleft()[1])
+            if failure is not None:
+                self._call(self._protocol.error_received, failure)
             self._resume()
         self._settle()
+
+    def _gather(self, on: bool) -> None:
+        """Has datagrams wait for others, or go."""
+        self._gathers = on
+        if not on and self._buffer:
+            self._flush()
 
     def _pause(self) -> None:
         if not self._paused and self._size > self._high:

@@ -1,0 +1,54 @@
+"""A server and its peers: a load generator in C holds them, and asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .programs import Program, Sample, Subject, running
+from .suite import Bench
+
+PATIENCE = 240  # seconds, for ten thousand handshakes with the slowest of servers
+
+
+class Population:
+    """A server with peers that stay."""
+
+    def __init__(self, bench: Bench, server: Program, load: Program, port: int) -> None:
+        self.bench = bench
+        self.server = server
+        self.load = load
+        self.port = port
+
+    def connect(self, count: int) -> Sample:
+        """Has so many peers in all."""
+        return self.load.ask(f"connect {count}", PATIENCE)
+
+    def saturate(self, size: int = 64, window: int = 256, seconds: float = 0) -> Sample:
+        """Echoes as fast as the server is."""
+        return self.load.ask(f"saturate {seconds or self.bench.settings.seconds} {size} {window}")
+
+    def rate(self, per_second: int, size: int = 64) -> Sample:
+        """So many echoes a second."""
+        seconds = self.bench.settings.seconds * (1 if self.bench.settings.quick else 3)
+        sample = self.load.ask(f"rate {per_second} {seconds} {size}")
+        return sample | {"lost_percent": 100 * sample["lost"] / sample["sent"]}
+
+    def handshakes(self, count: int, kind: str, window: int = 16) -> Sample:
+        """So many handshakes, of peers that leave again."""
+        return self.load.ask(f"handshakes {count} {kind} {window}", PATIENCE)
+
+    def resident(self) -> int:
+        """The server's memory in kB."""
+        return int(self.load.ask("rss")["rss_kb"])
+
+
+@contextmanager
+def population(bench: Bench, server: Subject, *, psk: bool = False) -> Iterator[Population]:
+    """A server without peers yet."""
+    mode = ("--mode", "psk") if psk else ()
+    with running(server, "echo", *mode) as serving:
+        words = serving.read()
+        port, pid = str(words["port"]), str(words.get("pid", serving.pid))
+        with running(bench.c(*mode), "load", "--port", port, "--pid", pid) as load:
+            yield Population(bench, serving, load, int(port))

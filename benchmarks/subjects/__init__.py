@@ -1,0 +1,1 @@
+"""The programs that are measured. Each takes a role and the options of the reference in C, and prints lines of JSON."""

@@ -1,0 +1,36 @@
+"""dtlsffi's contexts, as all of its programs use them."""
+
+from __future__ import annotations
+
+import dtlsffi
+
+from .common import CIPHER, PSK, PSK_CIPHER, Options
+
+
+def client_context(options: Options, *, psk: bool = False) -> dtlsffi.DTLSContext:
+    """A client's: it verifies the server's certificate, or has a key."""
+    context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+    context.maximum_version = dtlsffi.DTLSVersion.DTLSv1_2
+    if psk:
+        context.check_hostname = False
+        context.set_psk_client_callback(lambda _hint: ("me", PSK))
+        context.set_ciphers(PSK_CIPHER)
+    else:
+        context.load_verify_locations(options.ca)
+        context.set_ciphers(CIPHER)
+        context.set_ecdh_curve("P-256")
+    return context
+
+
+def server_context(options: Options, *, psk: bool = False) -> dtlsffi.DTLSContext:
+    """A server's, with a certificate or a key."""
+    context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+    context.maximum_version = dtlsffi.DTLSVersion.DTLSv1_2
+    if psk:
+        context.set_psk_server_callback({"me": PSK}.get)
+        context.set_ciphers(PSK_CIPHER)
+    else:
+        context.load_cert_chain(options.cert, options.key)
+        context.set_ciphers(CIPHER)
+        context.set_ecdh_curve("P-256")
+    return context

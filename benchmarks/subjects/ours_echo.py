@@ -1,0 +1,76 @@
+"""dtlsffi's server for any number of peers on one port: an `Endpoint` in a loop that blocks."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from contextlib import suppress
+
+from dtlsffi import Endpoint
+
+from .common import Options, bound, obey, say
+from .contexts import server_context
+
+BATCHES = 4  # taken from the socket before the clock is looked at
+
+
+def echo_each(endpoint: Endpoint) -> None:
+    """What has come goes back, a call a record."""
+    for connection in endpoint.ready():
+        received = connection.received
+        while received and not connection.gone:
+            with suppress(OSError):
+                connection.send(received.popleft())
+        if connection.peer_closed:
+            connection.close()
+
+
+def echo_all(endpoint: Endpoint) -> None:
+    """What has come goes back, in one call."""
+    answers = []
+    closed = []
+    for connection in endpoint.ready():
+        received = connection.received
+        if received and not connection.gone:
+            answers += [(connection, data) for data in received]
+            received.clear()
+        if connection.peer_closed:
+            closed.append(connection)
+    if answers:
+        with suppress(OSError):
+            endpoint.send_many(answers)  # type: ignore[attr-defined,unused-ignore]
+    for connection in closed:
+        connection.close()
+
+
+def echo(options: Options) -> None:
+    """Mode `psk`: with a key; `each`: without send_many. Ends when stdin does."""
+    context = server_context(options, psk=options.mode == "psk")
+    answer = echo_all if hasattr(Endpoint, "send_many") and options.mode != "each" else echo_each
+    with bound(options.port) as sock:
+        sock.setblocking(False)
+        endpoint = Endpoint(context, fileno=sock.fileno(), max_pending=4000)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        poll.register(sys.stdin, select.POLLIN)
+        say(port=sock.getsockname()[1], pid=os.getpid(), how=answer.__name__)
+        while True:
+            now = time.monotonic()
+            timer = endpoint.get_timer(now)
+            ready = poll.poll(1000 if timer is None else min(1000, int(timer * 1000) + 1))
+            if any(descriptor == sys.stdin.fileno() for descriptor, _ in ready):
+                return
+            now = time.monotonic()
+            for _ in range(BATCHES):
+                more = endpoint.pump(now)
+                endpoint.accepted()
+                answer(endpoint)
+                if not more:
+                    break
+            endpoint.handle_timers(now)
+
+
+if __name__ == "__main__":
+    obey({"echo": echo})

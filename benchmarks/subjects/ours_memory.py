@@ -1,0 +1,100 @@
+"""dtlsffi without sockets: the cost of a record, and of a handshake."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import dtlsffi
+from dtlsffi import Connection, DTLSContext
+from dtlsffi.core.session import DTLSSession
+
+from .common import HOST, Options, obey, skip
+from .contexts import client_context, server_context
+from .flows import time_handshakes, time_records
+
+
+def shake_hands(
+    client_side: DTLSContext, server_side: DTLSContext, name: str | None, session: DTLSSession | None = None
+) -> tuple[Connection, Connection]:
+    """A client and a server, connected."""
+    client = Connection(client_side, server_hostname=name, session=session)
+    server = Connection(server_side, server_side=True)
+    try:
+        client.do_handshake()
+    except dtlsffi.DTLSWantReadError:
+        pass
+    while not (client.is_established and server.is_established):
+        for datagram in client.datagrams_to_send():
+            server.receive_datagram(datagram)
+        for datagram in server.datagrams_to_send():
+            client.receive_datagram(datagram)
+    return client, server
+
+
+def spin() -> None:
+    """A thread that has something else to do."""
+    number = 0
+    while True:
+        number += 1
+
+
+def time_batches(client: Any, server: Any, buffers: list[bytes], seconds: float) -> None:
+    """All of them sealed in one call, and opened in one."""
+
+    def batch() -> None:
+        client.send_many(buffers)
+        server.receive_datagrams(client.datagrams_to_send())
+        server.data_received()
+
+    time_records(batch, len(buffers), seconds)
+
+
+def record(options: Options) -> None:
+    """Mode `batch`: `--batch` records a call; anything else: one call a record; `busy`: with a busy thread beside."""
+    client, server = shake_hands(client_context(options), server_context(options), HOST)
+    client.mtu = server.mtu = options.size + 256
+    data = bytes(options.size)
+    if options.mode == "batch":
+        for name in ("send_many", "receive_datagrams"):
+            if not hasattr(Connection, name):
+                skip(f"there is no Connection.{name}")
+        time_batches(client, server, [data] * options.batch, options.seconds)
+        return
+
+    def one() -> None:
+        client.send(data)
+        for datagram in client.datagrams_to_send():
+            server.receive_datagram(datagram)
+        server.data_received()
+
+    if options.mode == "busy":
+        threading.Thread(target=spin, daemon=True).start()
+        time_records(one, 1, options.seconds, time.perf_counter)
+    else:
+        time_records(one, 1, options.seconds)
+
+
+def handshake(options: Options) -> None:
+    """Mode `full`, `resumed` or `psk`."""
+    psk = options.mode == "psk"
+    name = None if psk else HOST
+    contexts = client_context(options, psk=psk), server_context(options, psk=psk)
+    session = None
+    if options.mode == "resumed":
+        client, _ = shake_hands(*contexts, name)
+        session = client.session
+
+    def once() -> None:
+        client, server = shake_hands(*contexts, name, session)
+        if client.session_reused != (session is not None):
+            raise RuntimeError("the session was not resumed")
+        client.close()
+        server.close()
+
+    time_handshakes(once, options.seconds)
+
+
+if __name__ == "__main__":
+    obey({"record": record, "handshake": handshake})

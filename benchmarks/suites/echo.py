@@ -1,0 +1,73 @@
+"""One server on one port, and many peers."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+
+from .. import peers
+from ..population import Population, population
+from ..programs import Failed, Skipped, Subject
+from ..suite import Bench, Metric, Suite
+
+RATES = (20000, 50000)
+WORDS = """\
+A load generator in C holds all the peers, each with an address of its own; the server sends every record of 64 bytes
+back. What the generator sends is sealed before the clock starts, so that the server is what is slow. *Saturated*
+keeps 256 records on their way; *at 20,000 a second* sends them one by one, evenly, and tells what is lost, the
+latency and the server's CPU time. The C server has one socket, a hash table, recvmmsg and sendmmsg. *Endpoint* is
+`dtlsffi.Endpoint` in a loop that blocks in poll(); *asyncio* is `dtlsffi.asyncio.create_dtls_endpoint`."""
+
+
+def servers(bench: Bench) -> list[Subject]:
+    """Everybody that has a server for many peers."""
+    return [
+        peers.ours(bench, "ours_echo", "Endpoint"),
+        peers.ours(bench, "ours_asyncio", "asyncio"),
+        peers.trio(bench),
+        peers.pion(bench),
+    ]
+
+
+def start(bench: Bench, stack: ExitStack, subject: Subject, count: int) -> Population:
+    there = stack.enter_context(population(bench, subject))
+    there.connect(count)
+    return there
+
+
+def run(bench: Bench) -> None:
+    for count in filter(lambda count: bench.wants_case(f"{count} peers"), bench.settings.peers(1000, 10000)):
+        for server in filter(bench.wants, servers(bench)):
+            compare(bench, server, count)
+
+
+def compare(bench: Bench, server: Subject, count: int) -> None:
+    case = f"{count} peers"
+    with ExitStack() as stack:
+        try:
+            reference = start(bench, stack, bench.c(), count)
+            subject = start(bench, stack, server, count)
+        except (Failed, Skipped) as reason:
+            bench.skip(f"{case}, saturated", server.name, "C", str(reason))
+            return
+        bench.compare(
+            f"{case}, saturated", "C", reference.saturate, {server.name: subject.saturate}, f"{case}: {server.name}"
+        )
+        for rate in RATES:
+            bench.compare(
+                f"{case}, at {rate:,} a second",
+                "C",
+                partial(reference.rate, rate),
+                {server.name: partial(subject.rate, rate)},
+                f"{case}, {rate:,} a second: {server.name}",
+            )
+
+
+METRICS = (
+    Metric("per_second", "echoes a second"),
+    Metric("server_cpu_us", "server CPU us an echo", True),
+    Metric("p50_us", "p50 us", True),
+    Metric("p99_us", "p99 us", True),
+    Metric("lost", "lost", True),
+)
+SUITE = Suite("echo", "Many peers on one port", WORDS, METRICS, run)

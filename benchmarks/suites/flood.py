@@ -1,0 +1,64 @@
+"""Honest peers, while strangers say hello."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+
+from .. import peers
+from ..population import Population, population
+from ..programs import Failed, Sample, Skipped, Subject, running
+from ..suite import Bench, Metric, Suite
+
+HELLOS = (0, 20000, 50000)
+PEERS = 100
+WORDS = """\
+A hundred honest peers keep the server saturated while another process sends ClientHellos from 50,000 addresses that
+never answer. The three processes share the machine's CPUs, so some of what is lost is the flooder's own work: compare
+with C under the same flood, which asks for cookies with `DTLSv1_listen`."""
+
+
+def measure(bench: Bench, there: Population, hellos: int) -> Sample:
+    if not hellos:
+        return there.saturate(window=PEERS)
+    seconds = bench.settings.seconds + 0.3
+    options = ("--port", str(there.port), "--count", str(hellos), "--seconds", str(seconds))
+    with running(bench.c(), "flood", *options) as flooder:
+        flooder.read()
+        sample = there.saturate(window=PEERS)
+        return sample | {"hellos_a_second": flooder.read()["per_second"]}
+
+
+def run(bench: Bench) -> None:
+    for server in filter(
+        bench.wants, [peers.ours(bench, "ours_echo", "Endpoint"), peers.ours(bench, "ours_asyncio", "asyncio")]
+    ):
+        compare(bench, server)
+
+
+def compare(bench: Bench, server: Subject) -> None:
+    with ExitStack() as stack:
+        try:
+            there = [stack.enter_context(population(bench, subject)) for subject in (bench.c(), server)]
+            for one in there:
+                one.connect(PEERS)
+        except (Failed, Skipped) as reason:
+            bench.skip("all floods", server.name, "C", str(reason))
+            return
+        reference, subject = there
+        for hellos in HELLOS:
+            bench.compare(
+                f"{hellos:,} hellos a second",
+                "C",
+                partial(measure, bench, reference, hellos),
+                {server.name: partial(measure, bench, subject, hellos)},
+                f"{hellos:,} hellos a second: {server.name}",
+            )
+
+
+METRICS = (
+    Metric("per_second", "honest echoes a second"),
+    Metric("lost", "lost", True),
+    Metric("hellos_a_second", "hellos a second", True),
+)
+SUITE = Suite("flood", "Under a flood of hellos", WORDS, METRICS, run)

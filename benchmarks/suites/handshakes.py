@@ -1,0 +1,70 @@
+"""Handshakes: what they cost both sides, and a server."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+
+from .. import peers
+from ..population import population
+from ..programs import Failed, Sample, Skipped, Subject, ask_once
+from ..suite import Bench, Metric, Suite
+
+KINDS = {"full": 300, "resumed": 2000, "psk": 2000}
+WORDS = """\
+Full handshakes are ECDHE with an ECDSA certificate (P-256) that the client verifies; resumed ones use a ticket; PSK
+ones have a key and no certificate. *Both sides* is the CPU time of client and server together, without sockets.
+*Server over loopback* is the server's CPU time for a handshake with the load generator, cookies included, and how
+many finish in a second; the generator does the client's part, which costs no less, on the other CPU."""
+
+
+def run(bench: Bench) -> None:
+    for kind in KINDS:
+        in_memory(bench, kind)
+    for kind, count in KINDS.items():
+        over_loopback(bench, kind, 20 if bench.settings.quick else count)
+
+
+def in_memory(bench: Bench, kind: str) -> None:
+    subjects = [peers.ours(bench, "ours_memory", "Connection")]
+    if kind != "psk":
+        subjects += [peers.pyopenssl(bench), peers.stdlib(bench)]
+
+    bench.compare_subjects(f"{kind}, both sides", bench.c(), subjects, partial(measure, bench, kind))
+
+
+def measure(bench: Bench, kind: str, subject: Subject) -> Sample:
+    return ask_once(subject, "handshake", "--mode", kind, *bench.seconds())
+
+
+def over_loopback(bench: Bench, kind: str, count: int) -> None:
+    psk = kind == "psk"
+    servers = [peers.ours(bench, "ours_echo", "Endpoint"), peers.ours(bench, "ours_asyncio", "asyncio")]
+    if not psk:
+        servers += [peers.trio(bench), peers.pion(bench)]
+    case = f"{kind}, server over loopback"
+    for server in filter(bench.wants, servers):
+        with ExitStack() as stack:
+            try:
+                reference = stack.enter_context(population(bench, bench.c(), psk=psk))
+                subject = stack.enter_context(population(bench, server, psk=psk))
+                for there in (reference, subject):
+                    there.connect(1)  # its session is the one that is resumed
+            except (Failed, Skipped) as reason:
+                bench.skip(case, server.name, "C", str(reason))
+                continue
+            bench.compare(
+                case,
+                "C",
+                partial(reference.handshakes, count, kind),
+                {server.name: partial(subject.handshakes, count, kind)},
+                f"{case}: {server.name}",
+            )
+
+
+METRICS = (
+    Metric("us_per_handshake", "CPU us, both sides", True),
+    Metric("server_cpu_us", "CPU us, server", True),
+    Metric("per_second", "handshakes a second"),
+)
+SUITE = Suite("handshakes", "Handshakes", WORDS, METRICS, run)

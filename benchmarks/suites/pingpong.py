@@ -1,0 +1,55 @@
+"""One record there and back at a time."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .. import peers
+from ..programs import Sample, Subject, python, running
+from ..suite import Bench, Metric, Suite
+
+SIZES = (64, 1200)
+CPU = (0,)
+PLAIN = "plain asyncio"
+WORDS = """\
+A record goes to another process and comes back, one at a time, both processes on one CPU. The C program blocks on
+`BIO_dgram`. What asyncio costs by itself is shown by *plain asyncio*: the same two protocols on asyncio's own UDP
+transport, without DTLS; that is what `dtlsffi.asyncio` is compared with."""
+
+
+def measure(bench: Bench, size: int, subject: Subject) -> Sample:
+    with running(subject, "pingpong-serve", "--size", str(size), cpus=CPU) as server:
+        port = server.read()["port"]
+        options = ("--size", str(size), "--port", str(port), *bench.seconds())
+        with running(subject, "pingpong", *options, cpus=CPU) as client:
+            return client.read()
+
+
+def run(bench: Bench) -> None:
+    plain = Subject(PLAIN, python("ours_asyncio"), ("--mode", "plain"))
+    groups: list[tuple[Subject, list[Subject]]] = [
+        (
+            bench.c(),
+            [
+                peers.ours(bench, "ours_sockets", "blocking"),
+                peers.pyopenssl(bench),
+                peers.mbedtls(bench),
+                peers.trio(bench),
+                peers.pion(bench),
+                peers.stdlib(bench),
+                plain,
+            ],
+        ),
+        (plain, [peers.ours(bench, "ours_asyncio", "asyncio")]),
+    ]
+    for size in bench.settings.sizes(*SIZES):
+        for reference, subjects in groups:
+            bench.compare_subjects(f"{size} bytes", reference, subjects, partial(measure, bench, size))
+
+
+METRICS = (
+    Metric("per_second", "there and back a second"),
+    Metric("p50_us", "p50 us", True),
+    Metric("p99_us", "p99 us", True),
+)
+SUITE = Suite("pingpong", "Ping-pong", WORDS, METRICS, run)

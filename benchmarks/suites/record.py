@@ -1,0 +1,36 @@
+"""What a record costs without any socket."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .. import peers
+from ..programs import Sample, Subject, ask_once
+from ..suite import Bench, Metric, Suite
+
+SIZES = (64, 1200, 256, 8192)
+WORDS = """\
+A client seals a record and a server in the same process opens it, without sockets. The C program calls `SSL_write`
+and `SSL_read` over a BIO of its own that keeps datagrams apart. *One call a record* is `Connection.send`,
+`datagrams_to_send`, `receive_datagram` and `data_received` for each record; *batch of 32* is `send_many` and
+`receive_datagrams`; *beside a busy thread* is one call a record while another thread of the process computes. The
+time is CPU time, but for the last, where it is what the clock on the wall says: the process computes all the while."""
+
+
+def run(bench: Bench) -> None:
+    subjects = [
+        peers.ours(bench, "ours_memory", "batch of 32", "--mode", "batch", "--batch", "32"),
+        peers.ours(bench, "ours_memory", "one call a record"),
+        peers.ours(bench, "ours_memory", "beside a busy thread", "--mode", "busy"),
+        peers.pyopenssl(bench),
+        peers.stdlib(bench),
+    ]
+    for size in sorted(bench.settings.sizes(*SIZES)):
+        bench.compare_subjects(f"{size} bytes", bench.c(), subjects, partial(measure, bench, size))
+
+
+def measure(bench: Bench, size: int, subject: Subject) -> Sample:
+    return ask_once(subject, "record", "--size", str(size), *bench.seconds())
+
+
+SUITE = Suite("record", "Cost of a record in memory", WORDS, (Metric("ns_per_record", "ns a record", True),), run)

@@ -1,0 +1,110 @@
+"""Records by the batch over a connected socket: for the doors that have one connection each."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable
+
+from .._native import CData, ffi, lib
+from .batches import JOINED_BATCH, Buffer, batches, inboxes, records_of
+from .connection import MORE, Connection
+from .errors import DatagramTooLarge, DTLSError, DTLSWantReadError, DTLSZeroReturnError, make
+
+
+class Bulk:
+    """The socket given to a `Connection` as `fileno`, as one that takes and gives many datagrams in one call.
+
+    From the first `receive` on the kernel may join datagrams that come in, so nobody else can read from the socket;
+    `release` ends that.
+    """
+
+    def __init__(self, connection: Connection, fileno: int) -> None:
+        self._connection = connection
+        self._udp = ffi.new("dtlsffi_udp *")
+        lib.dtlsffi_udp_prepare(self._udp, fileno, False, True, False)
+        self._queue: deque[bytes] = deque()
+        self.reads = False
+        """Whether all that comes in comes through here."""
+
+    def send(self, buffers: Iterable[Buffer]) -> int:
+        """Sends each buffer as one record in one datagram; how many are gone. Raises what `send` does if none is."""
+        return self._connection._send_batch(list(buffers), self._udp)
+
+    def receive(self, most: int) -> list[bytes]:
+        """Up to `most` records; `Connection.read`'s errors where there is none."""
+        if not self._queue:
+            self._fill()
+        queue = self._queue
+        if most >= len(queue):
+            self._queue = deque()
+            return list(queue)
+        return [queue.popleft() for _ in range(most)]
+
+    def read(self, limit: int) -> bytes:
+        """One record of at most `limit` bytes; `DatagramTooLarge` where it is larger, and it stays."""
+        if not self._queue:
+            self._fill()
+        if len(self._queue[0]) > limit:
+            words = (
+                f"the next record has {self.pending()} bytes, more than the {limit} asked for; it is kept for a call"
+            )
+            raise make(DatagramTooLarge, "RECORD_TOO_LARGE", f"{words} with more room")
+        return self._queue.popleft()
+
+    def pending(self) -> int:
+        """How many bytes the next `read` can give without a look at the socket."""
+        return len(self._queue[0]) if self._queue else 0
+
+    def _fill(self) -> None:
+        """Takes what the socket has, a batch at the most."""
+        if not self.reads:
+            self.reads = True
+            self._queue += self._kept()
+            lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, False, True, True)
+        batch = batches.take()
+        try:
+            while not self._queue:
+                count = lib.dtlsffi_udp_receive(self._udp, batch, JOINED_BATCH)
+                if count < 0:
+                    raise OSError(-count, f"{os.strerror(-count)} ({self._connection.peer})")
+                self._open(batch)
+                if not self._queue and count == 0:
+                    self._why_nothing()
+        finally:
+            batches.give_back(batch)
+
+    def _kept(self) -> list[bytes]:
+        """What the connection has read from the socket already, and not handed out."""
+        kept = []
+        while self._connection.pending():
+            kept.append(self._connection.read())
+        return kept
+
+    def _open(self, batch: CData) -> None:
+        inbox = inboxes.take()
+        try:
+            answer = MORE
+            while answer >= MORE:
+                answer = lib.dtlsffi_conn_receive_many(self._connection._conn, batch, inbox)
+                self._queue += records_of(inbox)
+            try:
+                self._connection._after(answer)
+            except DTLSError:
+                if not self._queue:  # else it is raised when that has been read
+                    raise
+        finally:
+            inboxes.give_back(inbox)
+
+    def _why_nothing(self) -> None:
+        if lib.dtlsffi_conn_closed(self._connection._conn):
+            raise make(DTLSZeroReturnError, "ZERO_RETURN", "the peer has closed the connection")
+        raise make(DTLSWantReadError, "WANT_READ", "nothing yet: a datagram or the timer has to come first")
+
+    def release(self) -> None:
+        """Has the kernel hand out each datagram by itself again."""
+        lib.dtlsffi_udp_release(self._udp)
+
+    def statistics(self) -> dict[str, int]:
+        """Datagrams that the kernel has cut from longer messages, and joined to such, so far."""
+        return {"datagrams_segmented": self._udp.segmented, "datagrams_joined": self._udp.joined}

@@ -1,0 +1,44 @@
+"""dtlsffi.core.bulk: its own corners; through DTLSSocket in tests/doors/test_manners.py."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+
+import pytest
+
+import dtlsffi
+from dtlsffi import Connection
+from dtlsffi.core.bulk import Bulk
+from tests.conftest import connected_pair
+from tests.helpers import HOST
+
+
+def test_an_early_record_waits_for_its_handshake(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """A batch may bring the end of the handshake, and data behind it."""
+    with connected_pair() as (one, two):
+        for sock in (one, two):
+            sock.setblocking(False)
+        client = Connection(client_context, server_hostname=HOST, fileno=one.fileno())
+        server = Connection(server_context, server_side=True, fileno=two.fileno())
+        bulk = Bulk(server, two.fileno())
+        while not (client.is_established and server.is_established):
+            with suppress(dtlsffi.DTLSWantReadError):
+                client.do_handshake()
+            with suppress(dtlsffi.DTLSWantReadError):
+                assert bulk.receive(10) == []
+        client.send(b"data")
+        assert bulk.receive(10) == [b"data"]
+        assert bulk.pending() == 0
+
+
+def test_a_socket_that_is_gone_is_heard_of(client_context: dtlsffi.DTLSContext) -> None:
+    """As OSError, by name of the peer."""
+    with connected_pair() as (one, _):
+        connection = Connection(client_context, server_hostname=HOST, fileno=one.fileno(), peer="somebody")
+        bulk = Bulk(connection, one.fileno())
+        socket.close(one.detach())
+        with pytest.raises(OSError, match=r"Bad file descriptor \(somebody\)"):
+            bulk.receive(1)
