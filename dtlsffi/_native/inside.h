@@ -162,6 +162,7 @@ struct dtlsffi_conn {
     double last_seen;           /* when it has sent, by the endpoint's clock */
     dtlsffi_table *table;       /* that it is in, or NULL */
     bool warm;                  /* OpenSSL's buffers may be allocated: it is in the table's list of those */
+    bool cold;                  /* they have been given back */
     dtlsffi_conn *warmer, *cooler;  /* its neighbours there */
     bool proven;                /* its cookie has been checked */
 
