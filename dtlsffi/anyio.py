@@ -10,8 +10,8 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -176,6 +176,16 @@ class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
     def _closed_error(self) -> Exception:
         return anyio.ClosedResourceError(f"this {type(self).__name__} is closed")
 
+    @contextmanager
+    def _as_broken(self) -> Iterator[None]:
+        """What has ended the connection is anyio's exception."""
+        try:
+            yield
+        except OSError as error:
+            if self._ending() is None:
+                raise
+            raise anyio.BrokenResourceError(str(error)) from error
+
     async def send(self, item: Buffer) -> int:  # type: ignore[override]
         """Sends `item`, a bytes-like object, as one record in one datagram; returns its length.
 
@@ -185,25 +195,35 @@ class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
         """
         await anyio.lowlevel.checkpoint()
         self._port.glance()
-        try:
+        with self._as_broken():
             return await super().send(item)
-        except OSError as error:
-            if self._ending() is None:
-                raise
-            raise anyio.BrokenResourceError(str(error)) from error
+
+    async def send_many(self, buffers: Iterable[Buffer]) -> int:
+        """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many there were.
+
+        What raises has sent those before it.
+        """
+        await anyio.lowlevel.checkpoint()
+        self._port.glance()
+        with self._as_broken():
+            return await super().send_many(buffers)
 
     async def receive(self) -> bytes:
         """Receives one record, whole. A call that is cancelled has taken nothing."""
         await anyio.lowlevel.checkpoint()
-        try:
-            await self._await_data()
-        except errors.DTLSZeroReturnError:
-            raise anyio.EndOfStream from None
-        except OSError as error:
-            if self._ending() is None:
-                raise
-            raise anyio.BrokenResourceError(str(error)) from error
+        with self._as_broken():
+            try:
+                await self._await_data()
+            except errors.DTLSZeroReturnError:
+                raise anyio.EndOfStream from None
         return self._connection.received.popleft()
+
+    async def __anext__(self) -> bytes:
+        """The next record."""
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
 
     async def recv(self) -> bytes:
         """`receive` with the manners of `ssl`: `b""` at the end, and the `DTLSError` itself."""

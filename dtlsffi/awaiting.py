@@ -242,12 +242,19 @@ class AwaitedConnection(Knowledge):
                 await self._port.room()
 
     async def send_many(self, buffers: Iterable[Buffer]) -> int:
-        """Sends each of some buffers as `send` does; returns how many there were."""
-        count = 0
-        for data in buffers:
-            await self.send(data)
-            count += 1
-        return count
+        """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many there were.
+
+        What raises has sent those before it.
+        """
+        items = list(buffers)
+        done = 0
+        while done < len(items):
+            self._check()
+            try:
+                done += self._connection.send_many(items[done:])
+            except errors.DTLSWantWriteError:
+                await self._port.room()
+        return done
 
     async def recv(self) -> bytes:
         """Receives one record, whole; `b""` after the peer's close_notify, or its silence for `idle_timeout`.

@@ -5,6 +5,7 @@
  */
 #include "core.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -127,11 +128,11 @@ int dtlsffi_conn_enter(dtlsffi_conn *conn)
     }
     if (ERR_peek_error() != 0) /* clearing an empty queue costs a fifth of a whole record */
         ERR_clear_error();
-    if (conn->cold) { /* reading makes buffers by itself, but writing without them is a crash (OpenSSL 3.0) */
-        conn->cold = false;
-        if (SSL_alloc_buffers(conn->ssl) != 1)
-            conn->failed = true;
+    if (conn->cold && SSL_alloc_buffers(conn->ssl) != 1) {
+        dtlsffi_lock_release(&conn->lock);
+        return dtlsffi_fault_system(ENOMEM);
     }
+    conn->cold = false;
     conn->io_errno = 0;
     return 0;
 }
@@ -276,7 +277,8 @@ void dtlsffi_conn_detach(dtlsffi_conn *conn)
     dtlsffi_conn_unlock(conn);
 }
 
-/* Gives back OpenSSL's buffers, some 30 kB, of a connection that is silent, until it is entered again. */
+/* Gives back OpenSSL's buffers, some 30 kB, of a connection that is silent. Only reading brings them back by itself:
+ * SSL_write and SSL_shutdown write to where they were (NULL, on 3.0), so whoever enters next has them allocated. */
 void dtlsffi_conn_cool(dtlsffi_conn *conn)
 {
     if (dtlsffi_conn_enter(conn) != 0)

@@ -26,6 +26,7 @@ enum dtlsffi_answer {
     DTLSFFI_TOO_LARGE = -8,  /* larger than one datagram may be, or than the caller's buffer */
     DTLSFFI_FORKED = -9,     /* the connection belongs to the parent of this process */
     DTLSFFI_REENTERED = -10, /* called from within a callback of the same connection */
+    DTLSFFI_MISFIT = -11,    /* a batch's lengths are not those of its data */
 };
 
 #define DTLSFFI_RECORD_MAX 16384  /* the largest plaintext of one record: RFC 6347 section 4.1 */
@@ -188,12 +189,12 @@ typedef struct {
     dtlsffi_address from[DTLSFFI_OUTGOING];
     uint8_t data[DTLSFFI_OUTGOING_BYTES];
 } dtlsffi_outgoing;
-uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
-                                uint32_t count, dtlsffi_outgoing *out, int *answer);
-uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
-                                    uint32_t count, dtlsffi_outgoing *out, int *answer);
+uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, size_t size,
+                                const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer);
+uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, size_t size,
+                                    const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer);
 int dtlsffi_conn_take(dtlsffi_conn *conn, dtlsffi_outgoing *out);
-int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count);
+int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count);
 
 /* cookie.c */
 #define DTLSFFI_COOKIE 32
@@ -240,7 +241,7 @@ int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 /* flow.c: what moves a connection on */
 int dtlsffi_conn_handshake(dtlsffi_conn *conn);
 int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
-int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count,
+int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count,
                              uint32_t *done, dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_inbox *inbox);
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);

@@ -59,6 +59,7 @@ void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int lev
                          size_t length);
 
 /* outgoing.c */
+bool dtlsffi_lengths_fit(const uint32_t *lengths, uint32_t count, size_t size, bool empty);
 bool dtlsffi_outgoing_append(dtlsffi_outgoing *out, const dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
 /* outbox.c: datagrams on their way to the wire, one behind the other */
@@ -172,6 +173,7 @@ struct dtlsffi_conn {
     dtlsffi_table *table;       /* that it is in, or NULL */
     bool cold;                  /* they are not */
     bool warm;                  /* OpenSSL's buffers may be allocated: it is in the table's list of those */
+    bool cold;                  /* they have been given back */
     dtlsffi_conn *warmer, *cooler;  /* its neighbours there */
     bool proven;                /* its cookie has been checked */
 

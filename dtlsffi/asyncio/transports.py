@@ -21,7 +21,7 @@ from ..core.endpoint_connection import EndpointConnection
 from ..core.knowledge import Knowledge
 from .connections import DTLSConnection, Port
 
-__all__ = ["DTLSProtocol", "DTLSTransport"]
+__all__ = ["DTLSDatagramProtocol", "DTLSTransport"]
 
 logger = logging.getLogger("dtlsffi.asyncio")
 BATCH = 256  # datagrams that are sent in one go
@@ -29,7 +29,7 @@ GATHERED = 32 * 1024  # bytes that are sent without waiting for more
 HIGH_WATER = 64 * 1024  # bytes that wait for the socket before the protocol is asked to pause: asyncio's own
 
 
-class DTLSProtocol(asyncio.DatagramProtocol):
+class DTLSDatagramProtocol(asyncio.DatagramProtocol):
     """A datagram protocol that is also told of its peers. An ordinary `asyncio.DatagramProtocol` will do as well."""
 
     def peer_connected(self, addr: Any) -> None:
@@ -158,7 +158,7 @@ class DTLSTransport(asyncio.DatagramTransport):
 
     def _announce(self, peer: Peer) -> None:
         peer._announced = True
-        if isinstance(self._protocol, DTLSProtocol):
+        if isinstance(self._protocol, DTLSDatagramProtocol):
             self._call(self._protocol.peer_connected, peer.getpeername())
 
     def _deliver(self, peer: Peer) -> None:
@@ -192,7 +192,7 @@ class DTLSTransport(asyncio.DatagramTransport):
             self._flush()  # what the protocol has answered in this turn is older than the end
         peer.close()
         if not self._closing:
-            if peer._announced and isinstance(self._protocol, DTLSProtocol):
+            if peer._announced and isinstance(self._protocol, DTLSDatagramProtocol):
                 self._call(self._protocol.peer_lost, address, failure)
             if failure is not None and (peer._announced or peer._backlog) and not is_replaced(failure):
                 self._call(self._protocol.error_received, failure)

@@ -10,6 +10,7 @@ import functools
 import itertools
 import os
 import struct
+from array import array
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -105,24 +106,25 @@ inboxes = Pool(lambda: Piece("dtlsffi_inbox *"))
 outgoings = Pool(lambda: Piece("dtlsffi_outgoing *"))
 batches = Pool(make_batch)
 
-LENGTHS: Any = ffi.typeof("uint32_t[]")
+MISFIT: int = lib.DTLSFFI_MISFIT
 
 
-def joined(buffers: list[Any]) -> tuple[bytes, CData]:
-    """Some buffers as C takes them: their bytes, one behind the other, and their lengths.
+def joined(buffers: list[Any]) -> tuple[bytes, bytes]:
+    """Some buffers as C takes them: their bytes, one behind the other, and their lengths (uint32_t).
 
-    Raises ValueError where one is empty, TypeError where one holds no bytes.
+    Of a buffer whose items are not bytes the length is wrong: C says so (`MISFIT`), and `measured` is for that.
     """
     try:
-        whole = b"".join(buffers)
-        lengths = list(map(len, buffers))
+        return b"".join(buffers), array("I", map(len, buffers)).tobytes()
     except TypeError:
         raise TypeError("each datagram is bytes or a buffer of them") from None
-    if sum(lengths) != len(whole):
-        lengths = [memoryview(buffer).nbytes for buffer in buffers]
-    if 0 in lengths:
+
+
+def measured(buffers: list[Any]) -> list[bytes]:
+    """The same buffers, whose items are not bytes, as bytes; ValueError where one is empty."""
+    if not all(memoryview(buffer).nbytes for buffer in buffers):
         raise ValueError("an empty datagram cannot be sent: DTLS has no empty record to carry it")
-    return whole, ffi.new(LENGTHS, lengths)
+    return [bytes(buffer) for buffer in buffers]
 
 
 def refused(answer: int, peer: str) -> NoReturn:

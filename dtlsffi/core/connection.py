@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from .._native import CData, ffi, lib
 from .association import Association, make_pins
-from .batches import Buffer, inboxes, joined, outgoings, unpack
+from .batches import MISFIT, Buffer, inboxes, joined, measured, outgoings, unpack
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
@@ -111,20 +111,23 @@ class Connection(Knowledge, Association):
 
     def receive_datagrams(self, datagrams: Sequence[Buffer]) -> None:
         """`receive_datagram` for each of some datagrams, in one go; raises what the first that ends it does."""
-        datagrams = [datagram for datagram in datagrams if datagram]
-        if not datagrams:
-            return
-        whole, lengths = joined(datagrams)
+        count = len(datagrams)
+        whole, lengths = joined(list(datagrams))
         done = ffi.new("uint32_t *")
         piece = inboxes.take()
         try:
             answer = MORE
             while answer >= MORE:
-                answer = lib.dtlsffi_conn_receive_all(self._conn, whole, lengths, len(datagrams), done, piece.memory)
+                answer = lib.dtlsffi_conn_receive_all(
+                    self._conn, whole, len(whole), lengths, count, done, piece.memory
+                )  # fmt: skip
                 self._received += piece.all()
         finally:
             inboxes.give_back(piece)
-        self._after(answer)
+        if answer == MISFIT:
+            self.receive_datagrams([bytes(datagram) for datagram in datagrams])
+        else:
+            self._after(answer)
 
     def do_handshake(self) -> None:
         """Moves the handshake on as far as it goes without waiting: SSL_do_handshake(3).
@@ -163,24 +166,30 @@ class Connection(Knowledge, Association):
         if not buffers:
             return 0
         whole, lengths = joined(buffers)
-        answer: int = lib.dtlsffi_conn_send_all(self._conn, whole, lengths, len(buffers))
+        answer: int = lib.dtlsffi_conn_send_all(self._conn, whole, len(whole), lengths, len(buffers))
+        if answer == MISFIT:
+            return self.send_many(measured(buffers))
         if answer <= 0:
             self._not_sent(answer, memoryview(buffers[0]).nbytes)
         if self._link.parked is not None:
             self._link.collect()
         return answer
 
-    def _send_batch(self, buffers: list[Buffer], udp: CData) -> int:
+    def _send_batch(self, buffers: Sequence[Buffer], udp: CData) -> int:
         """The same over a socket, in as few calls as the kernel allows."""
         if not buffers:
             return 0
-        whole, lengths = joined(buffers)
+        whole, lengths = joined(list(buffers))
         answer = ffi.new("int *")
         piece = outgoings.take()
         try:
-            count: int = lib.dtlsffi_conn_send_many(self._conn, udp, whole, lengths, len(buffers), piece.memory, answer)
+            count: int = lib.dtlsffi_conn_send_many(
+                self._conn, udp, whole, len(whole), lengths, len(buffers), piece.memory, answer
+            )  # fmt: skip
         finally:
             outgoings.give_back(piece)
+        if answer[0] == MISFIT:
+            return self._send_batch(measured(list(buffers)), udp)
         if count == 0:
             self._not_sent(answer[0], memoryview(buffers[0]).nbytes)
         if self._link.parked is not None:

@@ -12,7 +12,7 @@ from typing import cast
 
 from .._native import CData, ffi, lib
 from .admission import Admission
-from .batches import BATCH, JOINED_BATCH, Buffer, Piece, batches, inboxes, joined, outgoings, refused
+from .batches import BATCH, JOINED_BATCH, MISFIT, Buffer, Piece, batches, inboxes, joined, measured, outgoings, refused
 from .endpoint_connection import NEVER, EndpointConnection
 
 
@@ -162,10 +162,13 @@ class Draining(Admission):
         piece = outgoings.take()
         try:
             count: int = lib.dtlsffi_endpoint_send_many(
-                conns, self._udp, whole, lengths, len(items), piece.memory, answer
+                conns, self._udp, whole, len(whole), lengths, len(items), piece.memory, answer
             )  # fmt: skip
         finally:
             outgoings.give_back(piece)
+        if answer[0] == MISFIT:
+            data = measured([data for _, data in items])
+            return self.send_many([(connection, some) for (connection, _), some in zip(items, data, strict=True)])
         if count == 0 and answer[0] < 0:
             refused(answer[0], items[0][0].peer)
         return count

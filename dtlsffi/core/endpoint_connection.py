@@ -45,6 +45,7 @@ class EndpointConnection(Connection):
         self._random = b""
         self._cookie_made = b""
         self._begun = 0.0
+        self._is_restart = False  # another handshake was given up for this one
         self._deadline = NEVER
         self._due = NEVER
         self._slot = -1  # its number in the endpoint's table, while C finds it there

@@ -6,6 +6,7 @@ import gc
 import random
 import select
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -207,27 +208,35 @@ def test_the_end_of_a_connection_comes_in_a_batch(
         assert (received(servers[1]), servers[1].peer_closed) == ([b"goes on"], False)
 
 
+@pytest.mark.parametrize("first", ["send", "receive", "close"])
 def test_buffers_of_the_silent_go_back_and_come_again(
-    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext, first: str
 ) -> None:
-    """A second of silence; nobody notices but the memory."""
+    """A second of silence; nobody notices but the memory, whatever a connection does first after it."""
     with joined_pair(ports, server_context, client_context, 2) as (clients, servers):
-        endpoint = ports[0].endpoint
-        endpoint.get_timer(1)
-        assert endpoint.get_timer(1.5) == pytest.approx(0.5)
+        endpoint, now = ports[0].endpoint, time.monotonic()
+        endpoint.get_timer(now)
         clients[0].send(b"a word")
         while not servers[0].received:
-            endpoint.pump(1.9)
-        endpoint.handle_timers(2.5)
-        assert endpoint.get_timer(2.5) == pytest.approx(1.0), "one of them is not silent yet"
-        endpoint.handle_timers(4)
-        assert endpoint.get_timer(4) is None
-        for number, client in enumerate(clients):
-            assert client.send(b"%d" % number) == 1
-            assert servers[number].send(b"%d" % number) == 1
-        settle(*ports)
-        assert received(servers[1]) == [b"1"]
-        assert received(clients[1]) == [b"1"]
+            endpoint.pump(now + 1.9)
+        assert received(servers[0]) == [b"a word"]
+        endpoint.handle_timers(now + 2.5)
+        assert endpoint.get_timer(now + 2.5) == pytest.approx(1.0), "one of them is not silent yet"
+        endpoint.handle_timers(now + 4)
+        assert endpoint.get_timer(now + 4) is None
+        for client, server in zip(clients, servers, strict=True):
+            if first == "receive":
+                client.send(b"x")
+                settle(*ports)
+                assert received(server) == [b"x"]
+            if first == "close":
+                server.close()
+                settle(*ports)
+                assert client.peer_closed
+            else:
+                assert server.send(b"y") == 1
+                settle(*ports)
+                assert received(client) == [b"y"]
 
 
 def test_a_closed_endpoint_lets_go_of_its_socket(

@@ -379,7 +379,7 @@ def test_errors_are_anyios(
             with pytest.raises(ConnectionRefusedError):
                 await client.receive()
             client._port._end(client._connection, make(dtlsffi.DTLSError, "BROKEN", "for once"))
-            for call in (client.receive, lambda: client.send(b"x")):
+            for call in (client.receive, client.__anext__, lambda: client.send(b"x"), lambda: client.send_many([b"x"])):
                 with pytest.raises(anyio.BrokenResourceError, match="BROKEN") as caught:
                     await call()
                 assert isinstance(caught.value.__cause__, dtlsffi.DTLSError)

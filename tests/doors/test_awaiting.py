@@ -98,6 +98,30 @@ def test_iteration_ends_with_the_peer(
     run(main)
 
 
+def test_send_many_sends_what_comes_before_what_cannot_be_sent(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """In batches of whatever the kernel takes, and from any iterable."""
+
+    async def main() -> None:
+        async with joined(client_context, server_context) as (client, server):
+            sent = [b"%d" % number for number in range(300)]
+            assert await client.send_many(iter(sent)) == 300
+            received: list[bytes] = []
+            while len(received) < 300:
+                received += await server.recv_many()
+            assert received == sent
+            assert await client.send_many([]) == 0
+            with pytest.raises(dtlsffi.DatagramTooLarge):
+                await client.send_many([b"before", bytes(20_000), b"after"])
+            assert await server.recv() == b"before"
+            client.close()
+            with pytest.raises(OSError, match="closed"):
+                await client.send_many([b"x"])
+
+    run(main)
+
+
 # ---- cancellation ----
 
 
@@ -187,8 +211,15 @@ def test_a_full_send_buffer_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Loopback never fills up, so it is said to. Whoever waits may be cancelled, and has sent nothing."""
-    send, tries = EndpointConnection.send, []
+    send, send_many, tries = EndpointConnection.send, EndpointConnection.send_many, []
     room = False
+
+    def many(connection: EndpointConnection, buffers: list[bytes]) -> int:
+        if not room and b"e" in buffers:
+            if buffers[0] == b"e":
+                raise make(dtlsffi.DTLSWantWriteError, "WANT_WRITE", "full")
+            return send_many(connection, buffers[:1])
+        return send_many(connection, buffers)
 
     def full(connection: EndpointConnection, data: bytes) -> int:
         tries.append(data)
@@ -200,6 +231,7 @@ def test_a_full_send_buffer_is_waited_for(
         nonlocal room
         async with joined(client_context, server_context) as (client, server):
             monkeypatch.setattr(EndpointConnection, "send", full)
+            monkeypatch.setattr(EndpointConnection, "send_many", many)
             tasks = [asyncio.ensure_future(server.send(data)) for data in (b"a", b"b", b"c")]
             await settled()
             assert not any(task.done() for task in tasks)
@@ -209,6 +241,12 @@ def test_a_full_send_buffer_is_waited_for(
             room = True
             assert await asyncio.gather(*tasks[1:]) == [1, 1]
             assert sorted([await client.recv(), await client.recv()]) == [b"b", b"c"]
+            room = False
+            task = asyncio.ensure_future(server.send_many([b"d", b"e", b"f"]))
+            await settled()
+            room = True
+            assert await task == 3
+            assert [await client.recv() for _ in range(3)] == [b"d", b"e", b"f"]
             room = False
             task = asyncio.ensure_future(client.send(b"d"))
             await settled()

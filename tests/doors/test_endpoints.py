@@ -135,7 +135,7 @@ def test_every_address_of_the_host_is_tried(
 ) -> None:
     """As by connect(); and what has come before the protocol was made is delivered."""
 
-    class Greeting(Listening, dtlsffi.asyncio.DTLSProtocol):
+    class Greeting(Listening, dtlsffi.asyncio.DTLSDatagramProtocol):
         def peer_connected(self, addr: Any) -> None:
             self.transport.sendto(b"welcome", addr)
 

@@ -289,10 +289,9 @@ def test_a_client_that_fails_its_handshake_gets_no_handler(run: Runner, authorit
     assert [cert["subjectAltName"] for cert in certs] == [(("DNS", "client.example"),)]
 
 
-def test_a_slow_client_delays_nobody(
-    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
-) -> None:
+def test_a_slow_client_delays_nobody(run: Runner, authority: Authority) -> None:
     """It has begun a handshake, and says no more."""
+    client_context, server_context = authority.client_context(), authority.server_context(HOST)
     hello = dtlsffi.Connection(client_context, server_hostname=HOST)
 
     async def main() -> None:

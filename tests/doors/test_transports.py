@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import dtlsffi
-from dtlsffi.asyncio import DTLSProtocol, DTLSTransport, create_dtls_endpoint
+from dtlsffi.asyncio import DTLSDatagramProtocol, DTLSTransport, create_dtls_endpoint
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from tests.doors.loops import (
@@ -330,7 +330,7 @@ def test_another_protocol_takes_over(
 # ---- peers ----
 
 
-class Meeting(Listening, DTLSProtocol):
+class Meeting(Listening, DTLSDatagramProtocol):
     """Keeps what it is told of its peers."""
 
     def __init__(self) -> None:
