@@ -193,9 +193,10 @@ int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, size_t siz
     bool unfinished = (*done & 1) != 0;
     int answer = 0;
 
+    inbox->count = inbox->used = inbox->odd_count = 0;
     if (!dtlsffi_lengths_fit(length, count, size, true))
         return DTLSFFI_MISFIT;
-    inbox->count = inbox->used = inbox->odd_count = 0;
+
     for (uint32_t i = 0; i < *done / 2; i++)
         data += length[i];
     while (unfinished || *done / 2 < count) {
@@ -203,9 +204,8 @@ int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, size_t siz
 
         if (!dtlsffi_inbox_has_room(inbox))
             return (int)inbox->count + DTLSFFI_MORE;
-        if (next > 0 || unfinished) {
+        if (next > 0 || unfinished)
             answer = dtlsffi_conn_receive_more(conn, data, next, inbox);
-        }
         data += next;
         *done += unfinished ? 0 : 2;
         unfinished = answer >= DTLSFFI_MORE;

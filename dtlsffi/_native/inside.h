@@ -171,7 +171,6 @@ struct dtlsffi_conn {
     dtlsffi_address local;      /* ours, to which it has sent */
     double last_seen;           /* when it has sent, by the endpoint's clock */
     dtlsffi_table *table;       /* that it is in, or NULL */
-    bool cold;                  /* they are not */
     bool warm;                  /* OpenSSL's buffers may be allocated: it is in the table's list of those */
     bool cold;                  /* they have been given back */
     dtlsffi_conn *warmer, *cooler;  /* its neighbours there */

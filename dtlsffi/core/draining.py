@@ -167,8 +167,8 @@ class Draining(Admission):
         finally:
             outgoings.give_back(piece)
         if answer[0] == MISFIT:
-            data = measured([data for _, data in items])
-            return self.send_many([(connection, some) for (connection, _), some in zip(items, data, strict=True)])
+            converted = measured([data for _, data in items])
+            return self.send_many([(connection, some) for (connection, _), some in zip(items, converted, strict=True)])
         if count == 0 and answer[0] < 0:
             refused(answer[0], items[0][0].peer)
         return count
