@@ -59,10 +59,11 @@ unpack: Callable[[CData, int], bytes] = ffi.unpack
 class Piece:
     """Scratch memory with records in it, and how to get at them quickly."""
 
-    __slots__ = ("chars", "memory", "view")
+    __slots__ = ("chars", "data", "memory", "view")
 
     def __init__(self, kind: str) -> None:
         self.memory = ffi.new(kind)
+        self.data = ffi.cast("uint8_t *", self.memory.data)
         self.chars = ffi.cast("char *", self.memory.data)
         self.view = ffi.buffer(self.memory.data)
 

@@ -301,16 +301,25 @@ class Connection(Knowledge, Association):
         Raises `DTLSWantReadError` where there is none yet, `DTLSZeroReturnError` after the peer's close_notify, and
         `DatagramTooLarge` where the record is larger; it stays there for the next call.
         """
+        record = self.try_read(limit)
+        if record is None:
+            self._raise(WANT_READ)
+        return record
+
+    def try_read(self, limit: int = RECORD_MAX) -> bytes | None:
+        """`read`, but None where there is no record yet."""
         try:
             piece = spare_inboxes.pop()
         except IndexError:
             piece = inboxes.take()
         try:
-            answer = c_read(self._conn, piece.memory.data, RECORD_MAX, limit)
+            answer = c_read(self._conn, piece.data, RECORD_MAX, limit)
             if answer > 0 and self._link.parked is None:
                 return unpack(piece.chars, answer)
         finally:
-            inboxes.give_back(piece)
+            spare_inboxes.append(piece)
+        if answer == WANT_READ and self._link.parked is None:
+            return None
         return self._not_read(answer, limit)
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:

@@ -15,6 +15,11 @@ from .admission import Admission
 from .batches import BATCH, JOINED_BATCH, MISFIT, Buffer, Piece, batches, inboxes, joined, measured, outgoings, refused
 from .endpoint_connection import NEVER, EndpointConnection
 
+WARM = 1.0
+"""Seconds for which a connection that is silent keeps OpenSSL's buffers."""
+FEW = 4
+"""Messages to ask the kernel for, where few have come before."""
+
 
 class Draining(Admission):
     """The part of an `Endpoint` that its socket is for."""
@@ -52,13 +57,22 @@ class Draining(Admission):
                 self._harvest(batch, now)
                 self._meet(batch, now)
                 more = count == self._most
-                self._most = JOINED_BATCH if batch.joined else BATCH
+                self._expect(count, joined=batch.joined > 0)
         finally:
             batches.give_back(batch)
         if count < 0:
             self._counts["socket_errors"] += 1
             raise OSError(-count, f"{os.strerror(-count)} (the endpoint's socket)")
         return bool(count and more)
+
+    def _expect(self, count: int, *, joined: bool) -> None:
+        """How many messages to ask for next: to ask for many costs something, too."""
+        if joined:
+            self._most = JOINED_BATCH
+        elif count == self._most:
+            self._most = BATCH
+        elif count < FEW:
+            self._most = FEW
 
     def _harvest(self, batch: CData, now: float) -> None:
         """Takes the records of established connections out of a batch."""
@@ -67,7 +81,7 @@ class Draining(Admission):
             more = 1
             while more:
                 more = lib.dtlsffi_table_harvest(self._table.table, batch, piece.memory, now)
-                self._take(piece)
+                self._take(piece, now)
                 self._see_to(piece.memory, now)
         finally:
             inboxes.give_back(piece)
@@ -82,7 +96,7 @@ class Draining(Admission):
             if connection is not None and not connection.gone:
                 self._look(connection, now)
 
-    def _take(self, piece: Piece) -> None:
+    def _take(self, piece: Piece, now: float) -> None:
         count = piece.memory.count
         if not count:
             return
@@ -94,7 +108,7 @@ class Draining(Admission):
             else:
                 self._counts["dropped_queue_full"] += 1
             ready[connection] = None
-        self._warm()
+        self._warm(now)
 
     def _meet(self, batch: CData, now: float) -> None:
         """What is left of a batch: strangers, handshakes, and what pretends to be either."""
@@ -114,12 +128,12 @@ class Draining(Admission):
 
     # ---- which connections C knows ----
 
-    def _warm(self) -> None:
+    def _warm(self, now: float) -> None:
         """Somebody has OpenSSL's buffers, which are to be given back when nobody needs them any more."""
         if self._tidy_at == NEVER:
-            self._tidy_at = 0.0  # from when somebody has looked at the clock on
+            self._tidy_at = now + WARM
 
-    def _speed_up(self, connection: EndpointConnection) -> None:
+    def _speed_up(self, connection: EndpointConnection, now: float) -> None:
         """Has C find the connection by itself from now on. Not where each record may ask something of Python."""
         if self._udp.fd < 0 or connection.gone or connection.context.trace is not None:
             return
@@ -130,7 +144,7 @@ class Draining(Admission):
             self._free_slots.append(slot)
             raise MemoryError
         connection._slot, self._slots[slot] = slot, connection
-        self._warm()
+        self._warm(now)
 
     def _slow_down(self, connection: EndpointConnection) -> None:
         """Has every datagram for it looked at here."""
