@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import cast
+from typing import Any
 
 from .._native import CData, ffi, lib
 from .admission import Admission
 from .batches import BATCH, JOINED_BATCH, MISFIT, Buffer, Piece, batches, inboxes, joined, measured, outgoings, refused
 from .endpoint_connection import NEVER, EndpointConnection
 
+CONNS: Any = ffi.typeof("dtlsffi_conn *[]")
 WARM = 1.0
 """Seconds for which a connection that is silent keeps OpenSSL's buffers."""
 FEW = 4
@@ -101,13 +102,16 @@ class Draining(Admission):
         if not count:
             return
         slots, ready, room = self._slots, self._ready, self.max_queue
+        lost = 0
         for owner, record in zip(ffi.unpack(piece.memory.owner, count), piece.all(), strict=True):
-            connection = cast(EndpointConnection, slots[owner])  # it is in the table
-            if len(connection.received) < room:
-                connection.received.append(record)
+            connection: EndpointConnection = slots[owner]  # type: ignore[assignment]  # whom C finds has a slot
+            received = connection.received
+            if len(received) < room:
+                received.append(record)
             else:
-                self._counts["dropped_queue_full"] += 1
+                lost += 1
             ready[connection] = None
+        self._counts["dropped_queue_full"] += lost
         self._warm(now)
 
     def _meet(self, batch: CData, now: float) -> None:
@@ -171,7 +175,7 @@ class Draining(Admission):
         if not items:
             return 0
         whole, lengths = joined([data for _, data in items])
-        conns = ffi.new("dtlsffi_conn *[]", [connection._conn for connection, _ in items])
+        conns = ffi.new(CONNS, [connection._conn for connection, _ in items])
         answer = ffi.new("int *")
         piece = outgoings.take()
         try:
