@@ -104,7 +104,7 @@ class Draining(Admission):
         slots, ready, room = self._slots, self._ready, self.max_queue
         lost = 0
         for owner, record in zip(ffi.unpack(piece.memory.owner, count), piece.all(), strict=True):
-            connection: EndpointConnection = slots[owner]  # type: ignore[assignment]  # whom C finds has a slot
+            connection: EndpointConnection = slots[owner]  # whom C finds has one
             received = connection.received
             if len(received) < room:
                 received.append(record)
