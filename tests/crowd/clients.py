@@ -189,10 +189,11 @@ class Crowd:
         busy: list[Client] = []
         now = start = time.monotonic()
         while True:
+            busy = [client for client in busy if client.due != NEVER]
             while len(busy) < window and (client := next(waiting, None)) is not None:
                 client.begin(now, say)
-                busy.append(client)
-            busy = [client for client in busy if client.due != NEVER]
+                if client.due != NEVER:
+                    busy.append(client)
             if not busy:
                 break
             for number, _ in self._poller.poll(max(0.0, min(client.due for client in busy) - now), window):

@@ -131,7 +131,7 @@ def test_the_largest_record_goes_through(
 def test_many_datagrams_come_in_batches(
     ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
 ) -> None:
-    """Pump says when there is more."""
+    """Pump says when there may be more, and asks for as many at a time as have come of late."""
     ports += [Port("127.0.0.1", server_context), Port("127.0.0.1")]
     server, client = ports
     conn = client.endpoint.connect(("127.0.0.1", server.port), 0, context=client_context, server_hostname=HOST)
@@ -141,7 +141,8 @@ def test_many_datagrams_come_in_batches(
     more = []
     while select.select([server.sock], [], [], 0.2)[0]:
         more.append(server.endpoint.pump(0))
-    assert more == [True, True, True, False]
+    assert len(more) < 20
+    assert more[:2] == [True, True]
     (accepted,) = server.endpoint.accepted()
     assert list(accepted.received) == [b"%d" % number for number in range(100)]
 
