@@ -18,7 +18,19 @@ from dtlsffi.awaiting import AwaitedConnection, AwaitedPort, open_client
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from dtlsffi.testing import Authority
-from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, in_child, joined, serving, sockets, vanish
+from tests.doors.loops import (
+    HOST,
+    LOOPBACK,
+    Runner,
+    dial,
+    echo,
+    in_child,
+    joined,
+    serving,
+    sockets,
+    vanish,
+    without_timer,
+)
 
 Warned = Callable[[], list[str]]
 
@@ -515,6 +527,8 @@ def test_after_fork_it_is_the_parents(
                     conn._port.end()
 
             assert in_child(child)
+            for conn in (client, server):
+                without_timer(conn._port)
             await client.send(b"the parent goes on")
             assert await server.recv() == b"the parent goes on"
             await server.send(b"in both directions")
