@@ -21,10 +21,11 @@ def colour(name: str) -> str:
 def bars(comparisons: list[Comparison], metric: Metric) -> list[Bar]:
     """References first, then subjects."""
     found: dict[str, Spread] = {}
-    for comparison in comparisons:
-        spread = comparison.reference_values(metric.key)
+    for name in dict.fromkeys(comparison.reference for comparison in comparisons):
+        samples = [sample for there in comparisons if there.reference == name for sample in there.references]
+        spread = Comparison("", name, "", samples=samples).values(metric.key)
         if spread is not None:
-            found.setdefault(comparison.reference, spread)
+            found[name] = spread
     for comparison in comparisons:
         spread = comparison.values(metric.key)
         if spread is not None:

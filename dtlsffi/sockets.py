@@ -5,18 +5,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import select
 import socket
 import threading
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from .core.batches import Buffer
 from .core.bulk import Bulk
 from .core.connection import RECORD_MAX, Connection
 from .core.context import DTLSContext
 from .core.errors import (
-    DTLSWantReadError,
     DTLSWantWriteError,
     DTLSZeroReturnError,
     HandshakeTimeout,
@@ -25,17 +22,16 @@ from .core.errors import (
 from .core.knowledge import Knowledge
 from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
+from .lingering import Lingering
 from .manners import Manners
-from .waiting import Deadline, poll, shorter
+from .waiting import Deadline
 
 __all__ = ["DTLSSocket"]
 
 logger = logging.getLogger("dtlsffi.sockets")
 
-T = TypeVar("T")
 
-
-class DTLSSocket(Manners, Knowledge, socket.socket):
+class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
     """A connected UDP socket that speaks DTLS; from `DTLSContext.wrap_socket` or `create_connection`.
 
     It is a `socket.socket`, and has the methods of `ssl.SSLSocket`. One `send` is one record in one datagram, and one
@@ -86,9 +82,10 @@ class DTLSSocket(Manners, Knowledge, socket.socket):
         connection.serve_as(self)
         self._timeout = timeout
         self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot
-        self._ready = False
-        self._ended = False
-        self._waiting = 0
+        self._ready = self._quick = self._ended = False
+        self._open = True
+        self._lulls = self._waiting = 0
+        self._pollers = []
         self._process = os.getpid()
         if do_handshake_on_connect:
             try:
@@ -102,12 +99,11 @@ class DTLSSocket(Manners, Knowledge, socket.socket):
     def _association(self) -> Connection:
         return self._connection
 
-    _connection: Connection
     _bulk: Bulk
     _handshake_lock: Any
     _ready: bool  # the handshake is finished
-    _ended: bool  # shutdown() has stopped us from receiving
-    _waiting: int  # threads in poll()
+    _quick: bool  # and no timer runs, nobody joins datagrams, nothing is closed
+    _open: bool
     _process: int
 
     # ---- waiting ----
@@ -125,42 +121,6 @@ class DTLSSocket(Manners, Knowledge, socket.socket):
         """Sends the last flight again if its timer has run out: `Connection.handle_timer`."""
         self._check_open()
         self._connection.handle_timer()
-
-    def _check_open(self) -> None:
-        if self.fileno() < 0:
-            raise OSError(errno.EBADF, "this DTLSSocket is closed")
-
-    def _wait(self, events: int, deadline: Deadline) -> None:
-        """Waits for the socket, the timer or the deadline, and moves the timer on; TimeoutError after the deadline."""
-        timer = Deadline(self._connection.get_timer())
-        self._waiting += 1
-        try:
-            ready = poll({self.fileno(): events}, shorter(deadline.left(), timer.left()))
-        finally:
-            self._waiting -= 1
-        self._check_open()
-        if timer.is_over():
-            self._connection.handle_timer()
-        if not ready and deadline.is_over():
-            raise TimeoutError(errno.ETIMEDOUT, f"timed out after {deadline.timeout} s")
-
-    def _retry(self, operation: Callable[[], T], deadline: Deadline) -> T:
-        """Calls `operation` until it needs to wait no more."""
-        while True:
-            self._check_open()
-            try:
-                return operation()
-            except DTLSWantReadError:
-                events = select.POLLIN
-                if self._ended:
-                    raise make(DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "shutdown() was called") from None
-                if deadline.timeout == 0:
-                    raise
-            except DTLSWantWriteError:
-                events = select.POLLOUT
-                if deadline.timeout == 0:
-                    raise
-            self._wait(events, deadline)
 
     # ---- the handshake ----
 
@@ -188,6 +148,7 @@ class DTLSSocket(Manners, Knowledge, socket.socket):
         finally:
             self._handshake_lock.release()
         self._ready = True
+        self._quick = self._connection.version() != "DTLSv1.3"
 
     def _give_up(self, deadline: Deadline) -> NoReturn:
         alert = self._connection.alert_held()
@@ -227,6 +188,12 @@ class DTLSSocket(Manners, Knowledge, socket.socket):
         It does not look for what comes in: a peer that has closed is noticed by `recv` only.
         """
         deadline = Deadline(self._timeout)
+        if self._ready and self._open and not flags:
+            try:
+                return self._connection.send(data)
+            except DTLSWantWriteError:
+                if self._timeout == 0:
+                    raise
         self._ready_within(deadline, flags)
         return self._retry(lambda: self._connection.send(data), deadline)
 
@@ -251,6 +218,10 @@ class DTLSSocket(Manners, Knowledge, socket.socket):
             raise ValueError("negative buffersize in recv")
         deadline = Deadline(self._timeout)
         try:
+            if self._quick and not flags:
+                data = self._quick_read(deadline, RECORD_MAX if bufsize is None else bufsize)
+                if data is not None:
+                    return data
             self._ready_within(deadline, flags)
             read = self._bulk.read if self._bulk.reads else self._connection.read
             return self._retry(lambda: read(RECORD_MAX if bufsize is None else bufsize), deadline)
@@ -268,6 +239,7 @@ class DTLSSocket(Manners, Knowledge, socket.socket):
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline, 0)
+            self._quick = False
             return self._retry(lambda: self._bulk.receive(max), deadline)
         except DTLSZeroReturnError:
             return []
@@ -322,11 +294,12 @@ class DTLSSocket(Manners, Knowledge, socket.socket):
         if how != socket.SHUT_RD:
             self._connection.close()
         if how != socket.SHUT_WR:
-            self._ended = True
+            self._ended, self._quick = True, False
             super().shutdown(socket.SHUT_RD)
 
     def _leave(self) -> None:
         """Says goodbye, wakes whoever waits, and lets go of the descriptor while it is still ours."""
+        self._quick = self._open = False
         self._connection.close()
         self._connection.detach()
         self._bulk.release()

@@ -23,7 +23,8 @@ ALLOWED = {
     "accepted": {"manners", "waiting"},
     "manners": {"waiting"},
     "server": {"accepted", "binding", "waiting"},
-    "sockets": {"manners", "waiting"},
+    "lingering": {"waiting"},
+    "sockets": {"lingering", "manners", "waiting"},
     "asyncio": {"asyncio", "awaiting", "binding", "ordering"},
     "anyio": {"awaiting", "binding", "ordering"},
 }

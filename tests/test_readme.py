@@ -15,7 +15,7 @@ from tests.interop.peers import Program, free_port, wait_until_bound
 README = (Path(__file__).parent.parent / "README.md").read_text()
 MARKED = re.compile(r"<!-- (shell|python): ([\w-]+) -->\n```\w+\n(.*?)```", re.DOTALL)
 EXAMPLES = {name: (kind, code) for kind, name, code in MARKED.findall(README)}
-SERVERS = ["many-clients", "socketserver", "asyncio-server", "asyncio-protocol", "trio-server"]
+SERVERS = ["many-clients", "one-thread", "socketserver", "asyncio-server", "asyncio-protocol", "trio-server"]
 CLIENTS = ["echo-client", "asyncio-client", "anyio-client"]
 PYTHON = [sys.executable, "-X", "dev", "-W", "error"]
 
@@ -52,7 +52,7 @@ def openssl_server(tmp_path: Path, port: int) -> Iterator[Program]:
 def test_every_python_example_is_run_here() -> None:
     """No example without a test, no Python that is not marked as one."""
     tested = {"server", "client", "echo-server", "echo-client", "select-client", "memory", "refused", "lossy",
-              "psk-server", "psk-client", "fingerprints", *SERVERS, *CLIENTS}  # fmt: skip
+              "psk-server", "psk-client", "fingerprints", "batch-client", *SERVERS, *CLIENTS}  # fmt: skip
     assert set(EXAMPLES) == tested
     assert README.count("```python") == sum(kind == "python" for kind, _ in EXAMPLES.values())
 
@@ -101,6 +101,7 @@ def test_many_clients(server: str, openssl_server: Program, port: int, tmp_path:
         wait_until_bound(other)
         for client in CLIENTS:
             assert run(client, other, tmp_path) == "b'ping'\n", program.output
+        assert run("batch-client", other, tmp_path) == "3 sent\n[b'one', b'two', b'three']\n", program.output
 
 
 def test_the_examples_without_a_network(tmp_path: Path) -> None:

@@ -25,8 +25,6 @@ typedef struct peer {
     struct peer *next_in_bucket;
     struct peer *next;
     struct peer *previous;
-    unsigned int last_seen;
-    bool buffers_held;
 } peer;
 
 typedef union {
@@ -46,7 +44,6 @@ static struct {
     peer all; /* the head of a ring */
     peer *spare;
     peer *destination[4 * BATCH];
-    unsigned int tick;
     long count;
     uint8_t secret[32];
     uint8_t record[DATAGRAM_MAX];
@@ -197,8 +194,6 @@ static void listen_untrusted(const struct sockaddr_in *from, const struct in_pkt
     if (DTLSv1_listen(p->ssl, nobody) == 1) {
         keep(p);
         (void)SSL_accept(p->ssl);
-        p->buffers_held = true;
-        p->last_seen = s.tick;
         s.spare = make_spare();
         address_new(p, before);
     } else {
@@ -215,8 +210,6 @@ static void handle(peer *p, const uint8_t *data, size_t length)
 
     p->wire.in = data;
     p->wire.in_length = length;
-    p->last_seen = s.tick;
-    p->buffers_held = true;
     got = SSL_read(p->ssl, s.record, sizeof(s.record));
     if (got > 0)
         (void)SSL_write(p->ssl, s.record, got);
@@ -232,8 +225,11 @@ static void handle(peer *p, const uint8_t *data, size_t length)
             address_new(p, before);
             flush_out();
             forget(p);
+            return;
         }
     }
+    if (s.release && SSL_is_init_finished(p->ssl))
+        (void)SSL_free_buffers(p->ssl); /* the next SSL_read makes new ones; SSL_write does not */
 }
 
 static void find_asked(struct msghdr *message, struct in_pktinfo *asked)
@@ -272,7 +268,7 @@ static int take_batch(void)
 
 /* ---- time ---- */
 
-/* Flights are sent again; buffers of those that have been silent for a second are let go of. */
+/* Flights are sent again. */
 static void look_after(void)
 {
     for (peer *p = s.all.next; p != &s.all; p = p->next) {
@@ -282,8 +278,6 @@ static void look_after(void)
             (void)DTLSv1_handle_timeout(p->ssl);
             address_new(p, before);
             flush_out();
-        } else if (s.release && p->buffers_held && s.tick - p->last_seen > 10) {
-            p->buffers_held = SSL_free_buffers(p->ssl) != 1;
         }
     }
     ERR_clear_error();
@@ -321,7 +315,6 @@ int role_echo(const options *o)
             ;
         if (now() >= next) {
             next = now() + 0.1;
-            s.tick++;
             look_after();
         }
     }

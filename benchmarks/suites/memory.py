@@ -13,7 +13,7 @@ from ..suite import Bench, Metric, Suite
 WARM = 50  # peers that are there before the first look
 WORDS = """\
 How much a server's resident memory grows for each peer that has shaken hands, sent one record and fallen silent for
-three seconds. The C server calls `SSL_free_buffers` on connections that have been silent for a second."""
+three seconds. *C, buffers freed* calls `SSL_free_buffers` as soon as it has dealt with a datagram."""
 
 
 def measure(bench: Bench, count: int, subject: Subject) -> Sample:

@@ -288,16 +288,6 @@ void dtlsffi_conn_cool(dtlsffi_conn *conn)
     dtlsffi_conn_leave(conn);
 }
 
-dtlsffi_outbox *dtlsffi_conn_outbox(dtlsffi_conn *conn)
-{
-    return &conn->out;
-}
-
-void dtlsffi_conn_outbox_clear(dtlsffi_conn *conn)
-{
-    dtlsffi_outbox_clear(&conn->out);
-}
-
 const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn)
 {
     return &conn->stats;

@@ -26,6 +26,7 @@ enum dtlsffi_answer {
     DTLSFFI_TOO_LARGE = -8,  /* larger than one datagram may be, or than the caller's buffer */
     DTLSFFI_FORKED = -9,     /* the connection belongs to the parent of this process */
     DTLSFFI_REENTERED = -10, /* called from within a callback of the same connection */
+    DTLSFFI_MISFIT = -11,    /* a batch's lengths are not those of its data */
 };
 
 #define DTLSFFI_RECORD_MAX 16384  /* the largest plaintext of one record: RFC 6347 section 4.1 */
@@ -68,9 +69,11 @@ typedef struct {
 #define DTLSFFI_INBOX_BYTES 81920
 #define DTLSFFI_INBOX_ODD 256
 #define DTLSFFI_MORE 0x10000      /* added to a count: call again, with no data, for the rest */
+#define DTLSFFI_ONE 0x1000000     /* added to a length, where there is but one */
 typedef struct {
     uint32_t count;
     uint32_t used;
+    uint32_t same;                /* the length that all of them have, or 0 */
     int answer;
     uint32_t odd_count;
     uint32_t odd[DTLSFFI_INBOX_ODD];
@@ -78,16 +81,6 @@ typedef struct {
     uint32_t length[DTLSFFI_INBOX_RECORDS];
     uint8_t data[DTLSFFI_INBOX_BYTES];
 } dtlsffi_inbox;
-
-/* Datagrams on their way to the wire, likewise. */
-typedef struct {
-    size_t count;
-    size_t used;
-    uint32_t *length;
-    uint8_t *data;
-    size_t count_room;
-    size_t data_room;
-} dtlsffi_outbox;
 
 /* What happened on a connection beside its data: bits of dtlsffi_conn_events(). */
 #define DTLSFFI_EVENT_ESTABLISHED 1
@@ -188,6 +181,7 @@ int dtlsffi_table_tidy(dtlsffi_table *table, double since);
 typedef struct {
     uint32_t count;
     uint32_t used;
+    uint32_t same;                      /* the length that all of them have, or 0 */
     uint32_t start[DTLSFFI_OUTGOING];
     uint32_t length[DTLSFFI_OUTGOING];
     uint32_t item[DTLSFFI_OUTGOING];    /* which of those to be sent it is */
@@ -195,11 +189,12 @@ typedef struct {
     dtlsffi_address from[DTLSFFI_OUTGOING];
     uint8_t data[DTLSFFI_OUTGOING_BYTES];
 } dtlsffi_outgoing;
-uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
-                                uint32_t count, dtlsffi_outgoing *out, int *answer);
-uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
-                                    uint32_t count, dtlsffi_outgoing *out, int *answer);
-int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count);
+uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, size_t size,
+                                const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer);
+uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, size_t size,
+                                    const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer);
+int dtlsffi_conn_take(dtlsffi_conn *conn, dtlsffi_outgoing *out);
+int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count);
 
 /* cookie.c */
 #define DTLSFFI_COOKIE 32
@@ -236,8 +231,6 @@ void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_addr
 dtlsffi_address *dtlsffi_conn_local(dtlsffi_conn *conn);
 void dtlsffi_conn_detach(dtlsffi_conn *conn);
 double dtlsffi_conn_seen(dtlsffi_conn *conn, double now);
-dtlsffi_outbox *dtlsffi_conn_outbox(dtlsffi_conn *conn);
-void dtlsffi_conn_outbox_clear(dtlsffi_conn *conn);
 const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
 
 /* cookie.c: how a server's connection begins behind a port that it shares */
@@ -248,7 +241,7 @@ int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 /* flow.c: what moves a connection on */
 int dtlsffi_conn_handshake(dtlsffi_conn *conn);
 int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
-int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count,
+int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count,
                              uint32_t *done, dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_inbox *inbox);
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);

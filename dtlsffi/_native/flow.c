@@ -92,6 +92,16 @@ bool dtlsffi_inbox_has_room(const dtlsffi_inbox *inbox)
            && inbox->odd_count < DTLSFFI_INBOX_ODD;
 }
 
+static void add(dtlsffi_inbox *inbox, uint32_t length)
+{
+    if (inbox->count == 0)
+        inbox->same = length;
+    else if (length != inbox->same)
+        inbox->same = 0;
+    inbox->length[inbox->count++] = length;
+    inbox->used += length;
+}
+
 static int drain(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 {
     while (dtlsffi_inbox_has_room(inbox)) {
@@ -103,8 +113,7 @@ static int drain(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
             return (int)inbox->count;
         if (got < 0)
             return got;
-        inbox->length[inbox->count++] = (uint32_t)got;
-        inbox->used += (uint32_t)got;
+        add(inbox, (uint32_t)got);
         if (conn->drained && conn->in_length == 0 && !SSL_has_pending(conn->ssl)) /* to ask in vain is not cheap */
             return (int)inbox->count;
     }
@@ -145,11 +154,14 @@ int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t le
     return answer;
 }
 
-/* The same into an empty `inbox`. */
+/* The same into an empty `inbox`; where one record came of it, DTLSFFI_ONE and its length. */
 int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
 {
+    int answer;
+
     inbox->count = inbox->used = inbox->odd_count = 0;
-    return dtlsffi_conn_receive_more(conn, data, length, inbox);
+    answer = dtlsffi_conn_receive_more(conn, data, length, inbox);
+    return answer == 1 ? DTLSFFI_ONE + (int)inbox->used : answer;
 }
 
 /* The same for a batch of datagrams, until it is through, or `inbox` is full (DTLSFFI_MORE: empty it, call again), or a
@@ -174,22 +186,27 @@ int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_
 
 /* The same for `count` datagrams, `lengths[i]` bytes each, one behind the other in `data`. Where it stands is kept in
  * `done`, which begins with 0: the lowest bit says that the last one is not finished. */
-int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count,
+int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count,
                              uint32_t *done, dtlsffi_inbox *inbox)
 {
+    const uint32_t *length = lengths;
     bool unfinished = (*done & 1) != 0;
     int answer = 0;
 
     inbox->count = inbox->used = inbox->odd_count = 0;
+    if (!dtlsffi_lengths_fit(length, count, size, true))
+        return DTLSFFI_MISFIT;
+
     for (uint32_t i = 0; i < *done / 2; i++)
-        data += lengths[i];
+        data += length[i];
     while (unfinished || *done / 2 < count) {
-        uint32_t length = unfinished ? 0 : lengths[*done / 2];
+        uint32_t next = unfinished ? 0 : length[*done / 2];
 
         if (!dtlsffi_inbox_has_room(inbox))
             return (int)inbox->count + DTLSFFI_MORE;
-        answer = dtlsffi_conn_receive_more(conn, data, length, inbox);
-        data += length;
+        if (next > 0 || unfinished)
+            answer = dtlsffi_conn_receive_more(conn, data, next, inbox);
+        data += next;
         *done += unfinished ? 0 : 2;
         unfinished = answer >= DTLSFFI_MORE;
         *done = (*done & ~1U) | unfinished;

@@ -59,9 +59,19 @@ void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int lev
                          size_t length);
 
 /* outgoing.c */
+bool dtlsffi_lengths_fit(const uint32_t *lengths, uint32_t count, size_t size, bool empty);
 bool dtlsffi_outgoing_append(dtlsffi_outgoing *out, const dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
-/* outbox.c */
+/* outbox.c: datagrams on their way to the wire, one behind the other */
+typedef struct {
+    size_t count;
+    size_t used;
+    uint32_t *length;
+    uint8_t *data;
+    size_t count_room;
+    size_t data_room;
+} dtlsffi_outbox;
+
 bool dtlsffi_outbox_append(dtlsffi_outbox *box, const uint8_t *data, size_t length);
 void dtlsffi_outbox_clear(dtlsffi_outbox *box);
 

@@ -158,6 +158,19 @@ typedef struct {
     uint32_t next;
 } source;
 
+/* Whether lengths are what they should be: none is 0 (unless `empty`), and together they are the data. */
+bool dtlsffi_lengths_fit(const uint32_t *lengths, uint32_t count, size_t size, bool empty)
+{
+    size_t sum = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (lengths[i] == 0 && !empty)
+            return false;
+        sum += lengths[i];
+    }
+    return sum == size;
+}
+
 static int seal_next(const source *from, dtlsffi_outgoing *out)
 {
     dtlsffi_conn *conn = from->entered != NULL ? from->entered : from->conns[from->next];
@@ -213,15 +226,15 @@ static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out, 
     return dealt_with;
 }
 
-/* Sends `count` records of one connection, `lengths[i]` bytes each, one behind the other in `data`. Returns how many are
+/* Sends `count` records of one connection, `lengths[i]` bytes each (uint32_t), one behind the other in `data`. Returns how many are
  * gone; what stopped it is in `answer`, or 0. The lock is held to the end, so that nobody closes the socket meanwhile. */
-uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
-                                uint32_t count, dtlsffi_outgoing *out, int *answer)
+uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, size_t size,
+                                const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer)
 {
     source from = {.entered = conn, .data = data, .lengths = lengths, .count = count};
     uint32_t gone;
 
-    *answer = dtlsffi_conn_enter(conn);
+    *answer = dtlsffi_lengths_fit(lengths, count, size, false) ? dtlsffi_conn_enter(conn) : DTLSFFI_MISFIT;
     if (*answer != 0)
         return 0;
     if (conn->detached) {
@@ -239,27 +252,29 @@ uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint
 }
 
 /* The same for records of many connections of one endpoint, `conns[i]` each; those that have ended are passed over. */
-uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, const uint32_t *lengths,
-                                    uint32_t count, dtlsffi_outgoing *out, int *answer)
+uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, size_t size,
+                                    const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer)
 {
     source from = {.conns = conns, .data = data, .lengths = lengths, .count = count};
 
-    return send_all(&from, udp, out, answer);
+    *answer = DTLSFFI_MISFIT;
+    return dtlsffi_lengths_fit(lengths, count, size, false) ? send_all(&from, udp, out, answer) : 0;
 }
 
 /* The same into memory: its datagrams wait in the outbox. Returns how many, or why there are none. */
-int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, const uint32_t *lengths, uint32_t count)
+int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count)
 {
-    int answer = dtlsffi_conn_enter(conn);
+    const uint32_t *length = lengths;
+    int answer = dtlsffi_lengths_fit(lengths, count, size, false) ? dtlsffi_conn_enter(conn) : DTLSFFI_MISFIT;
     uint32_t i;
 
     if (answer != 0)
         return answer;
     for (i = 0; i < count; i++) {
-        answer = dtlsffi_conn_send_entered(conn, data, lengths[i]);
+        answer = dtlsffi_conn_send_entered(conn, data, length[i]);
         if (answer <= 0)
             break;
-        data += lengths[i];
+        data += length[i];
     }
     dtlsffi_conn_leave(conn);
     return i > 0 ? (int)i : answer;

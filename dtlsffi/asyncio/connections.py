@@ -11,7 +11,7 @@ from typing import Any
 
 from ..awaiting import AwaitedConnection, AwaitedPort, open_client
 from ..core.context import DTLSContext
-from ..core.endpoint_connection import EndpointConnection
+from ..core.endpoint_connection import NEVER, EndpointConnection
 from ..core.errors import DTLSCertVerificationError
 from ..core.pins import Fingerprints, Keys
 from ..core.session import DTLSSession
@@ -55,15 +55,14 @@ class Port(AwaitedPort):
             self._set_timer()
 
     def _set_timer(self) -> None:
-        now = self.loop.time()
-        timer, handle = None if self.ended else self.get_timer(now), self._timer
+        due, handle = NEVER if self.ended else self.look_at(), self._timer
         if handle is not None:
-            if timer is not None and self._looks_at <= now + max(timer, CLOCK):
+            if self._looks_at <= due != NEVER:
                 return  # early enough: it is set anew then
             handle.cancel()
             self._timer = None
-        if timer is not None:
-            self._looks_at = now + max(timer, CLOCK)
+        if due != NEVER:
+            self._looks_at = max(due, self.loop.time() + CLOCK)
             self._timer = self.loop.call_at(self._looks_at, self._timer_fires)
 
     def _timer_fires(self) -> None:

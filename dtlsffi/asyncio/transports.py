@@ -188,6 +188,8 @@ class DTLSTransport(asyncio.DatagramTransport):
         del self._peers[address]
         if peer is self._remote:
             self._reason = failure
+        if self._gathers:
+            self._flush()  # what the protocol has answered in this turn is older than the end
         peer.close()
         if not self._closing:
             if peer._announced and isinstance(self._protocol, DTLSDatagramProtocol):
@@ -282,10 +284,14 @@ class DTLSTransport(asyncio.DatagramTransport):
     def _flush(self) -> None:
         """Sends what waits, by the batch, until it is gone or the socket has no room."""
         while self._buffer and not self._port.ended:
-            items = [(peer._connection, data) for peer, data in islice(self._buffer, BATCH)]
             failure: OSError | None = None
             try:
-                gone = self._port.send_many(items)
+                if len(self._buffer) == 1:
+                    self._buffer[0][0]._connection.send(self._buffer[0][1])
+                    gone = 1
+                else:
+                    items = [(peer._connection, data) for peer, data in islice(self._buffer, BATCH)]
+                    gone = self._port.send_many(items)
             except errors.DTLSWantWriteError:
                 self._port.when_room(self._flush)
                 return

@@ -20,7 +20,8 @@ HELLO_FRAGMENT: int = lib.DTLSFFI_HELLO_FRAGMENT
 
 
 RESTART = 0.25
-"""Seconds that a client has to let pass between two handshakes: each is answered with more than it takes to ask."""
+"""Seconds that a client which has begun again has to let pass before it may do so once more: each handshake is answered
+with more than it takes to ask."""
 
 
 class Admission:
@@ -124,7 +125,7 @@ class Admission:
         begun = [
             there._begun
             for there in self._at(key)
-            if there is not None and not there.is_established and there._random not in (b"", random)
+            if there is not None and not there.is_established and there._is_restart and there._random != random
         ]
         if not begun or now >= max(begun) + RESTART:
             return False
@@ -168,6 +169,7 @@ class Admission:
         connection = EndpointConnection(self, copy, self._server_context(), server_side=True)
         for there in (self._replacing.get(key), self._connections.get(key)):
             if there is not None and not there.is_established:
+                connection._is_restart = True
                 self._end(there, make(DTLSError, "REPLACED", "the client has begun again"))
         older = self._connections.get(key)
         if older is None:

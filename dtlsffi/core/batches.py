@@ -6,10 +6,13 @@ connections. `list.pop` and `list.append` are atomic.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
+import struct
+from array import array
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 from .._native import CData, ffi, lib
 from .errors import DatagramTooLarge, DTLSWantWriteError, from_fault, make
@@ -21,23 +24,25 @@ JOINED_BATCH = 4
 """Messages at a time where the kernel joins datagrams: each may hold 64 of them."""
 
 
-class Pool:
+T = TypeVar("T")
+
+
+class Pool(Generic[T]):
     """Pieces of scratch memory of one kind."""
 
-    def __init__(self, make_one: Callable[[], CData]) -> None:
+    def __init__(self, make_one: Callable[[], T]) -> None:
         self._make_one = make_one
-        self._pieces: list[CData] = []
+        self.pieces: list[T] = []
+        """Those that nobody has just now."""
+        self.give_back = self.pieces.append
+        """Lets others have a piece."""
 
-    def take(self) -> CData:
+    def take(self) -> T:
         """A piece, to be given back."""
         try:
-            return self._pieces.pop()
+            return self.pieces.pop()
         except IndexError:
             return self._make_one()
-
-    def give_back(self, piece: CData) -> None:
-        """Lets others have it."""
-        self._pieces.append(piece)
 
 
 def make_batch() -> CData:
@@ -48,38 +53,79 @@ def make_batch() -> CData:
     return ffi.gc(batch, lib.dtlsffi_batch_free)
 
 
-inboxes = Pool(lambda: ffi.new("dtlsffi_inbox *"))
+unpack: Callable[[CData, int], bytes] = ffi.unpack
+
+
+class Piece:
+    """Scratch memory with records in it, and how to get at them quickly."""
+
+    __slots__ = ("chars", "data", "memory", "view")
+
+    def __init__(self, kind: str) -> None:
+        self.memory = ffi.new(kind)
+        self.data = ffi.cast("uint8_t *", self.memory.data)
+        self.chars = ffi.cast("char *", self.memory.data)
+        self.view = ffi.buffer(self.memory.data)
+
+    def all(self) -> list[bytes]:
+        """Each of them, in their order."""
+        memory = self.memory
+        count, same = memory.count, memory.same
+        if count < 2:
+            return [unpack(self.chars, memory.used)] if count else []
+        if same:
+            return cut(self.view, same, count)
+        whole: bytes = self.view[: memory.used]
+        ends = list(itertools.accumulate(ffi.unpack(memory.length, count)))
+        return [whole[start:end] for start, end in zip([0, *ends], ends)]  # noqa: B905 - one start too many
+
+
+CHUNK = 32
+
+
+@functools.lru_cache(256)
+def chunk(length: int, count: int) -> struct.Struct:
+    """Some pieces of one length: taken apart by struct they cost half as much as slices."""
+    return struct.Struct(f"{length}s" * count)
+
+
+def cut(view: Any, length: int, count: int) -> list[bytes]:
+    """The first `count` pieces of `length` bytes."""
+    if count <= CHUNK:
+        return list(chunk(length, count).unpack_from(view))
+    pieces: list[bytes] = []
+    whole = chunk(length, CHUNK)
+    for start in range(0, count - CHUNK + 1, CHUNK):
+        pieces += whole.unpack_from(view, start * length)
+    rest = count % CHUNK
+    if rest:
+        pieces += chunk(length, rest).unpack_from(view, (count - rest) * length)
+    return pieces
+
+
+inboxes = Pool(lambda: Piece("dtlsffi_inbox *"))
+outgoings = Pool(lambda: Piece("dtlsffi_outgoing *"))
 batches = Pool(make_batch)
-outgoings = Pool(lambda: ffi.new("dtlsffi_outgoing *"))
+
+MISFIT: int = lib.DTLSFFI_MISFIT
 
 
-def records_of(inbox: CData) -> list[bytes]:
-    """The records in an inbox, in their order."""
-    count = inbox.count
-    if count == 0:
-        return []
-    whole: bytes = ffi.buffer(inbox.data, inbox.used)[:]
-    if count == 1:
-        return [whole]
-    ends = list(itertools.accumulate(ffi.unpack(inbox.length, count)))
-    return [whole[start:end] for start, end in zip([0, *ends], ends)]  # noqa: B905 - one start too many
+def joined(buffers: list[Any]) -> tuple[bytes, bytes]:
+    """Some buffers as C takes them: their bytes, one behind the other, and their lengths (uint32_t).
 
-
-def joined(buffers: list[Any]) -> tuple[bytes, CData]:
-    """Some buffers as C takes them: their bytes, one behind the other, and their lengths.
-
-    Raises ValueError where one is empty, TypeError where one holds no bytes.
+    Of a buffer whose items are not bytes the length is wrong: C says so (`MISFIT`), and `measured` is for that.
     """
     try:
-        whole = b"".join(buffers)
-        lengths = list(map(len, buffers))
+        return b"".join(buffers), array("I", map(len, buffers)).tobytes()
     except TypeError:
         raise TypeError("each datagram is bytes or a buffer of them") from None
-    if sum(lengths) != len(whole):
-        lengths = [memoryview(buffer).nbytes for buffer in buffers]
-    if 0 in lengths:
+
+
+def measured(buffers: list[Any]) -> list[bytes]:
+    """The same buffers, whose items are not bytes, as bytes; ValueError where one is empty."""
+    if not all(memoryview(buffer).nbytes for buffer in buffers):
         raise ValueError("an empty datagram cannot be sent: DTLS has no empty record to carry it")
-    return whole, ffi.new("uint32_t[]", lengths)
+    return [bytes(buffer) for buffer in buffers]
 
 
 def refused(answer: int, peer: str) -> NoReturn:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from .._native import CData, ffi, lib
-from .batches import JOINED_BATCH, Buffer, batches, inboxes, records_of
+from .batches import JOINED_BATCH, Buffer, batches, inboxes
 from .connection import MORE, Connection
 from .errors import DatagramTooLarge, DTLSError, DTLSWantReadError, DTLSZeroReturnError, make
 
@@ -82,19 +82,19 @@ class Bulk:
         return kept
 
     def _open(self, batch: CData) -> None:
-        inbox = inboxes.take()
+        piece = inboxes.take()
         try:
             answer = MORE
             while answer >= MORE:
-                answer = lib.dtlsffi_conn_receive_many(self._connection._conn, batch, inbox)
-                self._queue += records_of(inbox)
+                answer = lib.dtlsffi_conn_receive_many(self._connection._conn, batch, piece.memory)
+                self._queue += piece.all()
             try:
                 self._connection._after(answer)
             except DTLSError:
                 if not self._queue:  # else it is raised when that has been read
                     raise
         finally:
-            inboxes.give_back(inbox)
+            inboxes.give_back(piece)
 
     def _why_nothing(self) -> None:
         if lib.dtlsffi_conn_closed(self._connection._conn):

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from .._native import CData, ffi, lib
 from .association import Association, make_pins
-from .batches import Buffer, inboxes, joined, outgoings, records_of
+from .batches import MISFIT, Buffer, inboxes, joined, measured, outgoings, unpack
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
@@ -25,6 +25,13 @@ __all__ = ["Connection"]
 
 RECORD_MAX: int = lib.DTLSFFI_RECORD_MAX
 MORE: int = lib.DTLSFFI_MORE
+ONE: int = lib.DTLSFFI_ONE
+
+# What every record passes through, without a look-up on its way.
+c_send, c_take, c_receive, c_read = (
+    lib.dtlsffi_conn_send, lib.dtlsffi_conn_take, lib.dtlsffi_conn_receive, lib.dtlsffi_conn_read,
+)  # fmt: skip
+spare_inboxes, spare_outgoings = inboxes.pieces, outgoings.pieces
 WANT_READ: int = lib.DTLSFFI_WANT_READ
 
 
@@ -59,8 +66,8 @@ class Connection(Knowledge, Association):
     ) -> None:
         pins = make_pins(verify_fingerprint, verify_public_key)
         super().__init__(context, server_side, server_hostname, session, peer, fileno, pins)
-        self._outbox = lib.dtlsffi_conn_outbox(self._conn)
         self._received: list[bytes] = []
+        self._is_watched = context._session_removed is not None  # somebody wants to hear of sessions that end
 
     @property
     def _association(self) -> Association:
@@ -80,34 +87,47 @@ class Connection(Knowledge, Association):
         """
         if not data:
             return
-        inbox = inboxes.take()
         try:
-            with readable(data) as view:
-                answer = lib.dtlsffi_conn_receive(self._conn, view, len(view), inbox)
-                self._received += records_of(inbox)
-                while answer >= MORE:
-                    answer = lib.dtlsffi_conn_receive(self._conn, ffi.NULL, 0, inbox)
-                    self._received += records_of(inbox)
+            piece = spare_inboxes.pop()
+        except IndexError:
+            piece = inboxes.take()
+        try:
+            if type(data) is bytes:
+                answer = c_receive(self._conn, data, len(data), piece.memory)
+            else:
+                with readable(data) as view:
+                    answer = c_receive(self._conn, view, len(view), piece.memory)
+            if answer >= ONE:
+                self._received.append(unpack(piece.chars, answer - ONE))
+            elif answer:
+                self._received += piece.all()
+            while MORE <= answer < ONE:
+                answer = c_receive(self._conn, ffi.NULL, 0, piece.memory)
+                self._received += piece.all()
         finally:
-            inboxes.give_back(inbox)
-        self._after(answer)
+            spare_inboxes.append(piece)
+        if answer < 0 or self._is_watched or self._link.parked is not None:
+            self._after(answer)
 
     def receive_datagrams(self, datagrams: Sequence[Buffer]) -> None:
         """`receive_datagram` for each of some datagrams, in one go; raises what the first that ends it does."""
-        datagrams = [datagram for datagram in datagrams if datagram]
-        if not datagrams:
-            return
-        whole, lengths = joined(datagrams)
+        count = len(datagrams)
+        whole, lengths = joined(list(datagrams))
         done = ffi.new("uint32_t *")
-        inbox = inboxes.take()
+        piece = inboxes.take()
         try:
             answer = MORE
             while answer >= MORE:
-                answer = lib.dtlsffi_conn_receive_all(self._conn, whole, lengths, len(datagrams), done, inbox)
-                self._received += records_of(inbox)
+                answer = lib.dtlsffi_conn_receive_all(
+                    self._conn, whole, len(whole), lengths, count, done, piece.memory
+                )  # fmt: skip
+                self._received += piece.all()
         finally:
-            inboxes.give_back(inbox)
-        self._after(answer)
+            inboxes.give_back(piece)
+        if answer == MISFIT:
+            self.receive_datagrams([bytes(datagram) for datagram in datagrams])
+        else:
+            self._after(answer)
 
     def do_handshake(self) -> None:
         """Moves the handshake on as far as it goes without waiting: SSL_do_handshake(3).
@@ -127,10 +147,10 @@ class Connection(Knowledge, Association):
         `data_mtu`, `DTLSWantReadError` before the handshake is finished, `DTLSZeroReturnError` after `close`.
         """
         if type(data) is bytes:
-            answer = lib.dtlsffi_conn_send(self._conn, data, len(data))
+            answer = c_send(self._conn, data, len(data))
         else:
             with readable(data) as view:
-                answer = lib.dtlsffi_conn_send(self._conn, view, len(view))
+                answer = c_send(self._conn, view, len(view))
         if answer <= 0:
             self._not_sent(answer, memoryview(data).nbytes)
         if self._link.parked is not None:
@@ -146,24 +166,30 @@ class Connection(Knowledge, Association):
         if not buffers:
             return 0
         whole, lengths = joined(buffers)
-        answer: int = lib.dtlsffi_conn_send_all(self._conn, whole, lengths, len(buffers))
+        answer: int = lib.dtlsffi_conn_send_all(self._conn, whole, len(whole), lengths, len(buffers))
+        if answer == MISFIT:
+            return self.send_many(measured(buffers))
         if answer <= 0:
             self._not_sent(answer, memoryview(buffers[0]).nbytes)
         if self._link.parked is not None:
             self._link.collect()
         return answer
 
-    def _send_batch(self, buffers: list[Buffer], udp: CData) -> int:
+    def _send_batch(self, buffers: Sequence[Buffer], udp: CData) -> int:
         """The same over a socket, in as few calls as the kernel allows."""
         if not buffers:
             return 0
-        whole, lengths = joined(buffers)
+        whole, lengths = joined(list(buffers))
         answer = ffi.new("int *")
-        outgoing = outgoings.take()
+        piece = outgoings.take()
         try:
-            count: int = lib.dtlsffi_conn_send_many(self._conn, udp, whole, lengths, len(buffers), outgoing, answer)
+            count: int = lib.dtlsffi_conn_send_many(
+                self._conn, udp, whole, len(whole), lengths, len(buffers), piece.memory, answer
+            )  # fmt: skip
         finally:
-            outgoings.give_back(outgoing)
+            outgoings.give_back(piece)
+        if answer[0] == MISFIT:
+            return self._send_batch(measured(list(buffers)), udp)
         if count == 0:
             self._not_sent(answer[0], memoryview(buffers[0]).nbytes)
         if self._link.parked is not None:
@@ -225,22 +251,20 @@ class Connection(Knowledge, Association):
 
     def datagrams_to_send(self) -> list[bytes]:
         """Takes the datagrams that have to go to the peer now, in their order."""
-        outbox = self._outbox
-        if outbox.count == 0:
-            return []
-        with self._locked():
-            if outbox.count == 0:  # another thread has taken them meanwhile
-                return []
-            whole = ffi.buffer(outbox.data, outbox.used)[:]
-            lengths = ffi.unpack(outbox.length, outbox.count)
-            lib.dtlsffi_conn_outbox_clear(self._conn)
-        if len(lengths) == 1:
-            return [whole]
-        datagrams = []
-        start = 0
-        for length in lengths:
-            datagrams.append(whole[start : start + length])
-            start += length
+        try:
+            piece = spare_outgoings.pop()
+        except IndexError:
+            piece = outgoings.take()
+        try:
+            answer = c_take(self._conn, piece.memory)
+            if answer >= ONE:
+                return [unpack(piece.chars, answer - ONE)]
+            datagrams = piece.all() if answer > 0 else []
+            while answer >= MORE:
+                answer = c_take(self._conn, piece.memory)
+                datagrams += piece.all()
+        finally:
+            spare_outgoings.append(piece)
         return datagrams
 
     def data_received(self) -> list[bytes]:
@@ -277,13 +301,25 @@ class Connection(Knowledge, Association):
         Raises `DTLSWantReadError` where there is none yet, `DTLSZeroReturnError` after the peer's close_notify, and
         `DatagramTooLarge` where the record is larger; it stays there for the next call.
         """
-        inbox = inboxes.take()
+        record = self.try_read(limit)
+        if record is None:
+            self._raise(WANT_READ)
+        return record
+
+    def try_read(self, limit: int = RECORD_MAX) -> bytes | None:
+        """`read`, but None where there is no record yet."""
         try:
-            answer = lib.dtlsffi_conn_read(self._conn, inbox.data, RECORD_MAX, limit)
+            piece = spare_inboxes.pop()
+        except IndexError:
+            piece = inboxes.take()
+        try:
+            answer = c_read(self._conn, piece.data, RECORD_MAX, limit)
             if answer > 0 and self._link.parked is None:
-                return ffi.buffer(inbox.data, answer)[:]
+                return unpack(piece.chars, answer)
         finally:
-            inboxes.give_back(inbox)
+            spare_inboxes.append(piece)
+        if answer == WANT_READ and self._link.parked is None:
+            return None
         return self._not_read(answer, limit)
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:

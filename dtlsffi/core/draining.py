@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import cast
+from typing import Any
 
 from .._native import CData, ffi, lib
 from .admission import Admission
-from .batches import BATCH, JOINED_BATCH, Buffer, batches, inboxes, joined, outgoings, records_of, refused
+from .batches import BATCH, JOINED_BATCH, MISFIT, Buffer, Piece, batches, inboxes, joined, measured, outgoings, refused
 from .endpoint_connection import NEVER, EndpointConnection
+
+CONNS: Any = ffi.typeof("dtlsffi_conn *[]")
+WARM = 1.0
+"""Seconds for which a connection that is silent keeps OpenSSL's buffers."""
+FEW = 4
+"""Messages to ask the kernel for, where few have come before."""
 
 
 class Draining(Admission):
@@ -52,7 +58,7 @@ class Draining(Admission):
                 self._harvest(batch, now)
                 self._meet(batch, now)
                 more = count == self._most
-                self._most = JOINED_BATCH if batch.joined else BATCH
+                self._expect(count, joined=batch.joined > 0)
         finally:
             batches.give_back(batch)
         if count < 0:
@@ -60,17 +66,26 @@ class Draining(Admission):
             raise OSError(-count, f"{os.strerror(-count)} (the endpoint's socket)")
         return bool(count and more)
 
+    def _expect(self, count: int, *, joined: bool) -> None:
+        """How many messages to ask for next: to ask for many costs something, too."""
+        if joined:
+            self._most = JOINED_BATCH
+        elif count == self._most:
+            self._most = BATCH
+        elif count < FEW:
+            self._most = FEW
+
     def _harvest(self, batch: CData, now: float) -> None:
         """Takes the records of established connections out of a batch."""
-        inbox = inboxes.take()
+        piece = inboxes.take()
         try:
             more = 1
             while more:
-                more = lib.dtlsffi_table_harvest(self._table.table, batch, inbox, now)
-                self._take(inbox)
-                self._see_to(inbox, now)
+                more = lib.dtlsffi_table_harvest(self._table.table, batch, piece.memory, now)
+                self._take(piece, now)
+                self._see_to(piece.memory, now)
         finally:
-            inboxes.give_back(inbox)
+            inboxes.give_back(piece)
 
     def _see_to(self, inbox: CData, now: float) -> None:
         """Those to whom something else than data has happened; what the last has failed with is still to be had."""
@@ -82,19 +97,22 @@ class Draining(Admission):
             if connection is not None and not connection.gone:
                 self._look(connection, now)
 
-    def _take(self, inbox: CData) -> None:
-        count = inbox.count
+    def _take(self, piece: Piece, now: float) -> None:
+        count = piece.memory.count
         if not count:
             return
         slots, ready, room = self._slots, self._ready, self.max_queue
-        for owner, record in zip(ffi.unpack(inbox.owner, count), records_of(inbox), strict=True):
-            connection = cast(EndpointConnection, slots[owner])  # it is in the table
-            if len(connection.received) < room:
-                connection.received.append(record)
+        lost = 0
+        for owner, record in zip(ffi.unpack(piece.memory.owner, count), piece.all(), strict=True):
+            connection: EndpointConnection = slots[owner]  # whom C finds has one
+            received = connection.received
+            if len(received) < room:
+                received.append(record)
             else:
-                self._counts["dropped_queue_full"] += 1
+                lost += 1
             ready[connection] = None
-        self._warm()
+        self._counts["dropped_queue_full"] += lost
+        self._warm(now)
 
     def _meet(self, batch: CData, now: float) -> None:
         """What is left of a batch: strangers, handshakes, and what pretends to be either."""
@@ -114,12 +132,12 @@ class Draining(Admission):
 
     # ---- which connections C knows ----
 
-    def _warm(self) -> None:
+    def _warm(self, now: float) -> None:
         """Somebody has OpenSSL's buffers, which are to be given back when nobody needs them any more."""
         if self._tidy_at == NEVER:
-            self._tidy_at = 0.0  # from when somebody has looked at the clock on
+            self._tidy_at = now + WARM
 
-    def _speed_up(self, connection: EndpointConnection) -> None:
+    def _speed_up(self, connection: EndpointConnection, now: float) -> None:
         """Has C find the connection by itself from now on. Not where each record may ask something of Python."""
         if self._udp.fd < 0 or connection.gone or connection.context.trace is not None:
             return
@@ -130,7 +148,7 @@ class Draining(Admission):
             self._free_slots.append(slot)
             raise MemoryError
         connection._slot, self._slots[slot] = slot, connection
-        self._warm()
+        self._warm(now)
 
     def _slow_down(self, connection: EndpointConnection) -> None:
         """Has every datagram for it looked at here."""
@@ -157,15 +175,18 @@ class Draining(Admission):
         if not items:
             return 0
         whole, lengths = joined([data for _, data in items])
-        conns = ffi.new("dtlsffi_conn *[]", [connection._conn for connection, _ in items])
+        conns = ffi.new(CONNS, [connection._conn for connection, _ in items])
         answer = ffi.new("int *")
-        outgoing = outgoings.take()
+        piece = outgoings.take()
         try:
             count: int = lib.dtlsffi_endpoint_send_many(
-                conns, self._udp, whole, lengths, len(items), outgoing, answer
+                conns, self._udp, whole, len(whole), lengths, len(items), piece.memory, answer
             )  # fmt: skip
         finally:
-            outgoings.give_back(outgoing)
+            outgoings.give_back(piece)
+        if answer[0] == MISFIT:
+            converted = measured([data for _, data in items])
+            return self.send_many([(connection, some) for (connection, _), some in zip(items, converted, strict=True)])
         if count == 0 and answer[0] < 0:
             refused(answer[0], items[0][0].peer)
         return count

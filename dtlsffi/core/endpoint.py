@@ -18,7 +18,7 @@ from .arguments import checked_limits
 from .batches import Buffer
 from .context import DTLSContext
 from .cookies import seems_hello
-from .draining import Draining
+from .draining import WARM, Draining
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, HandshakeTimeout, make
 from .events import CloseReceived
@@ -146,7 +146,7 @@ class Endpoint(Draining):
             self._ready[connection] = None
 
     def _complete(self, connection: EndpointConnection, now: float) -> None:
-        connection._completed = True
+        connection._completed, connection._completed_at = True, now
         connection._due = NEVER  # its timers are over
         self._pending.discard(connection)
         lib.dtlsffi_conn_seen(connection._conn, now)
@@ -162,7 +162,7 @@ class Endpoint(Draining):
                 self._end(older, make(DTLSError, "REPLACED", "the peer has begun a new connection from this address"))
             self._connections[connection._key] = connection
             self._accepted.append(connection)
-        self._speed_up(connection)
+        self._speed_up(connection, now)
 
     # ---- as a client ----
 
@@ -224,14 +224,16 @@ class Endpoint(Draining):
         while first is not None and self._when(first[1], now) == NEVER:
             first[1]._due = NEVER  # there is nothing to be done about it any more
             first = self._schedule.first()
-        if self._tidy_at == 0.0:
-            self._tidy_at = now + WARM
         due = min(NEVER if first is None else first[0], self._tidy_at)
         return None if due == NEVER else max(0.0, due - now)
 
+    def look_at(self) -> float:
+        """When to call `handle_timers` at the latest, by the owner's clock: quick to tell, and sometimes too early."""
+        return min(self._schedule.earliest(), self._tidy_at)
+
     def handle_timers(self, now: float) -> None:
         """Sends flights again, and ends what has taken too long or has been silent for too long."""
-        if 0.0 < self._tidy_at <= now:
+        if self._tidy_at <= now:
             warm = lib.dtlsffi_table_tidy(self._table.table, now - WARM)
             self._tidy_at = now + WARM if warm else NEVER
         for connection in self._schedule.due(now):
@@ -344,7 +346,7 @@ class Endpoint(Draining):
         if newer is connection:
             del self._replacing[key]
             if older is not None:
-                self._speed_up(older)
+                self._speed_up(older, older._completed_at)
         elif older is connection:
             del self._connections[key]
             if newer is not None:
@@ -360,8 +362,6 @@ class Endpoint(Draining):
 
 
 NOWHERE = ffi.new("dtlsffi_address *")
-WARM = 1.0
-"""Seconds for which a connection that is silent keeps OpenSSL's buffers."""
 COUNTERS = (
     "datagrams_received", "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced", "expired",
     "dropped_unknown", "dropped_junk", "dropped_flood", "dropped_truncated", "dropped_queue_full", "refused_pending",

@@ -45,12 +45,15 @@ class EndpointConnection(Connection):
         self._random = b""
         self._cookie_made = b""
         self._begun = 0.0
+        self._is_restart = False  # another handshake was given up for this one
         self._deadline = NEVER
         self._due = NEVER
         self._slot = -1  # its number in the endpoint's table, while C finds it there
-        if endpoint._udp.fd >= 0:
+        self._is_in_memory = endpoint._udp.fd < 0
+        if not self._is_in_memory:
             lib.dtlsffi_conn_share(self._conn, endpoint._udp, packed)
         self._completed = False
+        self._completed_at = 0.0
 
     @property
     def door(self) -> Any:
@@ -93,9 +96,11 @@ class EndpointConnection(Connection):
         the kernel finds the datagram too large, another OSError, DTLSZeroReturnError where the endpoint has let go of
         the connection, or what ended it.
         """
-        self._check_sending()
+        if self.gone or self.failure is not None:
+            self._check_sending()
         length = super().send(data)
-        self._endpoint._transmit(self)
+        if self._is_in_memory:
+            self._endpoint._transmit(self)
         return length
 
     def _check_sending(self) -> None:
@@ -109,7 +114,7 @@ class EndpointConnection(Connection):
         Where nothing is, it raises what `send` does.
         """
         self._check_sending()
-        if self._endpoint._udp.fd < 0:
+        if self._is_in_memory:
             count = super().send_many(buffers)
             self._endpoint._transmit(self)
             return count

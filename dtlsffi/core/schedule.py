@@ -28,6 +28,10 @@ class Schedule:
             connection._due = when
             heapq.heappush(self._heap, (when, next(self._number), connection))
 
+    def earliest(self) -> float:
+        """Not later than anything that is to be done; perhaps earlier."""
+        return self._heap[0][0] if self._heap else NEVER
+
     def _pop(self) -> EndpointConnection | None:
         """Takes the first one off: the connection that it is for, if it still is."""
         when, _, connection = heapq.heappop(self._heap)

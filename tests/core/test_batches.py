@@ -10,7 +10,7 @@ import pytest
 
 from dtlsffi import Connection
 from dtlsffi._native import ffi
-from dtlsffi.core.batches import Pool, do_without, inboxes, joined, records_of
+from dtlsffi.core.batches import Pool, do_without, inboxes
 from dtlsffi.testing import MemoryLink
 
 
@@ -29,31 +29,41 @@ def test_a_piece_is_made_when_there_is_none() -> None:
     assert made == [first, second]
 
 
-def test_buffers_are_joined_whatever_they_are() -> None:
+def test_buffers_are_sent_whatever_they_are(joined: MemoryLink) -> None:
     """Bytes, arrays, views of other items than bytes."""
-    whole, lengths = joined([b"one", bytearray(b"two"), memoryview(b"thr ee!!").cast("I")])
-    assert whole == b"onetwothr ee!!"
-    assert list(lengths) == [3, 3, 8]
+    data = [b"one", bytearray(b"two"), memoryview(b"thr ee!!").cast("I")]
+    assert joined.client.send_many(data) == 3
+    joined.server.receive_datagrams([memoryview(datagram) for datagram in joined.client.datagrams_to_send()])
+    assert joined.server.data_received() == [b"one", b"two", b"thr ee!!"]
+    joined.client.send_many([b"a"])
+    (datagram,) = joined.client.datagrams_to_send()
+    joined.server.receive_datagrams([memoryview(datagram).cast("H"), b""] if len(datagram) % 2 == 0 else [datagram])
+    assert joined.server.data_received() == [b"a"]
 
 
 @pytest.mark.parametrize(
     ("bad", "error"), [([b"x", b""], ValueError), ([b"x", "text"], TypeError), ([None], TypeError), ([5], TypeError)]
 )
-def test_what_cannot_be_sent_is_said(bad: list[object], error: type[Exception]) -> None:
+def test_what_cannot_be_sent_is_said(bad: list[object], error: type[Exception], joined: MemoryLink) -> None:
     """Before anything is."""
     with pytest.raises(error, match=r"datagram"):
-        joined(bad)
+        joined.client.send_many(bad)  # type: ignore[arg-type]
+    assert joined.client.datagrams_to_send() == []
 
 
-def test_records_come_out_as_they_went_in() -> None:
-    """None, one, or many."""
-    inbox = inboxes.take()
-    for records in ([], [b"one"], [b"one", b"three", b"x" * 100]):
-        inbox.count, inbox.used = len(records), sum(map(len, records))
-        ffi.memmove(inbox.data, b"".join(records), inbox.used)
-        inbox.length[0 : len(records)] = list(map(len, records))
-        assert records_of(inbox) == records
-    inboxes.give_back(inbox)
+@pytest.mark.parametrize("count", [0, 1, 2, 31, 32, 33, 64, 100])
+@pytest.mark.parametrize("lengths", [[7], [1], [3, 5], [900, 1]])
+def test_records_come_out_as_they_went_in(count: int, lengths: list[int]) -> None:
+    """However many, of one length or of several."""
+    records = [bytes([number]) * lengths[number % len(lengths)] for number in range(count)]
+    piece = inboxes.take()
+    inbox = piece.memory
+    inbox.count, inbox.used = count, sum(map(len, records))
+    inbox.same = lengths[0] if len(lengths) == 1 else 0
+    ffi.memmove(inbox.data, b"".join(records), inbox.used)
+    inbox.length[0:count] = list(map(len, records))
+    assert piece.all() == records
+    inboxes.give_back(piece)
 
 
 def test_a_connection_seals_and_opens_by_the_batch(joined: MemoryLink) -> None:

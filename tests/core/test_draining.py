@@ -15,6 +15,7 @@ import pytest
 import dtlsffi
 from dtlsffi import DTLSContext, Endpoint, EndpointConnection
 from dtlsffi.core.batches import do_without
+from dtlsffi.core.endpoint import WARM
 from tests.core.test_endpoint import fragments, hello
 from tests.helpers import HOST, record
 
@@ -121,6 +122,30 @@ def test_an_endpoint_sends_by_many_connections(
         with pytest.raises(dtlsffi.DatagramTooLarge):
             endpoint.send_many([(servers[0], bytes(20_000))])
         assert endpoint.send_many([(servers[0], b"x"), (servers[0], bytes(20_000)), (servers[2], b"y")]) == 1
+
+
+@pytest.mark.parametrize("act", ["send", "send_many", "endpoint.send_many", "close"])
+def test_a_connection_that_was_silent_speaks_first(
+    act: str, ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Its buffers have been given back, and OpenSSL takes new ones only where it reads: a write would crash."""
+    with joined_pair(ports, server_context, client_context) as ((client,), (server,)):
+        endpoint = ports[0].endpoint
+        client.send(b"x")
+        settle(*ports)
+        assert endpoint.get_timer(1) == WARM
+        endpoint.handle_timers(1 + WARM)
+        assert endpoint.get_timer(1 + WARM) is None, "nobody is warm"
+        if act == "send":
+            server.send(b"y")
+        elif act == "send_many":
+            server.send_many([b"y"])
+        elif act == "endpoint.send_many":
+            endpoint.send_many([(server, b"y")])
+        else:
+            server.close()
+        settle(*ports)
+        assert client.peer_closed if act == "close" else received(client) == [b"y"]
 
 
 def test_a_full_buffer_stops_a_batch_and_loses_nothing(

@@ -66,7 +66,9 @@ class Served:
         self._address.set_result(address)
 
     def failed(self, error: BaseException) -> None:
-        """It could not be opened, or did not go on."""
+        """It could not be opened, or did not go on: the exception itself, out of a task group's."""
+        while exceptions := getattr(error, "exceptions", ()):
+            error = exceptions[0]
         self.failure = error
         if not self._address.done():
             self._address.set_exception(error)

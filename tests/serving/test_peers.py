@@ -139,6 +139,7 @@ def test_a_client_that_moves_is_not_followed(
         with elsewhere, established(served.address, client_context) as another:
             elsewhere.sock.send(client.seal(b"from elsewhere"))
             assert another.answers_to(client.seal(b"from another's address")) == []
+            assert pending(elsewhere.sock) == []
             assert served.count("dropped_unknown") == 1
             assert served.statistics_of(another.address)["dropped_unauthenticated"] == 1
             assert client.ask(b"from home") == b"from home"
