@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -732,7 +732,8 @@ def test_a_lost_socket_is_what_serve_raises(
 
             async with anyio.create_task_group() as group:
                 group.start_soon(run)
-                await (await dial(address, client_context)).aclose()
+                with suppress(ConnectionRefusedError):  # it may be slower than the handler
+                    await (await dial(address, client_context)).aclose()
 
     anyrun(main)
     assert [(error.errno, error.strerror) for error in failures] == [(errno.EBADF, "somebody has closed the socket")]

@@ -296,6 +296,33 @@ def test_icmp_is_told_once_and_survived(
     run(main)
 
 
+def test_what_has_come_before_a_refusal_is_taken_with_it(
+    run: Runner,
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel tells of ICMP first: the end of a handshake may be behind it."""
+    pump, refusals = AwaitedPort.pump, [ConnectionRefusedError(errno.ECONNREFUSED, "said by ICMP")]
+
+    def refused_first(port: AwaitedPort, now: float) -> bool:
+        if port.connected and refusals:
+            raise refusals.pop()
+        return pump(port, now)
+
+    async def main() -> None:
+        async with joined(client_context, server_context) as (client, server):
+            monkeypatch.setattr(AwaitedPort, "pump", refused_first)
+            server._connection.send(b"before it")
+            client._port.look()
+            assert client.pending() == 9
+            with pytest.raises(ConnectionRefusedError):
+                await client.recv()
+            assert await client.recv() == b"before it"
+
+    run(main)
+
+
 def test_a_server_that_has_gone_is_connection_refused(
     run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
 ) -> None:
