@@ -80,12 +80,15 @@ class AwaitedPort(Endpoint):
         """Takes what has come, does what is due, tells whom it concerns. It is to be turned again with `get_timer`."""
         if self.ended:
             return
-        try:
-            for _ in range(BATCHES):
+        refusal: OSError | None = None
+        for _ in range(BATCHES):
+            try:
                 if not self.pump(now):
                     break
-        except OSError as error:
-            self._refused(error)
+            except OSError as error:  # the kernel tells it first, but what has come before it is there still
+                refusal = error.with_traceback(None)
+        if refusal is not None:
+            self._refused(refusal)
         self.handle_timers(now)
         self.let_go()
         self.accepted()

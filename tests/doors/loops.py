@@ -116,6 +116,13 @@ def vanish(conn: AwaitedConnection) -> None:
     conn._port.end()
 
 
+def without_timer(port: Any) -> None:
+    """Has the port be turned by its socket alone."""
+    port.get_timer = lambda _: None
+    if hasattr(port, "_set_timer"):
+        port._set_timer()
+
+
 def in_child(check: Callable[[], object]) -> bool:
     """Whether `check` succeeds in a child of this process."""
     with warnings.catch_warnings():

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -24,7 +24,7 @@ from dtlsffi.anyio import DTLSAttribute, DTLSServerPort, DTLSStream, connect, se
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from dtlsffi.testing import Authority, Relay
-from tests.doors.loops import HOST, LOOPBACK, GoTo, in_child, sockets, vanish
+from tests.doors.loops import HOST, LOOPBACK, GoTo, in_child, sockets, vanish, without_timer
 
 AnyRun = Callable[[Callable[[], Awaitable[Any]]], Any]
 Warned = Callable[[], list[str]]
@@ -448,7 +448,7 @@ def test_a_full_send_buffer_is_waited_for(
 
     def full(connection: EndpointConnection, data: bytes) -> int:
         tries.append(data)
-        if len(tries) <= 5 or data == b"never":
+        if data == b"never" or tries.count(data) <= 2:
             raise make(dtlsffi.DTLSWantWriteError, "WANT_WRITE", "full")
         return send(connection, data)
 
@@ -470,14 +470,10 @@ def test_a_full_send_buffer_is_waited_for(
 
 
 def test_the_first_address_to_answer_wins(
-    anyrun: AnyRun,
-    client_context: dtlsffi.DTLSContext,
-    server_context: dtlsffi.DTLSContext,
-    go_to: GoTo,
-    silent: socket.socket,
-    nobody: tuple[str, int],
+    anyrun: AnyRun, authority: Authority, go_to: GoTo, silent: socket.socket, nobody: tuple[str, int]
 ) -> None:
     """One refuses, one is silent, one works; the losers leave no socket."""
+    client_context, server_context = authority.client_context(), authority.server_context(HOST)
 
     async def main() -> None:
         async with serving(server_context, echo) as server:
@@ -736,7 +732,8 @@ def test_a_lost_socket_is_what_serve_raises(
 
             async with anyio.create_task_group() as group:
                 group.start_soon(run)
-                await (await dial(address, client_context)).aclose()
+                with suppress(ConnectionRefusedError):  # it may be slower than the handler
+                    await (await dial(address, client_context)).aclose()
 
     anyrun(main)
     assert [(error.errno, error.strerror) for error in failures] == [(errno.EBADF, "somebody has closed the socket")]
@@ -844,6 +841,7 @@ def test_after_fork_it_is_the_parents(
                 client._port.end()
                 server.close()
 
+            without_timer(client._port)
             async with anyio.create_task_group() as group:
                 group.start_soon(receive)
                 await settled()

@@ -18,7 +18,19 @@ from dtlsffi.awaiting import AwaitedConnection, AwaitedPort, open_client
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from dtlsffi.testing import Authority
-from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, in_child, joined, serving, sockets, vanish
+from tests.doors.loops import (
+    HOST,
+    LOOPBACK,
+    Runner,
+    dial,
+    echo,
+    in_child,
+    joined,
+    serving,
+    sockets,
+    vanish,
+    without_timer,
+)
 
 Warned = Callable[[], list[str]]
 
@@ -284,6 +296,33 @@ def test_icmp_is_told_once_and_survived(
     run(main)
 
 
+def test_what_has_come_before_a_refusal_is_taken_with_it(
+    run: Runner,
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel tells of ICMP first: the end of a handshake may be behind it."""
+    pump, refusals = AwaitedPort.pump, [ConnectionRefusedError(errno.ECONNREFUSED, "said by ICMP")]
+
+    def refused_first(port: AwaitedPort, now: float) -> bool:
+        if port.connected and refusals:
+            raise refusals.pop()
+        return pump(port, now)
+
+    async def main() -> None:
+        async with joined(client_context, server_context) as (client, server):
+            monkeypatch.setattr(AwaitedPort, "pump", refused_first)
+            server._connection.send(b"before it")
+            client._port.look()
+            assert client.pending() == 9
+            with pytest.raises(ConnectionRefusedError):
+                await client.recv()
+            assert await client.recv() == b"before it"
+
+    run(main)
+
+
 def test_a_server_that_has_gone_is_connection_refused(
     run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
 ) -> None:
@@ -515,6 +554,8 @@ def test_after_fork_it_is_the_parents(
                     conn._port.end()
 
             assert in_child(child)
+            for conn in (client, server):
+                without_timer(conn._port)
             await client.send(b"the parent goes on")
             assert await server.recv() == b"the parent goes on"
             await server.send(b"in both directions")

@@ -28,6 +28,7 @@ from tests.doors.loops import (
     server_with,
     until,
     vanish,
+    without_timer,
 )
 
 
@@ -589,6 +590,8 @@ def test_after_fork_it_is_the_parents(
                 server.close()
 
             assert in_child(child)
+            for transport in (client, server):
+                without_timer(transport._port)
             client.sendto(b"the parent goes on")
             await until(lambda: bool(protocol.datagrams))
 
