@@ -7,6 +7,7 @@ handshakes, and what pretends to be either) is looked at one by one, as if it ha
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,11 @@ from .admission import Admission
 from .batches import BATCH, JOINED_BATCH, MISFIT, Buffer, Piece, batches, inboxes, joined, measured, outgoings, refused
 from .endpoint_connection import NEVER, EndpointConnection
 
+BUDGET = 8
+"""Steps of handshakes in one pump, each of which may take a millisecond: records of others are taken in between."""
+WAITING = 256
+"""Datagrams that may wait for that: what is more is lost, and said again."""
+ADDRESS: Any = ffi.typeof("dtlsffi_address *")
 CONNS: Any = ffi.typeof("dtlsffi_conn *[]")
 WARM = 1.0
 """Seconds for which a connection that is silent keeps OpenSSL's buffers."""
@@ -36,12 +42,13 @@ class Draining(Admission):
         self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
         self._free_slots: list[int] = []
         self._most = BATCH
+        self._waiting: deque[tuple[bytes, CData, CData]] = deque()  # for a step of their handshakes
         if fileno >= 0:
             lib.dtlsffi_udp_prepare(self._udp, fileno, v6_socket, False, True)
 
     # ---- what the rest does ----
 
-    def _receive(self, data: bytes, packed: CData, local: CData, now: float) -> None:
+    def _receive(self, data: bytes, packed: CData, local: CData, now: float) -> bool:
         raise NotImplementedError
 
     def _look(self, connection: EndpointConnection, now: float) -> None:
@@ -50,21 +57,26 @@ class Draining(Admission):
     # ---- in ----
 
     def pump(self, now: float) -> bool:
-        """Takes what the socket has, a batch at the most; whether there may be more. Raises the socket's OSError."""
+        """Takes what the socket has, a batch at the most; whether there may be more. Raises the socket's OSError.
+
+        Handshakes move on by a few steps only, so that records of others do not wait for all of them.
+        """
         batch = batches.take()
         try:
             count = lib.dtlsffi_udp_receive(self._udp, batch, self._most)
-            if count > 0:
+            if count > 0 or (count == 0 and self._waiting):
                 self._harvest(batch, now)
                 self._meet(batch, now)
-                more = count == self._most
+                more = count == self._most or bool(self._waiting)
                 self._expect(count, joined=batch.joined > 0)
+            else:
+                more = False
         finally:
             batches.give_back(batch)
         if count < 0:
             self._counts["socket_errors"] += 1
             raise OSError(-count, f"{os.strerror(-count)} (the endpoint's socket)")
-        return bool(count and more)
+        return more
 
     def _expect(self, count: int, *, joined: bool) -> None:
         """How many messages to ask for next: to ask for many costs something, too."""
@@ -124,11 +136,24 @@ class Draining(Admission):
         counts["cookies_sent"] += batch.answered
         counts["dropped_flood"] += batch.passed_over
         counts["dropped_truncated"] += batch.cut
+        left = self._go_on(now)
         for index in range(batch.stranger_count):
             who = batch.strangers[index]
             data = ffi.buffer(batch.data[who.message] + who.offset, who.length)[:]
             packed, local = batch.senders[who.message], batch.receivers[who.message]
-            self._receive(data, ffi.addressof(packed), ffi.addressof(local), now)
+            if left > 0:
+                left -= self._receive(data, ffi.addressof(packed), ffi.addressof(local), now)
+            elif len(self._waiting) < WAITING:
+                self._waiting.append((data, ffi.new(ADDRESS, packed), ffi.new(ADDRESS, local)))
+            else:
+                counts["dropped_flood"] += 1
+
+    def _go_on(self, now: float) -> int:
+        """Gives datagrams that have waited to their handshakes; how many more steps there is time for."""
+        left = BUDGET
+        while left > 0 and self._waiting:
+            left -= self._receive(*self._waiting.popleft(), now)
+        return left
 
     # ---- which connections C knows ----
 

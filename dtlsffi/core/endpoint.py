@@ -82,18 +82,20 @@ class Endpoint(Draining):
             self._counts["datagrams_received"] += 1
             self._receive(bytes(data), addresses.pack(address), NOWHERE, now)
 
-    def _receive(self, data: bytes, packed: CData, local: CData, now: float) -> None:
+    def _receive(self, data: bytes, packed: CData, local: CData, now: float) -> bool:
+        """Takes one datagram; whether that was much work."""
         key = addresses.key(packed)
         if self._context is not None and seems_hello(data) and self._hello_untrusted(data, packed, local, key, now):
-            return
+            return True
         connection, newer = self._connections.get(key), self._replacing.get(key)
         if connection is None and newer is None:
             self._counts["dropped_unknown"] += 1
-            return
+            return False
         if newer is not None:
             self._feed(newer, data, local, now)
         if connection is not None and (newer is None or data[3:5] != b"\0\0"):
             self._feed(connection, data, local, now)
+        return True
 
     def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
         self._pending.add(connection, proven=proven)
@@ -224,15 +226,16 @@ class Endpoint(Draining):
         while first is not None and self._when(first[1], now) == NEVER:
             first[1]._due = NEVER  # there is nothing to be done about it any more
             first = self._schedule.first()
-        due = min(NEVER if first is None else first[0], self._tidy_at)
+        due = min(NEVER if first is None else first[0], self._tidy_at, now if self._waiting else NEVER)
         return None if due == NEVER else max(0.0, due - now)
 
     def look_at(self) -> float:
         """When to call `handle_timers` at the latest, by the owner's clock: quick to tell, and sometimes too early."""
-        return min(self._schedule.earliest(), self._tidy_at)
+        return 0.0 if self._waiting else min(self._schedule.earliest(), self._tidy_at)
 
     def handle_timers(self, now: float) -> None:
-        """Sends flights again, and ends what has taken too long or has been silent for too long."""
+        """Sends flights again, goes on with handshakes, and ends what takes, or has been silent for, too long."""
+        self._go_on(now)
         if self._tidy_at <= now:
             warm = lib.dtlsffi_table_tidy(self._table.table, now - WARM)
             self._tidy_at = now + WARM if warm else NEVER
@@ -305,7 +308,7 @@ class Endpoint(Draining):
         when more came than could be answered), `dropped_truncated`, `dropped_queue_full`, `dropped_unsent`. Refused:
         `refused_pending`, `refused_connections`; `evicted` are handshakes that had to make room for others.
         `socket_errors` is what the socket has raised, ICMP's news for instance. `datagrams_segmented` and
-        `datagrams_joined` the kernel has cut, or joined (UDP_SEGMENT, UDP_GRO).
+        `datagrams_joined` the kernel has cut, or joined; `gso` (UDP_SEGMENT) and `gro` (UDP_GRO) are 1 where it may.
         """
         udp = self._udp
         return {name: self._counts[name] for name in COUNTERS} | {
@@ -314,6 +317,8 @@ class Endpoint(Draining):
             "flights_retransmitted": udp.flights_retransmitted,
             "datagrams_segmented": udp.segmented,
             "datagrams_joined": udp.joined,
+            "gso": udp.segments,
+            "gro": udp.joins,
             "connections": len(self._connections) + len(self._replacing),
             "pending": len(self._pending),
         }

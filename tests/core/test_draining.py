@@ -14,7 +14,8 @@ import pytest
 
 import dtlsffi
 from dtlsffi import DTLSContext, Endpoint, EndpointConnection
-from dtlsffi.core.batches import do_without
+from dtlsffi.core.batches import BATCH, do_without
+from dtlsffi.core.draining import BUDGET
 from dtlsffi.core.endpoint import WARM
 from tests.core.test_endpoint import fragments, hello
 from tests.helpers import HOST, record
@@ -237,6 +238,37 @@ def test_buffers_of_the_silent_go_back_and_come_again(
                 assert server.send(b"y") == 1
                 settle(*ports)
                 assert received(client) == [b"y"]
+
+
+def test_handshakes_do_not_hold_up_records(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """A storm of them moves on by a few steps at a time; what waits is due at once, and comes to its end."""
+    with joined_pair(ports, server_context, client_context) as ((client,), (server,)):
+        endpoint = ports[0].endpoint
+        clients = []
+        for _ in range(30):
+            ports.append(Port())
+            clients.append(
+                ports[-1].endpoint.connect(ports[0].address, 1, context=client_context, server_hostname=HOST)
+            )
+        while select.select([ports[0].sock], [], [], 0.05)[0]:
+            endpoint.pump(1)  # cookies
+        for port in ports[2:]:
+            port.endpoint.pump(1)
+        client.send(b"data")
+        endpoint._most = BATCH
+        assert endpoint.pump(1), "there is more to do"
+        assert endpoint.statistics()["pending"] == BUDGET
+        assert endpoint.get_timer(1) == 0.0
+        assert endpoint.look_at() <= 1
+        settle(ports[0])
+        assert received(server) == [b"data"]
+        for _ in range(50):
+            settle(*ports)
+            endpoint.handle_timers(1)
+        assert all(connection.is_established for connection in clients)
+        assert endpoint.get_timer(1) != 0.0
 
 
 def test_a_closed_endpoint_lets_go_of_its_socket(
