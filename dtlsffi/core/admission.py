@@ -23,6 +23,9 @@ RESTART = 0.25
 """Seconds that a client which has begun again has to let pass before it may do so once more: each handshake is answered
 with more than it takes to ask."""
 
+UNDISTURBED = 1.0
+"""Seconds that a stranger has for its cookie before another stranger may take its place: changing places costs much."""
+
 
 class Admission:
     """The half of an `Endpoint` that lets clients in, or does not."""
@@ -146,12 +149,12 @@ class Admission:
             self._feed(connection, data, local, now)
         return True
 
-    def _make_room(self, key: bytes, *, proven: bool) -> bool:
+    def _make_room(self, key: bytes, now: float, *, proven: bool) -> bool:
         """Sees that one more handshake may begin; whether it may."""
         if self._pending.has_room(proven=proven):
             return True
         leaves = self._pending.who_makes_room(host_of(key), proven=proven)
-        if leaves is None:
+        if leaves is None or (not proven and now < leaves._begun + UNDISTURBED):
             self._counts["refused_pending"] += 1
             return False
         self._counts["evicted"] += 1
@@ -163,7 +166,7 @@ class Admission:
         if len(self._connections) >= self._max_connections and key not in self._connections:
             self._counts["refused_connections"] += 1
             return None
-        if not self._make_room(key, proven=proven):
+        if not self._make_room(key, now, proven=proven):
             return None
         copy = ffi.new("dtlsffi_address *", packed[0])
         connection = EndpointConnection(self, copy, self._server_context(), server_side=True)

@@ -12,6 +12,11 @@ def seems_hello(data: bytes) -> bool:
     return data[0] == HANDSHAKE and data[3:5] == b"\0\0" and data[13:14] == b"\x01"
 
 
+def is_whole_hello(data: bytes) -> bool:
+    """Whether it begins with a ClientHello in one piece: one fragment, from 0 on, as long as the message."""
+    return seems_hello(data) and data[19:22] == b"\0\0\0" and data[14:17] == data[22:25]
+
+
 def make_jar(secret: bytes | None) -> CData:
     """Where cookies come from; ValueError for a secret that is too short to be one."""
     if secret is not None and (not isinstance(secret, (bytes, bytearray)) or len(secret) < 16):

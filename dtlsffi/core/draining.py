@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._native import CData, ffi, lib
+from .address import key as key_of
 from .admission import Admission
 from .batches import BATCH, JOINED_BATCH, MISFIT, Buffer, Piece, batches, inboxes, joined, measured, outgoings, refused
+from .cookies import is_whole_hello
 from .endpoint_connection import NEVER, EndpointConnection
 
 BUDGET = 8
@@ -143,10 +145,18 @@ class Draining(Admission):
             packed, local = batch.senders[who.message], batch.receivers[who.message]
             if left > 0:
                 left -= self._receive(data, ffi.addressof(packed), ffi.addressof(local), now)
-            elif len(self._waiting) < WAITING:
+            elif len(self._waiting) < WAITING and self._is_proven(data, packed):
                 self._waiting.append((data, ffi.new(ADDRESS, packed), ffi.new(ADDRESS, local)))
             else:
                 counts["dropped_flood"] += 1
+
+    def _is_proven(self, data: bytes, packed: CData) -> bool:
+        """Whether a datagram comes from an address that is proved: fragments of strangers' hellos do not wait.
+
+        Of whole hellos only those with a cookie have come so far.
+        """
+        connection = self._connections.get(key_of(ffi.addressof(packed)))
+        return is_whole_hello(data) if connection is None else not self._pending.is_unproven(connection)
 
     def _go_on(self, now: float) -> int:
         """Gives datagrams that have waited to their handshakes; how many more steps there is time for."""
