@@ -96,12 +96,12 @@ class Link(Parking):
         super().collect()
 
 
-def called_with(callback: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls `callback` with as many of the arguments as it requires, but at least all except the last.
+def adapted(callback: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """A callback as one of two arguments, of which it gets the second, the connection, only if it requires it.
 
-    So callbacks written for `ssl` work as they are, and those that ask for the connection, the last one, get it.
+    So callbacks written for `ssl` work as they are. Found out once, and not in every handshake.
     """
-    return callback(*arguments[: max(required(callback), len(arguments) - 1)])
+    return callback if required(callback) > 1 else lambda first, _connection: callback(first)
 
 
 def required(callback: Callable[..., Any]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._native import ffi, lib
-from .callbacks import called_with
+from .callbacks import adapted
 from .constants import DTLSProtocol
 from .errors import take_fault
 from .negotiation import Negotiation
@@ -67,7 +67,7 @@ class PreSharedKeys(Negotiation):
         self._changing()
         self._not_for(DTLSProtocol.PROTOCOL_DTLS_SERVER, "a PSK client callback")
         check_callback(callback)
-        self._psk_client = callback
+        self._psk_client = None if callback is None else adapted(callback)
         self._ask_for_keys()
 
     def set_psk_server_callback(
@@ -86,7 +86,7 @@ class PreSharedKeys(Negotiation):
         lib.ERR_clear_error()
         if lib.SSL_CTX_use_psk_identity_hint(self._ctx, ffi.NULL if hint is None else hint) != 1:
             raise take_fault("identity_hint cannot be used")
-        self._psk_server = callback
+        self._psk_server = None if callback is None else adapted(callback)
         self._psk_hint = None if hint is None else readable(hint)
         self._ask_for_keys()
 
@@ -99,7 +99,7 @@ class PreSharedKeys(Negotiation):
     ) -> tuple[bytes, bytes]:
         if self._psk_client is None:
             return b"", b""
-        answer = called_with(self._psk_client, None if hint is None else readable(hint), connection)
+        answer = self._psk_client(None if hint is None else readable(hint), connection)
         try:
             identity, key = answer
         except (TypeError, ValueError):
@@ -109,7 +109,7 @@ class PreSharedKeys(Negotiation):
     def _psk_for_client(self, connection: Any, identity: bytes, room: int) -> bytes:
         if self._psk_server is None:
             return b""
-        key = called_with(self._psk_server, readable(identity), connection)
+        key = self._psk_server(readable(identity), connection)
         return b"" if key is None or key == b"" else secret(key, room)
 
 

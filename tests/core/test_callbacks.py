@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import dtlsffi
-from dtlsffi.core.callbacks import Parking, Password, called_with
+from dtlsffi.core.callbacks import Parking, Password, adapted
 from dtlsffi.testing import Authority, MemoryLink
 from tests.helpers import FAST, HOST, handshake
 
@@ -188,9 +188,9 @@ def test_what_a_callback_raises_comes_out_once(kind: str, authority: Authority) 
 def test_callbacks_get_what_they_require() -> None:
     """The last argument only where there is no default for it."""
     calls: list[tuple[Any, ...]] = []
-    called_with(lambda one: calls.append((one,)), 1, 2)
-    called_with(lambda one, two: calls.append((one, two)), 1, 2)
-    called_with(lambda one, two=None: calls.append((one, two)), 1, 2)
-    called_with(lambda *all_of_them: calls.append(all_of_them), 1, 2)
-    called_with({1: "x"}.get, 1, 2)
+    adapted(lambda one: calls.append((one,)))(1, 2)
+    adapted(lambda one, two: calls.append((one, two)))(1, 2)
+    adapted(lambda one, two=None: calls.append((one, two)))(1, 2)
+    adapted(lambda *all_of_them: calls.append(all_of_them))(1, 2)
+    adapted({1: "x"}.get)(1, 2)
     assert calls == [(1,), (1, 2), (1, None), (1,)]
