@@ -106,5 +106,8 @@ class Bulk:
         lib.dtlsffi_udp_release(self._udp)
 
     def statistics(self) -> dict[str, int]:
-        """Datagrams that the kernel has cut from longer messages, and joined to such, so far."""
-        return {"datagrams_segmented": self._udp.segmented, "datagrams_joined": self._udp.joined}
+        """Datagrams that the kernel has cut from longer messages, and joined to such, so far; whether it still may."""
+        udp = self._udp
+        return {
+            "datagrams_segmented": udp.segmented, "datagrams_joined": udp.joined, "gso": udp.segments, "gro": udp.joins,
+        }  # fmt: skip
