@@ -117,7 +117,7 @@ def crowd_through(
     """
     client_context, server_context = authority.client_context(), authority.server_context(HOST)
     client_context.retransmission = server_context.retransmission = timers
-    with door.serving(server_context) as served:
+    with door.serving(server_context, idle_timeout=5.0) as served:  # goodbyes, all at once, may get lost
         crowd = [Walker(served.address, client_context, number=number, **WIRE) for number in range(clients)]
         try:
             walk(crowd)
