@@ -117,7 +117,7 @@ def crowd_through(
     """
     client_context, server_context = authority.client_context(), authority.server_context(HOST)
     client_context.retransmission = server_context.retransmission = timers
-    with door.serving(server_context, idle_timeout=5.0) as served:  # goodbyes, all at once, may get lost
+    with door.serving(server_context) as served:
         crowd = [Walker(served.address, client_context, number=number, **WIRE) for number in range(clients)]
         try:
             walk(crowd)
@@ -125,7 +125,8 @@ def crowd_through(
         finally:
             for walker in crowd:
                 walker.leave()
-        served.wait_until(lambda: not served.count("connections"))
+        # Goodbyes may get lost where very many are said at once.
+        served.wait_until(lambda: served.count("connections") <= clients // 10)
         return served.statistics() | {"attempts": sum(walker.attempts for walker in crowd)}
 
 
