@@ -72,6 +72,7 @@ typedef struct {
     size_t data_room;
 } dtlsffi_outbox;
 
+bool dtlsffi_outbox_reserve(dtlsffi_outbox *box, size_t count, size_t bytes);
 bool dtlsffi_outbox_append(dtlsffi_outbox *box, const uint8_t *data, size_t length);
 void dtlsffi_outbox_clear(dtlsffi_outbox *box);
 

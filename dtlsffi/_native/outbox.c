@@ -21,10 +21,16 @@ static bool grow(void **memory, size_t *room, size_t needed, size_t size)
     return true;
 }
 
+/* Sees that so many datagrams, of so many bytes in all, find room at once. */
+bool dtlsffi_outbox_reserve(dtlsffi_outbox *box, size_t count, size_t bytes)
+{
+    return grow((void **)&box->data, &box->data_room, box->used + bytes, 1)
+           && grow((void **)&box->length, &box->count_room, box->count + count, sizeof(*box->length));
+}
+
 bool dtlsffi_outbox_append(dtlsffi_outbox *box, const uint8_t *data, size_t length)
 {
-    if (!grow((void **)&box->data, &box->data_room, box->used + length, 1)
-        || !grow((void **)&box->length, &box->count_room, box->count + 1, sizeof(*box->length)))
+    if (!dtlsffi_outbox_reserve(box, 1, length))
         return false;
     memcpy(box->data + box->used, data, length);
     box->used += length;

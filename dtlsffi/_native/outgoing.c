@@ -9,6 +9,7 @@
 #define SEGMENTS_MAX 64      /* of one message: the kernel's own limit has been that from the beginning */
 #define SEGMENTED_MAX 65000  /* bytes of one message, headers beside it */
 #define MESSAGES 64          /* of one sendmmsg */
+#define OVERHEAD 64          /* bytes that a record is longer than its data, or less */
 
 typedef struct {
     uint32_t first; /* datagram */
@@ -270,6 +271,7 @@ int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, 
 
     if (answer != 0)
         return answer;
+    (void)dtlsffi_outbox_reserve(&conn->out, count, size + count * OVERHEAD); /* else it grows bit by bit */
     for (i = 0; i < count; i++) {
         answer = dtlsffi_conn_send_entered(conn, data, length[i]);
         if (answer <= 0)

@@ -11,7 +11,7 @@ import itertools
 import os
 import struct
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, NoReturn, TypeVar
 
 from .._native import CData, ffi, lib
@@ -119,6 +119,23 @@ def joined(buffers: list[Any]) -> tuple[bytes, bytes]:
         return b"".join(buffers), array("I", map(len, buffers)).tobytes()
     except TypeError:
         raise TypeError("each datagram is bytes or a buffer of them") from None
+
+
+PORTION = 65536
+"""Bytes that are handed over at a time: for larger pieces of memory the system is asked each time, which is slow."""
+
+
+def portions(buffers: list[Any]) -> Iterator[list[Any]]:
+    """Some buffers in the portions in which they are handed over, reckoned by the first."""
+    try:
+        count = max(1, PORTION // max(1, len(buffers[0]))) if buffers else 1
+    except TypeError:
+        raise TypeError("each datagram is bytes or a buffer of them") from None
+    if len(buffers) <= count:
+        yield buffers
+        return
+    for start in range(0, len(buffers), count):
+        yield buffers[start : start + count]
 
 
 def measured(buffers: list[Any]) -> list[bytes]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .._native import CData, ffi, lib
 from .association import Association, make_pins
-from .batches import MISFIT, Buffer, inboxes, joined, measured, outgoings, unpack
+from .batches import MISFIT, Buffer, inboxes, joined, measured, outgoings, portions, unpack
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
@@ -111,22 +111,25 @@ class Connection(Knowledge, Association):
 
     def receive_datagrams(self, datagrams: Sequence[Buffer]) -> None:
         """`receive_datagram` for each of some datagrams, in one go; raises what the first that ends it does."""
-        count = len(datagrams)
-        whole, lengths = joined(list(datagrams))
+        for portion in portions(list(datagrams)):
+            self._receive_portion(portion)
+
+    def _receive_portion(self, datagrams: list[Any]) -> None:
+        whole, lengths = joined(datagrams)
         done = ffi.new("uint32_t *")
         piece = inboxes.take()
         try:
             answer = MORE
             while answer >= MORE:
                 answer = lib.dtlsffi_conn_receive_all(
-                    self._conn, whole, len(whole), lengths, count, done, piece.memory
+                    self._conn, whole, len(whole), lengths, len(datagrams), done, piece.memory
                 )  # fmt: skip
                 self._received += piece.all()
         finally:
             inboxes.give_back(piece)
         if answer == MISFIT:
-            self.receive_datagrams([bytes(datagram) for datagram in datagrams])
-        else:
+            self._receive_portion([bytes(datagram) for datagram in datagrams])
+        elif answer < 0 or self._is_watched or self._link.parked is not None:
             self._after(answer)
 
     def do_handshake(self) -> None:
@@ -162,13 +165,26 @@ class Connection(Knowledge, Association):
 
         That is fewer than there are when the next is too large. Where none has, it raises what `send` does.
         """
-        buffers = list(buffers)
+        gone = 0
+        for portion in portions(list(buffers)):
+            try:
+                some = self._send_portion(portion)
+            except OSError:
+                if gone:
+                    break
+                raise
+            gone += some
+            if some < len(portion):
+                break
+        return gone
+
+    def _send_portion(self, buffers: list[Any]) -> int:
         if not buffers:
             return 0
         whole, lengths = joined(buffers)
         answer: int = lib.dtlsffi_conn_send_all(self._conn, whole, len(whole), lengths, len(buffers))
         if answer == MISFIT:
-            return self.send_many(measured(buffers))
+            return self._send_portion(measured(buffers))
         if answer <= 0:
             self._not_sent(answer, memoryview(buffers[0]).nbytes)
         if self._link.parked is not None:
