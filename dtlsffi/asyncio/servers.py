@@ -131,7 +131,7 @@ class DTLSServer:
 
     def _complain(self, conn: DTLSConnection, error: Exception) -> None:
         self._port.loop.call_exception_handler(
-            {"message": f"the handler of {conn.peer} failed", "exception": error, "task": asyncio.current_task()}
+            {"message": f"the handler of {conn.peer} failed", "exception": error, "connection": conn}
         )
 
     @property
