@@ -341,9 +341,10 @@ class Race:
             if self._won is not None:
                 self._won.close()
             raise
-        if self._won is None:
+        won, self._won = self._won, None  # the loop may keep the race for a while, in the traceback of its end
+        if won is None:
             raise self._failure
-        return self._won
+        return won
 
     async def _try(self, way: tuple[Any, Any], over: anyio.Event, scope: anyio.CancelScope) -> None:
         try:
