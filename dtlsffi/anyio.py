@@ -341,13 +341,13 @@ class Race:
             if self._won is not None:
                 self._won.close()
             raise
-        if self._won is None:
-            raise self._failure
         return self._hand_over()
 
-    def _hand_over(self) -> Any:
+    def _hand_over(self) -> DTLSStream:
         """The winner, which is kept no longer: a loop may keep the race for a while, in the traceback of its end."""
         won, self._won = self._won, None
+        if won is None:
+            raise self._failure
         return won
 
     async def _try(self, way: tuple[Any, Any], over: anyio.Event, scope: anyio.CancelScope) -> None:
