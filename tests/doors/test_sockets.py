@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -353,6 +353,15 @@ def test_a_full_send_buffer_is_want_write(
         assert received == [*(number.to_bytes(4, "big") for number in range(sent)), b"after all"]
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own way with SIGINT, which a background job may have been started without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_blocking_call_at_once(dtls_pair: Pair) -> None:
     """KeyboardInterrupt, and the connection goes on."""
     client, _ = dtls_pair
@@ -366,6 +375,7 @@ def test_ctrl_c_ends_a_blocking_call_at_once(dtls_pair: Pair) -> None:
     timer.join()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_handshake_at_once_and_closes(udp_pair: Sockets, client_context: dtlsffi.DTLSContext) -> None:
     """No socket is left behind."""
     udp_pair[0].settimeout(None)
