@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from .core.connection import Connection
 from .core.errors import DTLSWantReadError, DTLSWantWriteError, DTLSZeroReturnError, make
-from .waiting import Deadline, milliseconds, poll, shorter
+from .waiting import Deadline, microseconds, poll, shorter
 
-LULLS = 8  # calls that wait before they look, once one has looked in vain
+LULLS = 8  # calls that wait without a look, once one has looked in vain: that is a system call less
 T = TypeVar("T")
 
 
@@ -20,9 +20,9 @@ class Lingering:
 
     _connection: Connection
     _ended: bool  # shutdown() has stopped us from receiving
-    _waiting: int  # threads in poll()
+    _waiting: int  # threads that wait for the socket
     _lulls: int  # calls that are to wait before they look
-    _pollers: list[select.poll]
+    _timeout: float | None
     fileno: Callable[[], int]
 
     def _check_open(self) -> None:
@@ -61,28 +61,12 @@ class Lingering:
                     raise
             self._wait(events, deadline)
 
-    def _quick_read(self, deadline: Deadline, limit: int) -> bytes | None:
-        """A record, where there is no timer to be minded; None where one has to wait longer for it.
-
-        Where calls have had to wait of late, they do so first: to look in vain costs more than to wait for nothing.
-        """
-        if self._lulls and deadline.timeout != 0:
-            self._lulls -= 1
-            self._wait_quickly(deadline)
-        data = self._connection.try_read(limit)
-        if data is None:
-            self._lulls = LULLS
-        return data
-
-    def _wait_quickly(self, deadline: Deadline) -> None:
-        try:
-            poller = self._pollers.pop()
-        except IndexError:
-            poller = select.poll()
-            poller.register(self.fileno(), select.POLLIN)
+    def _linger(self, limit: int) -> bytes | None:
+        """A record, waited for in one system call; None where that has ended without one."""
+        patience = self._timeout
+        self._lulls -= 1
         self._waiting += 1
         try:
-            poller.poll(milliseconds(deadline.left()))
+            return self._connection.wait_and_read(limit, 0 if patience is None else microseconds(patience))
         finally:
             self._waiting -= 1
-            self._pollers.append(poller)

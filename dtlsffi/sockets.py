@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+from time import monotonic
 from typing import Any, NoReturn
 
 from .core.batches import Buffer
@@ -22,7 +23,7 @@ from .core.errors import (
 from .core.knowledge import Knowledge
 from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
-from .lingering import Lingering
+from .lingering import LULLS, Lingering
 from .manners import Manners
 from .waiting import Deadline
 
@@ -76,7 +77,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         kind = (sock.family, sock.type, sock.proto)
         self = cls.__new__(cls)
         socket.socket.__init__(self, *kind, fileno=sock.detach())
-        socket.socket.settimeout(self, 0)  # we do the waiting
+        socket.socket.settimeout(self, None)  # nothing waits but what is to: the rest says MSG_DONTWAIT
         self._connection = connection
         self._bulk = Bulk(connection, self.fileno())
         connection.serve_as(self)
@@ -85,7 +86,6 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         self._ready = self._quick = self._ended = False
         self._open = True
         self._lulls = self._waiting = 0
-        self._pollers = []
         self._process = os.getpid()
         if do_handshake_on_connect:
             try:
@@ -187,13 +187,13 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         stays full, ConnectionRefusedError where the last datagram found nobody listening (the connection goes on).
         It does not look for what comes in: a peer that has closed is noticed by `recv` only.
         """
-        deadline = Deadline(self._timeout)
-        if self._ready and self._open and not flags:
+        if self._open and not flags and self._ready:
             try:
                 return self._connection.send(data)
             except DTLSWantWriteError:
                 if self._timeout == 0:
                     raise
+        deadline = Deadline(self._timeout)
         self._ready_within(deadline, flags)
         return self._retry(lambda: self._connection.send(data), deadline)
 
@@ -216,15 +216,25 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         """
         if bufsize is not None and bufsize < 0:
             raise ValueError("negative buffersize in recv")
-        deadline = Deadline(self._timeout)
+        limit = RECORD_MAX if bufsize is None else bufsize
+        begin = None
         try:
             if self._quick and not flags:
-                data = self._quick_read(deadline, RECORD_MAX if bufsize is None else bufsize)
-                if data is not None:
-                    return data
+                patient = self._timeout != 0
+                if not (self._lulls and patient):
+                    data = self._connection.try_read(limit)
+                    if data is not None:
+                        return data
+                    self._lulls = LULLS
+                if patient:
+                    begin = monotonic()
+                    data = self._linger(limit)
+                    if data is not None:
+                        return data
+            deadline = Deadline(self._timeout, begin)
             self._ready_within(deadline, flags)
             read = self._bulk.read if self._bulk.reads else self._connection.read
-            return self._retry(lambda: read(RECORD_MAX if bufsize is None else bufsize), deadline)
+            return self._retry(lambda: read(limit), deadline)
         except DTLSZeroReturnError:
             return b""
 

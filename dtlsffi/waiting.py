@@ -10,11 +10,11 @@ from typing import SupportsFloat, SupportsIndex
 
 
 class Deadline:
-    """When a call has to be over, by the monotonic clock."""
+    """When a call has to be over, by the monotonic clock; it has begun now, or at `begin`."""
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, begin: float | None = None) -> None:
         self.timeout = timeout
-        self._end = None if timeout is None else time.monotonic() + timeout
+        self._end = None if timeout is None else (time.monotonic() if begin is None else begin) + timeout
 
     def left(self) -> float | None:
         """Seconds left, at least 0, or None for ever."""
@@ -45,6 +45,11 @@ def milliseconds(duration: float | None) -> int | None:
     Rounded up: a timer that is polled a little early is polled again and again.
     """
     return None if duration is None else min(math.ceil(duration * 1000), 3_600_000)
+
+
+def microseconds(duration: float) -> int:
+    """Seconds, of which there are some, as setsockopt(2) takes them: at least one, and a month at the most."""
+    return min(math.ceil(duration * 1e6), 2_592_000_000_000)
 
 
 class Patience:

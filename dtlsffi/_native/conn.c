@@ -271,6 +271,7 @@ void dtlsffi_conn_detach(dtlsffi_conn *conn)
 {
     if (dtlsffi_conn_lock(conn) != 0)
         return;
+    dtlsffi_conn_lose_patience(conn);
     conn->detached = conn->detached || conn->fd >= 0 || conn->udp != NULL;
     conn->fd = -1;
     conn->udp = NULL;

@@ -249,6 +249,9 @@ int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
 int dtlsffi_conn_update_keys(dtlsffi_conn *conn, int request_peer);
 
+/* wait.c: the one call that waits */
+int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit);
+
 /* timer.c: microseconds; the back-off is a factor of at least 1 */
 int64_t dtlsffi_conn_timer(dtlsffi_conn *conn);
 int dtlsffi_conn_handle_timer(dtlsffi_conn *conn);

@@ -234,7 +234,8 @@ static int hold_record(dtlsffi_conn *conn, const uint8_t *record, size_t length)
     return DTLSFFI_TOO_LARGE;
 }
 
-static int read_limited(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit)
+/* The next record of a connection that is entered. */
+int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit)
 {
     uint8_t whole[DTLSFFI_RECORD_MAX];
     uint8_t *into = size >= sizeof(whole) ? buffer : whole;
@@ -262,7 +263,7 @@ int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t l
 
     if (answer != 0)
         return answer;
-    answer = read_limited(conn, buffer, size, limit < size ? limit : size);
+    answer = dtlsffi_conn_read_entered(conn, buffer, size, limit < size ? limit : size);
     dtlsffi_conn_leave(conn);
     return answer;
 }

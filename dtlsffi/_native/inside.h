@@ -139,6 +139,7 @@ struct dtlsffi_conn {
     int fd;                     /* the carrier: a connected socket, or -1 */
     dtlsffi_udp *udp;           /* or one that is shared with others, and datagrams come by hand; or NULL for memory */
     dtlsffi_outgoing *gathered; /* where datagrams go while a batch is made */
+    int64_t patience;           /* microseconds after which the kernel ends recv(); 0: never */
     bool fed;                   /* datagrams come by hand just now, though there is a socket of our own */
     bool detached;              /* there was a socket, and it is gone */
     bool ipv6;
@@ -196,9 +197,13 @@ void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
 int dtlsffi_conn_step(dtlsffi_conn *conn);
 bool dtlsffi_inbox_has_room(const dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
+int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 int dtlsffi_conn_send_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_outgoing *out);
 void dtlsffi_conn_cool(dtlsffi_conn *conn);
+
+/* wait.c */
+void dtlsffi_conn_lose_patience(dtlsffi_conn *conn);
 
 /* table.c */
 void dtlsffi_table_warm(dtlsffi_conn *conn);

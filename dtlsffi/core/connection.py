@@ -28,8 +28,9 @@ MORE: int = lib.DTLSFFI_MORE
 ONE: int = lib.DTLSFFI_ONE
 
 # What every record passes through, without a look-up on its way.
-c_send, c_take, c_receive, c_read = (
+c_send, c_take, c_receive, c_read, c_wait = (
     lib.dtlsffi_conn_send, lib.dtlsffi_conn_take, lib.dtlsffi_conn_receive, lib.dtlsffi_conn_read,
+    lib.dtlsffi_conn_wait,
 )  # fmt: skip
 spare_inboxes, spare_outgoings = inboxes.pieces, outgoings.pieces
 WANT_READ: int = lib.DTLSFFI_WANT_READ
@@ -334,9 +335,30 @@ class Connection(Knowledge, Association):
                 return unpack(piece.chars, answer)
         finally:
             spare_inboxes.append(piece)
-        if answer == WANT_READ and self._link.parked is None:
-            return None
-        return self._not_read(answer, limit)
+        self._nothing_read(answer, limit)
+        return None
+
+    def wait_and_read(self, limit: int, microseconds: int) -> bytes | None:
+        """`try_read`, but waits for the next datagram, `microseconds` at the most (0: for ever); None after them.
+
+        It is None also where a signal, or a datagram without a record for us, has come first.
+        """
+        try:
+            piece = spare_inboxes.pop()
+        except IndexError:
+            piece = inboxes.take()
+        try:
+            answer = c_wait(self._conn, microseconds, piece.memory, limit)
+            if answer > 0 and self._link.parked is None:
+                return unpack(piece.chars, answer)
+        finally:
+            spare_inboxes.append(piece)
+        self._nothing_read(answer, limit)
+        return None
+
+    def _nothing_read(self, answer: int, limit: int) -> None:
+        if answer != WANT_READ or self._link.parked is not None:
+            self._not_read(answer, limit)
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:
         """`read` into the first `size` bytes of `buffer`; returns the record's length."""

@@ -6,28 +6,30 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import dtlsffi
 from dtlsffi.lingering import LULLS
+from tests.helpers import HOST
 
 Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
 
 
-def count_polls(conn: dtlsffi.DTLSSocket, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
-    """The durations for which it has waited, in milliseconds, as they come."""
+def count_waits(conn: dtlsffi.DTLSSocket, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Its timeout, each time that it waits."""
     waited: list[Any] = []
-    quickly = conn._wait_quickly
-    monkeypatch.setattr(conn, "_wait_quickly", lambda deadline: (waited.append(deadline.left()), quickly(deadline)))
+    linger = conn._linger
+    monkeypatch.setattr(conn, "_linger", lambda limit: (waited.append(conn.gettimeout()), linger(limit))[1])
     return waited
 
 
 def test_what_is_there_is_taken_without_waiting(dtls_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No poll for a stream of records."""
+    """No wait for a stream of records."""
     client, server = dtls_pair
-    waited = count_polls(server, monkeypatch)
+    waited = count_waits(server, monkeypatch)
     for number in range(20):
         client.send(b"%d" % number)
     assert [server.recv() for _ in range(20)] == [b"%d" % number for number in range(20)]
@@ -39,7 +41,7 @@ def test_after_a_lull_calls_wait_before_they_look(
 ) -> None:
     """For some calls; then they look again."""
     client, server = dtls_pair
-    waited = count_polls(server, monkeypatch)
+    waited = count_waits(server, monkeypatch)
 
     def answer() -> None:
         for _ in range(2 * LULLS):
@@ -51,7 +53,95 @@ def test_after_a_lull_calls_wait_before_they_look(
             assert client.recv() == b"%d" % number
 
     both(answer, ask)
-    assert 0 < len(waited) <= 2 * LULLS
+    assert len(waited) >= 2 * LULLS - 2  # all but the calls that looked
+
+
+def in_memory(
+    udp_pair: tuple[socket.socket, socket.socket],
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    both: Callable[..., list[Any]],
+) -> tuple[dtlsffi.Connection, dtlsffi.DTLSSocket]:
+    """A client whose datagrams are ours to carry, and a server's socket."""
+    raw = udp_pair[0]
+    client = dtlsffi.Connection(client_context, server_hostname=HOST)
+
+    def shake_hands() -> None:
+        with suppress(dtlsffi.DTLSWantReadError):
+            client.do_handshake()
+        while True:
+            for datagram in client.datagrams_to_send():
+                raw.send(datagram)
+            if client.is_established:
+                return
+            client.receive_datagram(raw.recv(4096))
+
+    return client, both(shake_hands, lambda: server_context.wrap_socket(udp_pair[1], server_side=True))[1]
+
+
+@pytest.mark.parametrize("size", [2, 1000])
+def test_the_rest_of_a_datagram_is_not_waited_for(
+    size: int,
+    udp_pair: tuple[socket.socket, socket.socket],
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    both: Callable[..., list[Any]],
+) -> None:
+    """Nor is the end, once it has come: whoever waits before a look would wait for ever."""
+    client, server = in_memory(udp_pair, client_context, server_context, both)
+    with server:
+        server.settimeout(2)
+        for _ in range(3):
+            client.send(b"x" * size)
+        records = client.datagrams_to_send()
+        threading.Timer(0.05, lambda: udp_pair[0].send(b"".join(records))).start()
+        for _ in range(3):
+            server._lulls = LULLS
+            assert server.recv() == b"x" * size
+        client.close()
+        udp_pair[0].send(*client.datagrams_to_send())
+        for _ in range(3):
+            server._lulls = LULLS
+            assert server.recv() == b""
+
+
+def test_a_refusal_is_told_while_one_waits(dtls_pair: Pair) -> None:
+    """ConnectionRefusedError, and the connection goes on."""
+    client, server = dtls_pair
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
+        port.bind(("127.0.0.1", 0))
+        nobody = port.getsockname()
+    with socket.socket(fileno=socket.dup(client.fileno())) as raw:
+        raw.connect(nobody)
+        raw.send(b"anybody there?")
+        client._lulls = LULLS
+        with pytest.raises(ConnectionRefusedError):
+            client.recv()
+        raw.connect(server.getsockname())
+    server.send(b"go on")
+    client._lulls = LULLS
+    assert client.recv() == b"go on"
+
+
+def test_a_record_too_large_is_kept(dtls_pair: Pair) -> None:
+    """Waited for or not."""
+    client, server = dtls_pair
+    client.send(b"x" * 100)
+    server._lulls = LULLS
+    with pytest.raises(dtlsffi.DatagramTooLarge):
+        server.recv(10)
+    assert server.recv() == b"x" * 100
+
+
+def test_the_plain_socket_comes_back_without_our_patience(dtls_pair: Pair) -> None:
+    """SO_RCVTIMEO is taken back."""
+    client = dtls_pair[0]
+    client.settimeout(0.01)
+    client._lulls = LULLS
+    with pytest.raises(TimeoutError):
+        client.recv()
+    with client.unwrap() as plain:
+        assert plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == bytes(16)
 
 
 @pytest.mark.parametrize("lulls", [0, LULLS])

@@ -1,0 +1,100 @@
+/* The one call that waits: for the next datagram, in the one system call that a plain program in C would make.
+ *
+ * Meanwhile nobody holds the GIL or the connection's lock, so that others may send. A signal, the end of the time, and a
+ * datagram that holds no record for the caller all end it with DTLSFFI_WANT_READ: Python goes on from there.
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+/* Has the kernel end recv() after so long; 0: never. Asked for only when it changes. */
+static bool set_patience(dtlsffi_conn *conn, int64_t microseconds)
+{
+    struct timeval time = {.tv_sec = (time_t)(microseconds / 1000000), .tv_usec = (suseconds_t)(microseconds % 1000000)};
+
+    if (conn->patience == microseconds)
+        return true;
+    if (setsockopt(conn->fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time)) != 0)
+        return false;
+    conn->patience = microseconds;
+    return true;
+}
+
+/* The socket goes to somebody else. */
+void dtlsffi_conn_lose_patience(dtlsffi_conn *conn)
+{
+    if (conn->fd >= 0)
+        (void)set_patience(conn, 0);
+}
+
+/* Whether there is something to be told without any datagram: the next record of the last one, or the end. */
+static bool has_more(const dtlsffi_conn *conn)
+{
+    return conn->failed || conn->held_record != NULL || SSL_has_pending(conn->ssl)
+           || (SSL_get_shutdown(conn->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
+}
+
+/* Returns 0 where there is a datagram to be waited for, with the lock let go of, or what `dtlsffi_conn_read` does. */
+static int prepare(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit)
+{
+    int answer = dtlsffi_conn_enter(conn);
+
+    if (answer != 0)
+        return answer;
+    if (conn->detached)
+        answer = dtlsffi_fault_system(EBADF);
+    else if (has_more(conn))
+        answer = dtlsffi_conn_read_entered(conn, inbox->data, DTLSFFI_RECORD_MAX, limit);
+    else if (!set_patience(conn, microseconds))
+        answer = dtlsffi_fault_system(errno);
+    dtlsffi_conn_leave(conn);
+    return answer;
+}
+
+static ssize_t await_datagram(int fd, uint8_t *buffer, size_t size)
+{
+    void *gil = dtlsffi_gil_release();
+    ssize_t got = recv(fd, buffer, size, 0);
+    int number = errno;
+
+    dtlsffi_gil_retake(gil);
+    errno = number;
+    return got;
+}
+
+static int open_datagram(dtlsffi_conn *conn, const uint8_t *datagram, size_t length, uint8_t *buffer, size_t limit)
+{
+    int answer = dtlsffi_conn_enter(conn);
+
+    if (answer != 0)
+        return answer;
+    conn->stats.datagrams_received++;
+    conn->stats.bytes_received += length;
+    conn->in = datagram;
+    conn->in_length = length;
+    conn->fed = true;
+    answer = dtlsffi_conn_read_entered(conn, buffer, DTLSFFI_RECORD_MAX, limit);
+    conn->fed = false;
+    conn->in_length = 0;
+    dtlsffi_conn_leave(conn);
+    return answer;
+}
+
+/* `dtlsffi_conn_read` into `inbox`, but waits for the next datagram, if it has to, for so long at most (0: for ever). */
+int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit)
+{
+    uint8_t *datagram = inbox->data + DTLSFFI_RECORD_MAX;
+    int answer = prepare(conn, microseconds, inbox, limit);
+    ssize_t got;
+
+    if (answer != 0)
+        return answer;
+    got = await_datagram(conn->fd, datagram, DTLSFFI_DATAGRAM_MAX);
+    if (got > 0)
+        return open_datagram(conn, datagram, (size_t)got, inbox->data, limit);
+    if (got == 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+        return DTLSFFI_WANT_READ;
+    return dtlsffi_fault_system(errno);
+}
