@@ -15,6 +15,7 @@ def client_context(options: Options, *, psk: bool = False) -> dtlsffi.DTLSContex
         context.check_hostname = False
         context.set_psk_client_callback(lambda _hint: ("me", PSK))
         context.set_ciphers(PSK_CIPHER)
+        context.options |= dtlsffi.OP_NO_TICKET
     else:
         context.load_verify_locations(options.ca)
         context.set_ciphers(CIPHER)
@@ -26,9 +27,11 @@ def server_context(options: Options, *, psk: bool = False) -> dtlsffi.DTLSContex
     """A server's, with a certificate or a key."""
     context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
     context.maximum_version = dtlsffi.DTLSVersion.DTLSv1_2
+    context.session_cache_size = 0  # as the reference: sessions are in tickets, and those of a PSK are not kept
     if psk:
         context.set_psk_server_callback({"me": PSK}.get)
         context.set_ciphers(PSK_CIPHER)
+        context.options |= dtlsffi.OP_NO_TICKET
     else:
         context.load_cert_chain(options.cert, options.key)
         context.set_ciphers(CIPHER)
