@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from .._native import lib
+
+TIMERS = (1.0, 2.0, 60.0)
+"""The retransmission timer that RFC 6347 section 4.2.4.1 proposes, and C begins with."""
 
 
 def c_string(text: str, what: str) -> bytes:
@@ -43,6 +47,12 @@ def host(server_hostname: str) -> tuple[str, bool]:
     """A host name as ASCII, and whether it is an IP address; TypeError or ValueError where it is neither."""
     if not isinstance(server_hostname, str):
         raise TypeError(f"server_hostname is a str, not {type(server_hostname).__name__}")
+    return known_host(server_hostname)
+
+
+@lru_cache(maxsize=256)
+def known_host(server_hostname: str) -> tuple[str, bool]:
+    """`host`, of what has been looked at before: whoever connects often does so to a few servers."""
     try:
         return str(ipaddress.ip_address(server_hostname.partition("%")[0])), True
     except ValueError:

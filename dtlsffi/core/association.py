@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from .._native import CData, ffi, lib
 from . import ciphers
-from .arguments import host, valid_mtu
+from .arguments import TIMERS, host, valid_mtu
 from .callbacks import Link
 from .constants import DTLSProtocol
 from .context import DTLSContext
@@ -69,9 +69,11 @@ class Association:
         if session is not None and lib.SSL_set_session(lib.dtlsffi_conn_ssl(conn), session._session) != 1:
             raise ValueError("the session cannot be used")
         self._apply_rules()
-        self._set_timers(context.retransmission)
-        if context.mtu is not None:
-            self._set_mtu(context.mtu)
+        self._timers = TIMERS
+        if context._timers != TIMERS:
+            self._set_timers(context._timers)
+        if context._mtu is not None:
+            self._set_mtu(context._mtu)
 
     def _set_host(self, name: str, is_address: bool, *, check: bool) -> None:
         """What to ask the server for, and what its certificate has to say."""
@@ -264,7 +266,7 @@ def check_session(
 
 def rules_of(context: DTLSContext, pins: Pins | None) -> bytes:
     """What stands for the rules by which a connection verifies its peer, in 32 bytes."""
-    return hashlib.sha256(context._rules + (b"" if pins is None else pins.identifier)).digest()
+    return context._rules_digest if pins is None else hashlib.sha256(context._rules + pins.identifier).digest()
 
 
 def make_pins(verify_fingerprint: Fingerprints | None, verify_public_key: Keys | None) -> Pins | None:

@@ -92,8 +92,10 @@ class Link(Parking):
 
     def collect(self) -> None:
         """Raises what was parked; tells the context's store what must not be resumed any more."""
-        self.origin._tell_removed()
-        super().collect()
+        if self.origin._session_removed is not None:
+            self.origin._tell_removed()
+        if self.parked is not None:
+            super().collect()
 
 
 def adapted(callback: Callable[..., Any]) -> Callable[[Any, Any], Any]:

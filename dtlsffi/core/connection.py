@@ -34,6 +34,9 @@ c_send, c_take, c_receive, c_read, c_wait = (
 )  # fmt: skip
 spare_inboxes, spare_outgoings = inboxes.pieces, outgoings.pieces
 WANT_READ: int = lib.DTLSFFI_WANT_READ
+EVENT_ESTABLISHED, EVENT_ALERT, EVENT_CLOSED, EVENT_MTU = (
+    lib.DTLSFFI_EVENT_ESTABLISHED, lib.DTLSFFI_EVENT_ALERT, lib.DTLSFFI_EVENT_CLOSED, lib.DTLSFFI_EVENT_MTU,
+)  # fmt: skip
 
 
 class Connection(Knowledge, Association):
@@ -139,10 +142,15 @@ class Connection(Knowledge, Association):
         Raises `DTLSWantReadError` while it is not finished, `DTLSCertVerificationError` or another `DTLSError` where
         it has failed.
         """
-        answer = lib.dtlsffi_conn_handshake(self._conn)
-        self._after(answer)
+        answer = self._step()
         if answer < 0:
             self._raise(answer)
+
+    def _step(self) -> int:
+        """`do_handshake`, but a negative answer of the C side's where it is not finished."""
+        answer: int = lib.dtlsffi_conn_handshake(self._conn)
+        self._after(answer)
+        return answer
 
     def send(self, data: Buffer) -> int:
         """Encrypts `data` into one record in one datagram; returns its length.
@@ -294,13 +302,16 @@ class Connection(Knowledge, Association):
         flags = lib.dtlsffi_conn_events(self._conn)
         if not flags:
             return []
-        events: list[tuple[int, Event]] = [
-            (lib.DTLSFFI_EVENT_MTU, MTUChanged(lib.dtlsffi_conn_flight_mtu(self._conn))),
-            (lib.DTLSFFI_EVENT_ESTABLISHED, HandshakeCompleted()),
-            (lib.DTLSFFI_EVENT_ALERT, AlertReceived(lib.dtlsffi_conn_alert_received(self._conn))),
-            (lib.DTLSFFI_EVENT_CLOSED, CloseReceived()),
-        ]
-        return [event for flag, event in events if flags & flag]
+        events: list[Event] = []
+        if flags & EVENT_MTU:
+            events.append(MTUChanged(lib.dtlsffi_conn_flight_mtu(self._conn)))
+        if flags & EVENT_ESTABLISHED:
+            events.append(HandshakeCompleted())
+        if flags & EVENT_ALERT:
+            events.append(AlertReceived(lib.dtlsffi_conn_alert_received(self._conn)))
+        if flags & EVENT_CLOSED:
+            events.append(CloseReceived())
+        return events
 
     def get_timer(self) -> float | None:
         """Seconds until `handle_timer` is due, or None while nothing is waited for: DTLSv1_get_timeout(3).

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import ssl
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from .._native import lib
-from .arguments import valid_mtu, valid_timers
+from .arguments import TIMERS, valid_mtu, valid_timers
 from .constants import DTLSProtocol, DTLSVersion, Options
 from .credentials import Credentials
 from .observation import Observation
@@ -51,7 +52,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     def __init__(self, protocol: DTLSProtocol = DTLSProtocol.PROTOCOL_DTLS) -> None:
         super().__init__(DTLSProtocol(protocol))
         self._mtu: int | None = None
-        self._timers = (1.0, 2.0, 60.0)
+        self._timers = TIMERS
         self._set_safe_defaults()
 
     def _set_safe_defaults(self) -> None:
@@ -79,6 +80,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         if not self._frozen:
             self._check_bounds()
             self._rules = self._policy() + self._session_id_context
+            self._rules_digest = hashlib.sha256(self._rules).digest()
             self._frozen = True
 
     # ---- protocol ----
