@@ -290,7 +290,8 @@ int dtlsffi_conn_proven(dtlsffi_conn *conn)
     return conn->proven;
 }
 
-/* Begins a new server's connection with a ClientHello whose cookie has been checked. Returns 1, or a negative answer. */
+/* Begins a new server's connection with a ClientHello whose cookie has been checked, and answers it: a first step of
+ * the handshake, with what dtlsffi_conn_handshake() returns. */
 int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 {
     int answer = dtlsffi_conn_enter(conn);
@@ -308,10 +309,8 @@ int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length)
     ret = nobody == NULL ? -1 : DTLSv1_listen(conn->ssl, nobody);
     conn->in_length = 0;
     BIO_ADDR_free(nobody);
-    answer = 1;
-    if (ret <= 0) { /* OpenSSL found something in it that we did not */
-        answer = dtlsffi_conn_fail(conn);
-    }
+    /* OpenSSL may have found something in it that we did not. */
+    answer = ret > 0 ? dtlsffi_conn_step(conn) : dtlsffi_conn_fail(conn);
     dtlsffi_conn_leave(conn);
     return answer;
 }

@@ -7,6 +7,8 @@ from typing import Any
 
 from .._native import CData, ffi
 
+SIZE: int = ffi.sizeof("dtlsffi_address")
+
 
 def pack(address: Any) -> CData:
     """A socket's address, `(host, port)` or IPv6's with flow and scope, as C has it.
@@ -43,14 +45,15 @@ def scope_of(host: str, more: list[int]) -> int:
 
 def key(packed: CData) -> bytes:
     """What tells peers apart."""
-    return bytes(ffi.buffer(packed, ffi.sizeof("dtlsffi_address")))
+    return ffi.buffer(packed, SIZE)[:]
 
 
 def unpack(packed: CData, v6_socket: bool) -> Any:
     """The address as a socket would give it: with IPv4 mapped into IPv6 where the socket speaks that."""
-    port = int.from_bytes(bytes(packed.port), "big")
+    high, low = packed.port
+    port = high << 8 | low
     if packed.family == 4:
-        host = str(ipaddress.IPv4Address(bytes(packed.ip)[:4]))
+        host = "{}.{}.{}.{}".format(*packed.ip[0:4])
         return (f"::ffff:{host}", port, 0, 0) if v6_socket else (host, port)
     return str(ipaddress.IPv6Address(bytes(packed.ip))), port, 0, packed.scope
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from typing import Any
 
 from .._native import CData, ffi, lib
-from .connection import Connection
 from .context import DTLSContext
 from .cookies import make_jar
 from .endpoint_connection import EndpointConnection
-from .errors import DTLSError, DTLSWantReadError, DTLSWantWriteError, make
+from .errors import DTLSError, make
 from .pending import Pending, host_of
 
+ADDRESS: Any = ffi.typeof("dtlsffi_address *")
 HELLO_NONE: int = lib.DTLSFFI_HELLO_NONE
 HELLO_PROVEN: int = lib.DTLSFFI_HELLO_PROVEN
 HELLO_FRAGMENT: int = lib.DTLSFFI_HELLO_FRAGMENT
@@ -89,15 +89,16 @@ class Admission:
             return True
         if what == HELLO_FRAGMENT:
             return self._fragment(data, packed, local, key, now)
-        whole = bytes(ffi.buffer(self._hello_random))
+        whole = ffi.buffer(self._hello_random)[:]
         random, made = whole[:32], whole[32:]
-        if any(there is not None and there._is_of(random, made) for there in self._at(key)):
+        there = [connection for connection in self._at(key) if connection is not None]
+        if there and any(connection._is_of(random, made) for connection in there):
             return False  # sent again: OpenSSL knows what to do
         if what > 0 and self._cookies:
             self._counts["cookies_sent"] += 1
             self._send(ffi.buffer(self._reply, what)[:], packed, local)
             return True
-        if self._has_precedence(key, random) or self._is_too_soon(key, random, now):
+        if there and (self._has_precedence(key, random) or self._is_too_soon(key, random, now)):
             return True
         proven = what == HELLO_PROVEN
         connection = self._admit(packed, local, key, now, proven=proven or not self._cookies)
@@ -168,7 +169,7 @@ class Admission:
             return None
         if not self._make_room(key, now, proven=proven):
             return None
-        copy = ffi.new("dtlsffi_address *", packed[0])
+        copy = ffi.new(ADDRESS, packed[0])
         connection = EndpointConnection(self, copy, self._server_context(), server_side=True)
         for there in (self._replacing.get(key), self._connections.get(key)):
             if there is not None and not there.is_established:
@@ -204,13 +205,5 @@ class Admission:
         if proven:
             answer = lib.dtlsffi_conn_begin(connection._conn, data, len(data))
             self._after(connection, now, lambda: connection._after(answer))
-            if not connection.gone:
-                self._after(connection, now, lambda: handshake_step(connection))
         else:
             self._feed(connection, data, None, now)
-
-
-def handshake_step(connection: Connection) -> None:
-    """One step of a handshake, of which nothing need be told as long as it goes on."""
-    with suppress(DTLSWantReadError, DTLSWantWriteError):
-        connection.do_handshake()

@@ -13,7 +13,6 @@ from typing import Any
 
 from .._native import CData, ffi, lib
 from . import address as addresses
-from .admission import handshake_step
 from .arguments import checked_limits
 from .batches import Buffer
 from .context import DTLSContext
@@ -21,7 +20,6 @@ from .cookies import seems_hello
 from .draining import WARM, Draining
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, HandshakeTimeout, make
-from .events import CloseReceived
 from .pending import UNPROVEN_TIMEOUT
 from .pins import Fingerprints, Keys
 from .schedule import Schedule
@@ -103,15 +101,16 @@ class Endpoint(Draining):
         lib.dtlsffi_conn_seen(connection._conn, now)
         connection._deadline = now + (
             self._handshake_timeout if proven else min(self._handshake_timeout, UNPROVEN_TIMEOUT)
-        )
-        self._schedule.add(connection, self._when(connection, now))
+        )  # and its first step, which is about to come, has it looked after
 
     def _feed(self, connection: EndpointConnection, data: bytes, local: CData | None, now: float) -> None:
         """Gives a datagram to a connection. What nobody has signed says nothing of where an established peer is."""
-        stats = lib.dtlsffi_conn_stats(connection._conn)
-        known = stats.records_received
         if not connection._completed:
             connection._set_local(local)
+            self._after(connection, now, lambda: connection.receive_datagram(data))
+            return
+        stats = lib.dtlsffi_conn_stats(connection._conn)
+        known = stats.records_received
         self._after(connection, now, lambda: connection.receive_datagram(data))
         if stats.records_received > known:
             connection._set_local(local)
@@ -127,12 +126,13 @@ class Endpoint(Draining):
             if not isinstance(error, Exception):  # Ctrl-C is for whoever called
                 raise
             return
-        self._transmit(connection)
+        if self._udp.fd < 0:
+            self._transmit(connection)
         self._look(connection, now)
 
     def _look(self, connection: EndpointConnection, now: float) -> None:
         """Takes what there is to take from a connection."""
-        for record in connection.data_received():
+        for record in connection.data_received() if connection._received else ():
             if len(connection.received) < self.max_queue:
                 connection.received.append(record)
             else:
@@ -140,10 +140,10 @@ class Endpoint(Draining):
             self._ready[connection] = None
         if not connection._completed:
             self._look_for_proof(connection, now)
-            if connection.is_established:
+            if lib.dtlsffi_conn_established(connection._conn):
                 self._complete(connection, now)
             self._schedule.add(connection, self._when(connection, now))
-        if CloseReceived() in connection.events_received():
+        if lib.dtlsffi_conn_events(connection._conn) & EVENT_CLOSED:
             connection.peer_closed = True
             self._ready[connection] = None
 
@@ -203,7 +203,7 @@ class Endpoint(Draining):
         )
         self._connections[key] = connection
         self._start(connection, now, proven=True)
-        self._after(connection, now, lambda: handshake_step(connection))
+        self._after(connection, now, connection._step)
         connection._random = connection.client_random()
         return connection
 
@@ -217,8 +217,8 @@ class Endpoint(Draining):
                 if self._idle_timeout is None
                 else float(lib.dtlsffi_conn_seen(connection._conn, 0)) + self._idle_timeout
             )
-        timer = connection.get_timer()
-        return connection._deadline if timer is None else min(connection._deadline, now + timer)
+        timer = lib.dtlsffi_conn_timer(connection._conn)
+        return connection._deadline if timer < 0 else min(connection._deadline, now + timer / 1e6)
 
     def get_timer(self, now: float) -> float | None:
         """Seconds until `handle_timers` is due, or None."""
@@ -366,6 +366,7 @@ class Endpoint(Draining):
         lib.dtlsffi_udp_release(self._udp)
 
 
+EVENT_CLOSED: int = lib.DTLSFFI_EVENT_CLOSED
 NOWHERE = ffi.new("dtlsffi_address *")
 COUNTERS = (
     "datagrams_received", "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced", "expired",
