@@ -338,7 +338,8 @@ class Endpoint(Draining):
         if connection.gone:
             return
         connection.gone = True
-        self._pending.discard(connection)
+        if not connection._completed:
+            self._pending.discard(connection)
         self._slow_down(connection)
         self._leave_place(connection)
         self._schedule.sweep(len(self._connections) + len(self._replacing))

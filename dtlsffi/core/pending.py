@@ -48,9 +48,10 @@ class Pending:
         self._unproven.pop(connection, None)
         if connection in self._proven:
             del self._proven[connection]
-            self._by_host[host(connection)] -= 1
-            if not self._by_host[host(connection)]:
-                del self._by_host[host(connection)]
+            where = host(connection)
+            self._by_host[where] -= 1
+            if not self._by_host[where]:
+                del self._by_host[where]
 
     def is_unproven(self, connection: EndpointConnection) -> bool:
         """Whether it may be anybody's."""

@@ -37,6 +37,8 @@ def readable(name: bytes) -> str:
 
 def secret(key: object, room: int) -> bytes:
     """A key, of 1 to `room` bytes; TypeError or ValueError otherwise, without a word of its contents."""
+    if type(key) is bytes and 1 <= len(key) <= room:  # what it nearly always is
+        return key
     if not isinstance(key, (bytes, bytearray, memoryview)):
         raise TypeError(f"a pre-shared key is bytes, not {type(key).__name__}")
     if not 1 <= memoryview(key).nbytes <= room:
