@@ -189,12 +189,16 @@ class Association:
         cause = "" if parked is None else f" (because a callback raised {type(parked).__name__})"
         logger.debug("%s: the %s with %s failed: %s%s", side, stage, self._peer or "the peer", error, cause)
 
-    def _raise(self, answer: int) -> NoReturn:
-        """Raises the exception for a negative answer of the C side, other than a fault."""
+    def _error(self, answer: int) -> DTLSError:
+        """The exception for a negative answer of the C side, other than a fault."""
         if answer == lib.DTLSFFI_FAILED and self._failure is not None:
-            raise again(self._failure)
+            return again(self._failure)
         kind, reason, words = ANSWERS[answer]
-        raise make(kind, reason, words)
+        return make(kind, reason, words)
+
+    def _raise(self, answer: int) -> NoReturn:
+        """Raises it."""
+        raise self._error(answer)
 
     def _fault(self) -> OSError:
         code = lib.dtlsffi_fault_last().verify_code

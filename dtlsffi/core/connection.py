@@ -144,7 +144,7 @@ class Connection(Knowledge, Association):
         """
         answer = self._step()
         if answer < 0:
-            self._raise(answer)
+            raise self._error(answer)
 
     def _step(self) -> int:
         """`do_handshake`, but a negative answer of the C side's where it is not finished."""

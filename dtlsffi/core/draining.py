@@ -107,7 +107,10 @@ class Draining(Admission):
 
     def _see_to(self, inbox: CData, now: float) -> None:
         """Those to whom something else than data has happened; what the last has failed with is still to be had."""
-        odd = [self._slots[inbox.odd[index]] for index in range(inbox.odd_count)]
+        count = inbox.odd_count
+        if not count:
+            return
+        odd = [self._slots[slot] for slot in ffi.unpack(inbox.odd, count)]
         if inbox.answer < 0 and (failed := odd.pop()) is not None:
             answer = inbox.answer
             self._after(failed, now, lambda: failed._after(answer))
