@@ -8,6 +8,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi import Connection
+from dtlsffi.core.arguments import host, known_host
 from tests.helpers import HOST
 
 
@@ -38,3 +39,18 @@ def test_names_that_are_none_are_refused(client_context: dtlsffi.DTLSContext, na
     """Before they can mean something else to a C string."""
     with pytest.raises(ValueError, match="server_hostname|NUL"):
         Connection(client_context, server_hostname=name)
+
+
+def test_a_name_is_looked_at_once() -> None:
+    """Whoever connects to it again is spared IDNA; what is refused is refused every time."""
+    known_host.cache_clear()
+    for name, known in (
+        ("device.example", ("device.example", False)),
+        ("b\xfccher.example", ("xn--bcher-kva.example", False)),
+        ("192.0.2.1", ("192.0.2.1", True)),
+    ):
+        assert host(name) == host(name) == known
+    assert known_host.cache_info().hits == 3
+    for _ in range(2):
+        with pytest.raises(ValueError, match="leading dot"):
+            host(".example")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import dtlsffi
+from dtlsffi.core.arguments import TIMERS
 from dtlsffi.testing import MemoryLink
 from tests.helpers import HOST
 
@@ -70,3 +71,16 @@ def test_it_can_be_closed_by_a_finalizer_in_the_same_garbage(joined: MemoryLink)
     gc.collect()
     assert len(closed) == 2
     assert True in closed, "the collector frees what it has met first"
+
+
+def test_c_begins_with_the_timers_of_a_new_context(authority: dtlsffi.testing.Authority) -> None:
+    """They are not set again for each connection."""
+    context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+    context.load_verify_locations(cadata=authority.certificate)
+    client = dtlsffi.Connection(context, server_hostname=HOST)
+    assert client.retransmission == context.retransmission == TIMERS
+    with pytest.raises(dtlsffi.DTLSWantReadError):
+        client.do_handshake()
+    left = client.get_timer()
+    assert left is not None
+    assert TIMERS[0] / 2 < left <= TIMERS[0]

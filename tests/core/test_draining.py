@@ -14,8 +14,9 @@ import pytest
 
 import dtlsffi
 from dtlsffi import DTLSContext, Endpoint, EndpointConnection
+from dtlsffi._native import ffi, lib
 from dtlsffi.core.batches import BATCH, do_without
-from dtlsffi.core.draining import BUDGET
+from dtlsffi.core.draining import BUDGET, STRANGER
 from dtlsffi.core.endpoint import WARM
 from tests.core.test_endpoint import fragments, hello
 from tests.helpers import HOST, record
@@ -295,3 +296,12 @@ def test_garbage_may_be_freed_in_any_order(client_context: DTLSContext, server_c
     gc.collect()
     for sock in socks:
         sock.close()
+
+
+def test_strangers_are_laid_out_as_in_c() -> None:
+    """What is taken apart without cffi has the fields that cffi sees."""
+    field = ffi.typeof("dtlsffi_stranger").fields
+    assert [name for name, _ in field] == ["message", "offset", "length"]
+    assert STRANGER.size == ffi.sizeof("dtlsffi_stranger")
+    one = ffi.new("dtlsffi_stranger *", {"message": 1, "offset": lib.DTLSFFI_MESSAGE_MAX, "length": 3})
+    assert STRANGER.unpack(ffi.buffer(one)) == (1, lib.DTLSFFI_MESSAGE_MAX, 3)
