@@ -3,11 +3,14 @@
 Its arguments are the server's port, and the datagrams of a hello in hex, which are sent one after the other; every
 second stranger leaves off the last one, if there are several. Some of the strangers listen to what comes back, first
 in peace, where nothing is lost, then in the flood. At the end of its stdin it prints in JSON what has come back.
+
+They are a burden to the network, not to the server's processors: where there are few, others come first.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import struct
@@ -89,6 +92,7 @@ def most_back(listeners: list[Stranger]) -> float:
 
 
 def main() -> None:
+    os.nice(5)
     datagrams = [bytes.fromhex(text) for text in sys.argv[2:]]
     strangers = [Stranger(number, int(sys.argv[1]), datagrams) for number in range(STRANGERS)]
     listeners = [stranger for stranger in strangers if stranger.listens]
