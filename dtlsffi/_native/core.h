@@ -62,9 +62,9 @@ typedef struct {
 } dtlsffi_stats;
 
 /* Plaintext on its way to Python: `count` records of `length[i]` bytes, one behind the other in `data`. There is room
- * for all that one datagram can hold, whatever its records' size, and for one record more. Where it comes from many
- * connections, `owner[i]` says which, and `odd` lists those to which something else than data has happened; where the
- * last of them has failed, `answer` says how. */
+ * for all that one datagram can hold, whatever its records' size, and for one record more. `done` is how far a batch
+ * from memory is. Where records come from many connections, `owner[i]` says which, and `odd` lists those to which
+ * something else than data has happened; where the last of them has failed, `answer` says how. */
 #define DTLSFFI_INBOX_RECORDS 2304
 #define DTLSFFI_INBOX_BYTES 81920
 #define DTLSFFI_INBOX_ODD 256
@@ -74,6 +74,7 @@ typedef struct {
     uint32_t count;
     uint32_t used;
     uint32_t same;                /* the length that all of them have, or 0 */
+    uint32_t done;
     int answer;
     uint32_t odd_count;
     uint32_t odd[DTLSFFI_INBOX_ODD];
@@ -127,9 +128,9 @@ typedef struct {
 #define DTLSFFI_WITHOUT_GRO 2
 void dtlsffi_udp_do_without(int what);
 
-#define DTLSFFI_BATCH 32
-#define DTLSFFI_MESSAGE_MAX 65536
-#define DTLSFFI_STRANGERS 4096          /* as many datagrams as 32 messages can hold */
+#define DTLSFFI_BATCH 64
+#define DTLSFFI_MESSAGE_MAX 65856       /* 64 kB, and a bit: at multiples of 64 kB all would share one set of the cache */
+#define DTLSFFI_STRANGERS 4096          /* as many datagrams as 64 messages can hold */
 typedef struct {
     uint32_t message;
     uint32_t offset;
@@ -182,6 +183,7 @@ typedef struct {
     uint32_t count;
     uint32_t used;
     uint32_t same;                      /* the length that all of them have, or 0 */
+    int answer;                         /* what has stopped it, or 0 */
     uint32_t start[DTLSFFI_OUTGOING];
     uint32_t length[DTLSFFI_OUTGOING];
     uint32_t item[DTLSFFI_OUTGOING];    /* which of those to be sent it is */
@@ -190,9 +192,9 @@ typedef struct {
     uint8_t data[DTLSFFI_OUTGOING_BYTES];
 } dtlsffi_outgoing;
 uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, size_t size,
-                                const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer);
+                                const void *lengths, uint32_t count, dtlsffi_outgoing *out);
 uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, size_t size,
-                                    const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer);
+                                    const void *lengths, uint32_t count, dtlsffi_outgoing *out);
 int dtlsffi_conn_take(dtlsffi_conn *conn, dtlsffi_outgoing *out);
 int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count);
 
@@ -242,7 +244,7 @@ int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_handshake(dtlsffi_conn *conn);
 int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count,
-                             uint32_t *done, dtlsffi_inbox *inbox);
+                             dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_inbox *inbox);
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);

@@ -185,31 +185,31 @@ int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_
 }
 
 /* The same for `count` datagrams, `lengths[i]` bytes each, one behind the other in `data`. Where it stands is kept in
- * `done`, which begins with 0: the lowest bit says that the last one is not finished. */
+ * `inbox->done`, which begins with 0: the lowest bit says that the last one is not finished. */
 int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count,
-                             uint32_t *done, dtlsffi_inbox *inbox)
+                             dtlsffi_inbox *inbox)
 {
     const uint32_t *length = lengths;
-    bool unfinished = (*done & 1) != 0;
+    bool unfinished = (inbox->done & 1) != 0;
     int answer = 0;
 
     inbox->count = inbox->used = inbox->odd_count = 0;
     if (!dtlsffi_lengths_fit(length, count, size, true))
         return DTLSFFI_MISFIT;
 
-    for (uint32_t i = 0; i < *done / 2; i++)
+    for (uint32_t i = 0; i < inbox->done / 2; i++)
         data += length[i];
-    while (unfinished || *done / 2 < count) {
-        uint32_t next = unfinished ? 0 : length[*done / 2];
+    while (unfinished || inbox->done / 2 < count) {
+        uint32_t next = unfinished ? 0 : length[inbox->done / 2];
 
         if (!dtlsffi_inbox_has_room(inbox))
             return (int)inbox->count + DTLSFFI_MORE;
         if (next > 0 || unfinished)
             answer = dtlsffi_conn_receive_more(conn, data, next, inbox);
         data += next;
-        *done += unfinished ? 0 : 2;
+        inbox->done += unfinished ? 0 : 2;
         unfinished = answer >= DTLSFFI_MORE;
-        *done = (*done & ~1U) | unfinished;
+        inbox->done = (inbox->done & ~1U) | unfinished;
         if (answer < 0)
             return answer;
     }

@@ -203,24 +203,24 @@ static int fill(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
     return 0;
 }
 
-/* Returns how many are dealt with; what stopped it is in `answer`, or 0. */
-static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out, int *answer)
+/* Returns how many are dealt with; what stopped it is in `out->answer`, or 0. */
+static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
 {
     void *gil = from->count >= DTLSFFI_LONG_BATCH ? dtlsffi_gil_release() : NULL;
     uint32_t dealt_with = 0;
     int number = 0;
 
-    *answer = 0;
-    while (*answer == 0 && from->next < from->count) {
+    out->answer = 0;
+    while (out->answer == 0 && from->next < from->count) {
         uint32_t gone, all;
 
         out->count = out->used = 0;
-        *answer = fill(from, udp, out);
+        out->answer = fill(from, udp, out);
         all = out->count;
         gone = flush(out, udp, &number);
         dealt_with = gone < all ? out->item[gone] : from->next;
         if (number != 0)
-            *answer = refusal(number);
+            out->answer = refusal(number);
     }
     if (gil != NULL)
         dtlsffi_gil_retake(gil);
@@ -228,23 +228,23 @@ static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out, 
 }
 
 /* Sends `count` records of one connection, `lengths[i]` bytes each (uint32_t), one behind the other in `data`. Returns how many are
- * gone; what stopped it is in `answer`, or 0. The lock is held to the end, so that nobody closes the socket meanwhile. */
+ * gone; what stopped it is in `out->answer`, or 0. The lock is held to the end, so that nobody closes the socket meanwhile. */
 uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, size_t size,
-                                const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer)
+                                const void *lengths, uint32_t count, dtlsffi_outgoing *out)
 {
     source from = {.entered = conn, .data = data, .lengths = lengths, .count = count};
     uint32_t gone;
 
-    *answer = dtlsffi_lengths_fit(lengths, count, size, false) ? dtlsffi_conn_enter(conn) : DTLSFFI_MISFIT;
-    if (*answer != 0)
+    out->answer = dtlsffi_lengths_fit(lengths, count, size, false) ? dtlsffi_conn_enter(conn) : DTLSFFI_MISFIT;
+    if (out->answer != 0)
         return 0;
     if (conn->detached) {
-        *answer = dtlsffi_fault_system(EBADF);
+        out->answer = dtlsffi_fault_system(EBADF);
         gone = 0;
     } else {
-        gone = send_all(&from, udp, out, answer);
+        gone = send_all(&from, udp, out);
     }
-    if (*answer == DTLSFFI_TOO_LARGE)
+    if (out->answer == DTLSFFI_TOO_LARGE)
         dtlsffi_mtu_refresh(conn);
     conn->stats.records_sent += gone;
     conn->stats.datagrams_sent += gone;
@@ -254,12 +254,12 @@ uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint
 
 /* The same for records of many connections of one endpoint, `conns[i]` each; those that have ended are passed over. */
 uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, size_t size,
-                                    const void *lengths, uint32_t count, dtlsffi_outgoing *out, int *answer)
+                                    const void *lengths, uint32_t count, dtlsffi_outgoing *out)
 {
     source from = {.conns = conns, .data = data, .lengths = lengths, .count = count};
 
-    *answer = DTLSFFI_MISFIT;
-    return dtlsffi_lengths_fit(lengths, count, size, false) ? send_all(&from, udp, out, answer) : 0;
+    out->answer = DTLSFFI_MISFIT;
+    return dtlsffi_lengths_fit(lengths, count, size, false) ? send_all(&from, udp, out) : 0;
 }
 
 /* The same into memory: its datagrams wait in the outbox. Returns how many, or why there are none. */

@@ -108,7 +108,7 @@ void dtlsffi_udp_release(dtlsffi_udp *udp)
     udp->joins = 0;
 }
 
-/* Two megabytes, of which as much becomes real memory as is ever filled. */
+/* Four megabytes, of which as much becomes real memory as is ever filled. */
 dtlsffi_batch *dtlsffi_batch_new(void)
 {
     return calloc(1, sizeof(dtlsffi_batch));

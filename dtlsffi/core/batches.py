@@ -10,8 +10,7 @@ import functools
 import itertools
 import os
 import struct
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, NoReturn, TypeVar
 
 from .._native import CData, ffi, lib
@@ -110,13 +109,19 @@ batches = Pool(make_batch)
 MISFIT: int = lib.DTLSFFI_MISFIT
 
 
+@functools.lru_cache(256)
+def numbers(count: int) -> struct.Struct:
+    """Some uint32_t: by struct they cost half as much as by array."""
+    return struct.Struct(f"{count}I")
+
+
 def joined(buffers: list[Any]) -> tuple[bytes, bytes]:
     """Some buffers as C takes them: their bytes, one behind the other, and their lengths (uint32_t).
 
     Of a buffer whose items are not bytes the length is wrong: C says so (`MISFIT`), and `measured` is for that.
     """
     try:
-        return b"".join(buffers), array("I", map(len, buffers)).tobytes()
+        return b"".join(buffers), numbers(len(buffers)).pack(*map(len, buffers))
     except TypeError:
         raise TypeError("each datagram is bytes or a buffer of them") from None
 
@@ -125,17 +130,15 @@ PORTION = 65536
 """Bytes that are handed over at a time: for larger pieces of memory the system is asked each time, which is slow."""
 
 
-def portions(buffers: list[Any]) -> Iterator[list[Any]]:
+def portions(buffers: list[Any]) -> Iterable[list[Any]]:
     """Some buffers in the portions in which they are handed over, reckoned by the first."""
     try:
         count = max(1, PORTION // max(1, len(buffers[0]))) if buffers else 1
     except TypeError:
         raise TypeError("each datagram is bytes or a buffer of them") from None
     if len(buffers) <= count:
-        yield buffers
-        return
-    for start in range(0, len(buffers), count):
-        yield buffers[start : start + count]
+        return (buffers,)
+    return (buffers[start : start + count] for start in range(0, len(buffers), count))
 
 
 def measured(buffers: list[Any]) -> list[bytes]:

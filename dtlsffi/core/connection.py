@@ -120,13 +120,13 @@ class Connection(Knowledge, Association):
 
     def _receive_portion(self, datagrams: list[Any]) -> None:
         whole, lengths = joined(datagrams)
-        done = ffi.new("uint32_t *")
         piece = inboxes.take()
         try:
+            piece.memory.done = 0
             answer = MORE
             while answer >= MORE:
                 answer = lib.dtlsffi_conn_receive_all(
-                    self._conn, whole, len(whole), lengths, len(datagrams), done, piece.memory
+                    self._conn, whole, len(whole), lengths, len(datagrams), piece.memory
                 )  # fmt: skip
                 self._received += piece.all()
         finally:
@@ -205,18 +205,18 @@ class Connection(Knowledge, Association):
         if not buffers:
             return 0
         whole, lengths = joined(list(buffers))
-        answer = ffi.new("int *")
         piece = outgoings.take()
         try:
             count: int = lib.dtlsffi_conn_send_many(
-                self._conn, udp, whole, len(whole), lengths, len(buffers), piece.memory, answer
+                self._conn, udp, whole, len(whole), lengths, len(buffers), piece.memory
             )  # fmt: skip
+            answer: int = piece.memory.answer
         finally:
             outgoings.give_back(piece)
-        if answer[0] == MISFIT:
+        if answer == MISFIT:
             return self._send_batch(measured(list(buffers)), udp)
         if count == 0:
-            self._not_sent(answer[0], memoryview(buffers[0]).nbytes)
+            self._not_sent(answer, memoryview(buffers[0]).nbytes)
         if self._link.parked is not None:
             self._link.collect()
         return count

@@ -222,19 +222,19 @@ class Draining(Admission):
             return 0
         whole, lengths = joined([data for _, data in items])
         conns = ffi.new(CONNS, [connection._conn for connection, _ in items])
-        answer = ffi.new("int *")
         piece = outgoings.take()
         try:
             count: int = lib.dtlsffi_endpoint_send_many(
-                conns, self._udp, whole, len(whole), lengths, len(items), piece.memory, answer
+                conns, self._udp, whole, len(whole), lengths, len(items), piece.memory
             )  # fmt: skip
+            answer: int = piece.memory.answer
         finally:
             outgoings.give_back(piece)
-        if answer[0] == MISFIT:
+        if answer == MISFIT:
             converted = measured([data for _, data in items])
             return self.send_many([(connection, some) for (connection, _), some in zip(items, converted, strict=True)])
-        if count == 0 and answer[0] < 0:
-            refused(answer[0], items[0][0].peer)
+        if count == 0 and answer < 0:
+            refused(answer, items[0][0].peer)
         return count
 
 
