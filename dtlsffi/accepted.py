@@ -358,11 +358,11 @@ class DTLSServerConnection(Manners, Knowledge):
             return []
 
     def _take_many(self, most: int) -> list[bytes] | None:
-        received = self._connection.received
+        received = self._connection._records
         return [received.popleft() for _ in range(min(most, len(received)))] or None
 
     def _take(self, limit: int | None) -> bytes | None:
-        received = self._connection.received
+        received = self._connection._records
         if limit is not None and received and len(received[0]) > limit:
             words = (
                 f"the next record has {len(received[0])} bytes, more than the {limit} asked for; it is kept for a call"
@@ -381,7 +381,7 @@ class DTLSServerConnection(Manners, Knowledge):
 
     def pending(self) -> int:
         """How many bytes the next `recv` can give at once; 0 where it would wait."""
-        return next((len(record) for record in tuple(self._connection.received)), 0)
+        return next((len(record) for record in tuple(self._connection._records)), 0)
 
     def getpeername(self) -> Any:
         """The peer's address."""

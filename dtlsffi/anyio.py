@@ -216,7 +216,7 @@ class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
                 await self._await_data()
             except errors.DTLSZeroReturnError:
                 raise anyio.EndOfStream from None
-        return self._connection.received.popleft()
+        return self._connection._records.popleft()
 
     async def __anext__(self) -> bytes:
         """The next record."""

@@ -92,6 +92,10 @@ class AwaitedPort(Endpoint):
         self.handle_timers(now)
         self.let_go()
         self.accepted()
+        self.tell()
+
+    def tell(self) -> None:
+        """Tells whom it concerns."""
         for connection in self.ready():
             self._tell(connection)
 
@@ -222,7 +226,7 @@ class AwaitedConnection(Knowledge):
 
     async def _await_data(self) -> None:
         """Waits until a record is there; raises what ended the connection where none will come."""
-        received = self._connection.received
+        received = self._connection._records
         while not received:
             self._check_on()
             await self._pause()
@@ -269,7 +273,7 @@ class AwaitedConnection(Knowledge):
             await self._await_data()
         except errors.DTLSZeroReturnError:
             return b""
-        return self._connection.received.popleft()
+        return self._connection._records.popleft()
 
     async def recv_many(self, max: int = 64) -> list[bytes]:  # noqa: A002 - what it is
         """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`."""
@@ -279,7 +283,7 @@ class AwaitedConnection(Knowledge):
             await self._await_data()
         except errors.DTLSZeroReturnError:
             return []
-        received = self._connection.received
+        received = self._connection._records
         return [received.popleft() for _ in range(min(max, len(received)))]
 
     def __aiter__(self) -> Self:
@@ -295,7 +299,7 @@ class AwaitedConnection(Knowledge):
 
     def pending(self) -> int:
         """How many bytes the next `recv` can give at once; 0 where it would wait."""
-        received = self._connection.received
+        received = self._connection._records
         return len(received[0]) if received else 0
 
     def getpeername(self) -> Any:

@@ -29,26 +29,17 @@ def echo_each(endpoint: Endpoint) -> None:
 
 def echo_all(endpoint: Endpoint) -> None:
     """What has come goes back, in one call."""
-    answers = []
-    closed = []
+    with suppress(OSError):
+        endpoint.send_many(endpoint.recv_many())
     for connection in endpoint.ready():
-        received = connection.received
-        if received and not connection.gone:
-            answers += [(connection, data) for data in received]
-            received.clear()
         if connection.peer_closed:
-            closed.append(connection)
-    if answers:
-        with suppress(OSError):
-            endpoint.send_many(answers)  # type: ignore[attr-defined,unused-ignore]
-    for connection in closed:
-        connection.close()
+            connection.close()
 
 
 def echo(options: Options) -> None:
     """Mode `psk`: with a key; `each`: without send_many. Ends when stdin does."""
     context = server_context(options, psk=options.mode == "psk")
-    answer = echo_all if hasattr(Endpoint, "send_many") and options.mode != "each" else echo_each
+    answer = echo_each if options.mode == "each" else echo_all
     with bound(options.port) as sock:
         sock.setblocking(False)
         endpoint = Endpoint(context, fileno=sock.fileno(), max_pending=4000)

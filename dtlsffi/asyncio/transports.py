@@ -7,9 +7,8 @@ import logging
 import socket
 from asyncio.trsock import TransportSocket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
 from ..awaiting import AwaitedConnection
@@ -20,13 +19,11 @@ from ..core.context import DTLSContext
 from ..core.endpoint_connection import EndpointConnection
 from ..core.knowledge import Knowledge
 from .connections import DTLSConnection, Port
+from .sending import Sending
 
 __all__ = ["DTLSDatagramProtocol", "DTLSTransport"]
 
 logger = logging.getLogger("dtlsffi.asyncio")
-BATCH = 256  # datagrams that are sent in one go
-GATHERED = 32 * 1024  # bytes that are sent without waiting for more
-HIGH_WATER = 64 * 1024  # bytes that wait for the socket before the protocol is asked to pause: asyncio's own
 
 
 class DTLSDatagramProtocol(asyncio.DatagramProtocol):
@@ -66,6 +63,13 @@ class TransportPort(Port):
         finally:
             transport._gather(False)
 
+    def tell(self) -> None:
+        """Hands on what has arrived: all at once, unless there is news of a connection, which belongs in between."""
+        if self.transport is None or self._ready:
+            super().tell()
+        else:
+            self.transport._hand_on(self.recv_many())
+
     def claimed(self, door: AwaitedConnection) -> None:
         """Lets the transport know of a client."""
         if self.transport is not None:
@@ -90,7 +94,7 @@ class Peer(DTLSConnection):
             self._port.transport._deliver(self)
 
 
-class DTLSTransport(asyncio.DatagramTransport):
+class DTLSTransport(Sending):
     """What a protocol sends by, as over plain UDP; from `create_dtls_endpoint`.
 
     `get_extra_info` knows asyncio's names (`"sockname"`, `"peername"`, `"socket"`) and, of a client's one peer, those
@@ -106,11 +110,6 @@ class DTLSTransport(asyncio.DatagramTransport):
     _protocol: Any
     _remote: Peer | None
     _peers: dict[Any, Peer]
-    _buffer: deque[tuple[Peer, bytes]]  # what waits for room in the socket
-    _size = 0  # its bytes
-    _gathers = False  # what is sent waits for more, for a moment
-    _low, _high = HIGH_WATER // 4, HIGH_WATER
-    _paused = False
     _closing = False
     _lost = False  # connection_lost has been called
     _reason: BaseException | None = None  # what it will be told
@@ -121,7 +120,7 @@ class DTLSTransport(asyncio.DatagramTransport):
         asyncio.DatagramTransport.__init__(self)
         self._port, self._protocol, self._remote = port, protocol, remote
         self._peers = {}
-        self._buffer = deque()
+        self._buffer = []
         port.transport = self
         if remote is not None:
             remote._announced = True
@@ -137,9 +136,31 @@ class DTLSTransport(asyncio.DatagramTransport):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - as the loop does for its own callbacks
-            self._port.loop.call_exception_handler(
-                {"message": f"{method!r} failed", "exception": error, "transport": self, "protocol": self._protocol}
-            )
+            self._complain(method, error)
+
+    def _complain(self, method: Callable[..., object], error: BaseException) -> None:
+        self._port.loop.call_exception_handler(
+            {"message": f"{method!r} failed", "exception": error, "transport": self, "protocol": self._protocol}
+        )
+
+    def _hand_on(self, arrived: list[tuple[EndpointConnection, bytes]]) -> None:
+        """Hands on data of peers of which nothing else is to be told."""
+        left = iter(arrived)
+        while not self._hand_on_some(left):
+            pass
+
+    def _hand_on_some(self, left: Iterator[tuple[EndpointConnection, bytes]]) -> bool:
+        """Hands on until the protocol fails, if it does; whether that is all."""
+        try:
+            for connection, data in left:
+                if not (self._closing or connection.gone):
+                    self._protocol.datagram_received(data, connection.address)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in _call
+            self._complain(self._protocol.datagram_received, error)
+            return False
+        return True
 
     def _catch_up(self) -> None:
         """What came while there was no transport yet."""
@@ -169,9 +190,9 @@ class DTLSTransport(asyncio.DatagramTransport):
         if peer._backlog and connection.is_established:
             backlog, peer._backlog = peer._backlog, None
             for data in backlog:
-                self._send(peer, data)
+                self._send(connection, data)
             self._settle()
-        received, address = connection.received, connection.address
+        received, address = connection._records, connection.address
         while received and not self._closing:
             self._call(self._protocol.datagram_received, received.popleft(), address)
         if peer._refusal is not None and not self._closing:
@@ -208,21 +229,21 @@ class DTLSTransport(asyncio.DatagramTransport):
         `DTLSError` where there is no connection with `addr`, or too much waits for its handshake. Raises TypeError or
         ValueError for wrong arguments, ValueError for empty data.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+        if type(data) is not bytes:
+            data = copied(data)
         if not data:
             raise ValueError("an empty datagram cannot be sent: DTLS has no empty record to carry it")
         if self._closing:
             logger.warning("%r is closed: a datagram of %d bytes is dropped", self, len(data))
             return
-        peer = self._find(addr)
+        peer = (self._remote if addr is None else self._peers.get(addr)) or self._find(addr)
         if peer is None:
             words = f"there is no connection with {addr}: the datagram is dropped"
             self._call(self._protocol.error_received, errors.make(errors.DTLSError, "NOT_CONNECTED", words))
-        elif not peer._announced and not peer.is_established:
-            self._keep(peer, bytes(data))
+        elif peer._announced or peer.is_established:
+            self._send(peer._connection, data)
         else:
-            self._send(peer, data)
+            self._keep(peer, data)
 
     def _find(self, addr: Any) -> Peer | None:
         """The peer at an address; a new one, whose handshake begins, where we may be a client."""
@@ -260,84 +281,6 @@ class DTLSTransport(asyncio.DatagramTransport):
         else:
             words = f"{len(peer._backlog)} datagrams wait for the handshake with {peer.peer} already: this is dropped"
             self._call(self._protocol.error_received, errors.make(errors.DTLSError, "QUEUE_FULL", words))
-
-    def _send(self, peer: Peer, data: Buffer) -> None:
-        """Sends a datagram: at once, or behind those that wait; while the port is being turned, it waits for more."""
-        if self._buffer or self._gathers:
-            self._hold(peer, data)
-            return
-        try:
-            peer._connection.send(data)
-        except errors.DTLSWantWriteError:
-            self._hold(peer, data)
-            self._port.when_room(self._flush)
-        except OSError as error:
-            self._call(self._protocol.error_received, error)
-
-    def _hold(self, peer: Peer, data: Buffer) -> None:
-        self._buffer.append((peer, bytes(data)))
-        self._size += len(data)
-        if self._gathers and self._size > GATHERED:
-            self._flush()
-        self._pause()
-
-    def _flush(self) -> None:
-        """Sends what waits, by the batch, until it is gone or the socket has no room."""
-        while self._buffer and not self._port.ended:
-            failure: OSError | None = None
-            try:
-                if len(self._buffer) == 1:
-                    self._buffer[0][0]._connection.send(self._buffer[0][1])
-                    gone = 1
-                else:
-                    items = [(peer._connection, data) for peer, data in islice(self._buffer, BATCH)]
-                    gone = self._port.send_many(items)
-            except errors.DTLSWantWriteError:
-                self._port.when_room(self._flush)
-                return
-            except OSError as error:
-                gone, failure = 1, error  # it is the first one's
-            for _ in range(gone):
-                self._size -= len(self._buffer.popleft()[1])
-            if failure is not None:
-                self._call(self._protocol.error_received, failure)
-            self._resume()
-        self._settle()
-
-    def _gather(self, on: bool) -> None:
-        """Has datagrams wait for others, or go."""
-        self._gathers = on
-        if not on and self._buffer:
-            self._flush()
-
-    def _pause(self) -> None:
-        if not self._paused and self._size > self._high:
-            self._paused = True
-            self._call(self._protocol.pause_writing)
-
-    def _resume(self) -> None:
-        if self._paused and self._size <= self._low:
-            self._paused = False
-            self._call(self._protocol.resume_writing)
-
-    def get_write_buffer_size(self) -> int:
-        """Bytes of data that wait for room in the socket."""
-        return self._size
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """The marks at which the protocol resumes and pauses, in bytes."""
-        return self._low, self._high
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Sets the marks, in bytes: asyncio's rules. ValueError unless high >= low >= 0."""
-        if high is None:
-            high = HIGH_WATER if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._low, self._high = low, high
-        self._pause()
 
     # ---- what is known ----
 
@@ -395,8 +338,7 @@ class DTLSTransport(asyncio.DatagramTransport):
 
     def abort(self) -> None:
         """`close`, but what waits is dropped."""
-        self._buffer.clear()
-        self._size = 0
+        self._drop()
         self._closing = True
         self._port.end()
 
@@ -423,6 +365,13 @@ def ask(peer: Peer, name: str, default: Any) -> Any:
         return found() if callable(found) else found
     except (TypeError, ValueError):
         return default
+
+
+def copied(data: Buffer) -> bytes:
+    """The bytes of any buffer, as they are now; TypeError for anything else."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+    return bytes(data)
 
 
 def is_replaced(failure: BaseException) -> bool:

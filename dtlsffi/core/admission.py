@@ -79,6 +79,9 @@ class Admission:
     def _transmit(self, connection: EndpointConnection) -> None:
         raise NotImplementedError
 
+    def _hand_out(self) -> None:
+        raise NotImplementedError
+
     # ---- hellos ----
 
     def _hello_untrusted(self, data: bytes, packed: CData, local: CData, key: bytes, now: float) -> bool:

@@ -32,6 +32,8 @@ WARM = 1.0
 """Seconds for which a connection that is silent keeps OpenSSL's buffers."""
 FEW = 4
 """Messages to ask the kernel for, where few have come before."""
+MANY = 8192
+"""Records that wait in one list at the most: more are handed out by connection, each of which has its limit."""
 
 
 class Draining(Admission):
@@ -40,7 +42,8 @@ class Draining(Admission):
     def _open(self, fileno: int, v6_socket: bool, max_queue: int) -> None:
         """Makes the most of a socket, if there is one."""
         self.v6_socket, self.max_queue = v6_socket, max_queue
-        self._ready: dict[EndpointConnection, None] = {}
+        self._ready: dict[EndpointConnection, None] = {}  # of which there is news
+        self._arrived: list[tuple[EndpointConnection, bytes]] = []
         self._tidy_at = NEVER
         self._udp = ffi.new("dtlsffi_udp *")
         self._udp.fd = fileno
@@ -72,7 +75,10 @@ class Draining(Admission):
             count = lib.dtlsffi_udp_receive(self._udp, batch, self._most)
             if count > 0 or (count == 0 and self._waiting):
                 self._harvest(batch, now)
-                self._meet(batch, now)
+                if batch.stranger_count or self._waiting:
+                    self._meet(batch, now)
+                self._counts["datagrams_received"] += batch.datagrams
+                self._counts["dropped_truncated"] += batch.cut
                 more = count == self._most or bool(self._waiting)
                 self._expect(count, joined=batch.joined > 0)
             else:
@@ -122,18 +128,36 @@ class Draining(Admission):
         count = piece.memory.count
         if not count:
             return
-        slots, ready, room = self._slots, self._ready, self.max_queue
-        lost = 0
-        for owner, record in zip(ffi.unpack(piece.memory.owner, count), piece.all(), strict=True):
-            connection: EndpointConnection = slots[owner]  # whom C finds has one
-            received = connection.received
-            if len(received) < room:
-                received.append(record)
+        slots: list[Any] = self._slots  # whom C finds has one
+        self._arrive(zip(map(slots.__getitem__, ffi.unpack(piece.memory.owner, count)), piece.all(), strict=True))
+        self._warm(now)
+
+    def _arrive(self, records: Iterable[tuple[EndpointConnection, bytes]]) -> None:
+        self._arrived += records
+        if len(self._arrived) > MANY:
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Gives each connection what has arrived for it."""
+        if not self._arrived:
+            return
+        ready, room, lost = self._ready, self.max_queue, 0
+        for connection, record in self.recv_many():
+            records = connection._records
+            if len(records) < room:
+                records.append(record)
             else:
                 lost += 1
             ready[connection] = None
         self._counts["dropped_queue_full"] += lost
-        self._warm(now)
+
+    def recv_many(self) -> list[tuple[EndpointConnection, bytes]]:
+        """Takes the records that have arrived since the last call, each with its connection, in their order.
+
+        `ready` does not tell of these any more, and they are not in their connection's `received`.
+        """
+        arrived, self._arrived = self._arrived, []
+        return arrived
 
     def _meet(self, batch: CData, now: float) -> None:
         """What is left of a batch: strangers, handshakes, and what pretends to be either."""
@@ -141,10 +165,8 @@ class Draining(Admission):
         if batch.stranger_count and self._context is not None and self._cookies:
             full = not self._pending.has_room(proven=False)
             lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, full)
-        counts["datagrams_received"] += batch.datagrams
         counts["cookies_sent"] += batch.answered
         counts["dropped_flood"] += batch.passed_over
-        counts["dropped_truncated"] += batch.cut
         left = self._go_on(now)
         if not batch.stranger_count:
             return

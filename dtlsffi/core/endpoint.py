@@ -1,8 +1,8 @@
 """Many connections behind one UDP port: whom a datagram is for, who may come in, who has to go.
 
 Datagrams come in by `receive_datagram`, or by the batch from a socket by `pump`. After either of them, and after
-`handle_timers`, the owner takes what there is: `accepted`, `ready`, `datagrams_to_send` (where there is no socket),
-`get_timer`.
+`handle_timers`, the owner takes what there is: `accepted`, `recv_many`, `ready`, `datagrams_to_send` (where there is no
+socket), `get_timer`.
 """
 
 from __future__ import annotations
@@ -132,12 +132,8 @@ class Endpoint(Draining):
 
     def _look(self, connection: EndpointConnection, now: float) -> None:
         """Takes what there is to take from a connection."""
-        for record in connection.data_received() if connection._received else ():
-            if len(connection.received) < self.max_queue:
-                connection.received.append(record)
-            else:
-                self._counts["dropped_queue_full"] += 1
-            self._ready[connection] = None
+        if connection._received:
+            self._arrive([(connection, record) for record in connection.data_received()])
         if not connection._completed:
             self._look_for_proof(connection, now)
             if lib.dtlsffi_conn_established(connection._conn):
@@ -287,7 +283,11 @@ class Endpoint(Draining):
         return accepted
 
     def ready(self) -> list[EndpointConnection]:
-        """Takes the connections to which something has happened: data, the end of the handshake, or their own end."""
+        """Takes the connections to which something has happened: data, the end of the handshake, or their own end.
+
+        Their data is in their `received`, unless it has been taken by `recv_many`.
+        """
+        self._hand_out()
         ready, self._ready = list(self._ready), {}
         return ready
 

@@ -31,8 +31,7 @@ class EndpointConnection(Connection):
         self.address: Any = addresses.unpack(packed, endpoint.v6_socket)
         """The peer's address, as a socket gives it."""
         super().__init__(context, peer=addresses.text(self.address), **arguments)
-        self.received: deque[bytes] = deque()
-        """Records that nobody has taken yet."""
+        self._records: deque[bytes] = deque()  # that the endpoint has handed out
         self.failure: BaseException | None = None
         """What ended it, other than a close_notify."""
         self.peer_closed = False
@@ -54,6 +53,12 @@ class EndpointConnection(Connection):
             lib.dtlsffi_conn_share(self._conn, endpoint._udp, packed)
         self._completed = False
         self._completed_at = 0.0
+
+    @property
+    def received(self) -> deque[bytes]:
+        """Records that nobody has taken yet, oldest first. For the thread that moves the endpoint."""
+        self._endpoint._hand_out()
+        return self._records
 
     @property
     def door(self) -> Any:

@@ -126,6 +126,49 @@ def test_an_endpoint_sends_by_many_connections(
         assert endpoint.send_many([(servers[0], b"x"), (servers[0], bytes(20_000)), (servers[2], b"y")]) == 1
 
 
+def test_all_that_has_arrived_in_one_list(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """In the order of its arrival, whoever sent it; `ready` tells of the rest."""
+    with joined_pair(ports, server_context, client_context, 2) as (clients, servers):
+        endpoint = ports[0].endpoint
+        assert set(endpoint.ready()) == set(servers)
+        for number in range(6):
+            clients[number % 2].send(b"%d" % number)
+        clients[1].close()
+        settle(*ports)
+        expected = [(servers[number % 2], b"%d" % number) for number in range(6)]
+        assert endpoint.recv_many() == expected
+        assert endpoint.recv_many() == []
+        assert endpoint.ready() == [servers[1]]
+        assert servers[1].peer_closed
+        clients[0].send(b"by connection")
+        settle(*ports)
+        assert endpoint.ready() == [servers[0]]
+        assert endpoint.recv_many() == []
+        assert received(servers[0]) == [b"by connection"]
+
+
+def test_what_nobody_takes_is_limited(
+    ports: list[Port],
+    client_context: DTLSContext,
+    server_context: DTLSContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By connection, as if `ready` had been called: what does not fit is counted."""
+    monkeypatch.setattr("dtlsffi.core.draining.MANY", 10)
+    with joined_pair(ports, server_context, client_context) as ((client,), (server,)):
+        endpoint = ports[0].endpoint
+        endpoint.max_queue = 15
+        for number in range(40):
+            client.send(b"%d" % number)
+            settle(*ports)
+        assert len(endpoint._arrived) <= 10
+        assert received(server) == [b"%d" % number for number in range(15)]
+        assert endpoint.statistics()["dropped_queue_full"] == 25
+        assert endpoint.ready() == [server]
+
+
 @pytest.mark.parametrize("act", ["send", "send_many", "endpoint.send_many", "close"])
 def test_a_connection_that_was_silent_speaks_first(
     act: str, ports: list[Port], client_context: DTLSContext, server_context: DTLSContext

@@ -1,0 +1,129 @@
+"""What a transport has yet to send: records that wait for others to go with, or for room in the socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ..core import errors
+from ..core.endpoint_connection import EndpointConnection
+
+BATCH = 256  # datagrams that are sent in one go
+GATHERED = 32 * 1024  # bytes that are sent without waiting for more
+HIGH_WATER = 64 * 1024  # bytes that wait for the socket before the protocol is asked to pause: asyncio's own
+
+
+class Sending(asyncio.DatagramTransport):
+    """The part of a transport that data goes out by."""
+
+    _port: Any
+    _protocol: Any
+    _buffer: list[tuple[EndpointConnection, bytes]]
+    _size = 0  # its bytes
+    _gathers = False  # what is sent waits for more, for a moment
+    _low, _high = HIGH_WATER // 4, HIGH_WATER
+    _crowd = GATHERED  # bytes from which on something may have to be done
+    _paused = False
+
+    # ---- what the rest does ----
+
+    def _call(self, method: Callable[..., object], *arguments: Any) -> None:
+        raise NotImplementedError
+
+    def _settle(self) -> None:
+        raise NotImplementedError
+
+    # ---- what waits ----
+
+    def _send(self, connection: EndpointConnection, data: bytes) -> None:
+        """Sends a datagram: at once, or behind those that wait; while the port is being turned, it waits for more."""
+        if not (self._gathers or self._buffer) and self._send_now(connection, data):
+            return
+        self._buffer.append((connection, data))
+        self._size += len(data)
+        if self._size > self._crowd:
+            if self._gathers:
+                self._flush()
+            self._pause()
+
+    def _send_now(self, connection: EndpointConnection, data: bytes) -> bool:
+        """Whether it is dealt with."""
+        try:
+            connection.send(data)
+        except errors.DTLSWantWriteError:
+            self._port.when_room(self._flush)
+            return False
+        except OSError as error:
+            self._call(self._protocol.error_received, error)
+        return True
+
+    def _flush(self) -> None:
+        """Sends what waits, by the batch, until it is gone or the socket has no room."""
+        while self._buffer and not self._port.ended:
+            failure: OSError | None = None
+            try:
+                gone = self._flush_some()
+            except errors.DTLSWantWriteError:
+                self._port.when_room(self._flush)
+                return
+            except OSError as error:
+                gone, failure = 1, error  # it is the first one's
+            left = self._buffer[gone:]
+            self._size = sum(len(data) for _, data in left)
+            self._buffer = left
+            if failure is not None:
+                self._call(self._protocol.error_received, failure)
+            self._resume()
+        self._settle()
+
+    def _flush_some(self) -> int:
+        """Sends some; how many are dealt with."""
+        if len(self._buffer) > 1:
+            sent: int = self._port.send_many(self._buffer[:BATCH])
+            return sent
+        connection, data = self._buffer[0]
+        connection.send(data)
+        return 1
+
+    def _gather(self, on: bool) -> None:
+        """Has datagrams wait for others, or go."""
+        self._gathers = on
+        if not on and self._buffer:
+            self._flush()
+
+    def _drop(self) -> None:
+        """Nothing waits any more."""
+        self._buffer.clear()
+        self._size = 0
+
+    # ---- how much may wait ----
+
+    def _pause(self) -> None:
+        if not self._paused and self._size > self._high:
+            self._paused = True
+            self._call(self._protocol.pause_writing)
+
+    def _resume(self) -> None:
+        if self._paused and self._size <= self._low:
+            self._paused = False
+            self._call(self._protocol.resume_writing)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes of data that wait for room in the socket."""
+        return self._size
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The marks at which the protocol resumes and pauses, in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Sets the marks, in bytes: asyncio's rules. ValueError unless high >= low >= 0."""
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._low, self._high, self._crowd = low, high, min(high, GATHERED)
+        self._pause()
