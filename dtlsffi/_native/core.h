@@ -76,7 +76,10 @@ typedef struct {
     uint32_t same;                /* the length that all of them have, or 0 */
     uint32_t done;
     int answer;
+    uint32_t more;                /* whether there was no room for all of a batch */
     uint32_t odd_count;
+    uint32_t strangers;           /* datagrams of the batch that are left */
+    uint32_t joined;              /* whether some have come joined to others */
     uint32_t odd[DTLSFFI_INBOX_ODD];
     uint32_t owner[DTLSFFI_INBOX_RECORDS];
     uint32_t length[DTLSFFI_INBOX_RECORDS];
@@ -117,6 +120,8 @@ typedef struct {
     int connected;                      /* all datagrams are for its one peer */
     int segments;                       /* the kernel cuts messages: UDP_SEGMENT */
     int joins;                          /* it joins datagrams: UDP_GRO */
+    uint64_t datagrams_received;
+    uint64_t datagrams_cut;             /* larger than any should be */
     uint64_t datagrams_sent;
     uint64_t datagrams_unsent;          /* the kernel would not take them, and they were not data */
     uint64_t flights_retransmitted;
@@ -143,9 +148,7 @@ typedef struct {
     uint32_t at;                        /* the message that is being looked at */
     uint32_t offset;                    /* and how far */
     uint32_t unfinished;                /* one of its datagrams holds more records than there was room for */
-    uint32_t datagrams;                 /* that have been looked at */
-    uint32_t joined;                    /* that came joined to others */
-    uint32_t cut;                       /* messages larger than any datagram should be */
+    uint32_t joined;                    /* datagrams that came joined to others */
     uint32_t answered;                  /* strangers who were asked for a cookie */
     uint32_t passed_over;               /* and who were not, in a flood */
     uint32_t stranger_count;
@@ -171,7 +174,9 @@ dtlsffi_table *dtlsffi_table_new(void);
 void dtlsffi_table_free(dtlsffi_table *table);
 int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner);
 void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn);
-int dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now);
+int dtlsffi_table_pump(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, int most,
+                       double now);
+void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now);
 int dtlsffi_table_tidy(dtlsffi_table *table, double since);
 
 /* outgoing.c: records on their way out by the batch */

@@ -264,33 +264,49 @@ static void go_on(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inb
         feed(at, NULL, 0, batch, inbox, now);
 }
 
-/* Takes the records out of a batch, each with its owner, until it is through (0), or `inbox` is full or a connection
- * has failed (1: see to it and call again). Datagrams that are not for an established connection, or not encrypted, become the batch's strangers. */
-int dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
+/* Returns whether that was the last datagram. */
+static bool take_datagram(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
 {
-    const uint8_t *data;
     uint32_t length;
+    const uint8_t *data = dtlsffi_batch_next(batch, &length);
+    entry *at;
 
+    if (data == NULL)
+        return true;
+    at = look_up(table, &batch->senders[batch->at]);
+    if (at->conn != NULL && !is_plain(data, length))
+        feed(at, data, length, batch, inbox, now);
+    else if (batch->stranger_count < DTLSFFI_STRANGERS)
+        leave(batch, data, length);
+    else
+        udp->datagrams_cut++;
+    return false;
+}
+
+/* Takes the records out of a batch, each with its owner, until it is through, or `inbox` is full or a connection has
+ * failed (`more`: see to it and call again). Datagrams that are not for an established connection, or not encrypted,
+ * become the batch's strangers. */
+void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
+{
     inbox->count = inbox->used = inbox->odd_count = 0;
     inbox->answer = 0;
-    if (batch->datagrams == 0 && batch->count > 1)
-        look_ahead(table, batch);
+    inbox->more = 1;
     go_on(table, batch, inbox, now);
-    while (batch->unfinished == 0 && inbox->answer == 0 && dtlsffi_inbox_has_room(inbox)) {
-        entry *at;
+    while (inbox->more && batch->unfinished == 0 && inbox->answer == 0 && dtlsffi_inbox_has_room(inbox))
+        inbox->more = !take_datagram(table, udp, batch, inbox, now);
+    inbox->strangers = batch->stranger_count;
+    inbox->joined = batch->joined != 0;
+}
 
-        data = dtlsffi_batch_next(batch, &length);
-        if (data == NULL)
-            return 0;
-        at = look_up(table, &batch->senders[batch->at]);
-        if (at->conn == NULL || is_plain(data, length)) {
-            if (batch->stranger_count == DTLSFFI_STRANGERS)
-                batch->cut++;
-            else
-                leave(batch, data, length);
-            continue;
-        }
-        feed(at, data, length, batch, inbox, now);
-    }
-    return 1;
+/* The same for what the socket has, at most `most` messages: their count, or -errno. */
+int dtlsffi_table_pump(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, int most,
+                       double now)
+{
+    int count = dtlsffi_udp_receive(udp, batch, most);
+
+    if (count > 1)
+        look_ahead(table, batch);
+    if (count > 0)
+        dtlsffi_table_harvest(table, udp, batch, inbox, now);
+    return count;
 }

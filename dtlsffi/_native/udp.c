@@ -131,16 +131,21 @@ static void make_room(dtlsffi_message *message, struct iovec *piece, dtlsffi_soc
     message->msg_hdr.msg_controllen = sizeof(*space);
 }
 
-static void take_message(dtlsffi_batch *batch, uint32_t i, dtlsffi_message *message, const dtlsffi_sockaddr *from)
+static void take_message(dtlsffi_udp *udp, dtlsffi_batch *batch, uint32_t i, dtlsffi_message *message,
+                         const dtlsffi_sockaddr *from)
 {
     bool whole = (message->msg_hdr.msg_flags & MSG_TRUNC) == 0;
+    uint32_t datagrams = 1;
 
     batch->length[i] = understand(&batch->senders[i], from) && whole ? message->msg_len : 0;
     batch->size[i] = batch->length[i];
     read_control(&message->msg_hdr, &batch->receivers[i], &batch->size[i]);
-    batch->cut += !whole;
-    if (batch->size[i] < batch->length[i])
-        batch->joined += (batch->length[i] + batch->size[i] - 1) / batch->size[i];
+    if (batch->size[i] < batch->length[i]) {
+        datagrams = (batch->length[i] + batch->size[i] - 1) / batch->size[i];
+        batch->joined += datagrams;
+    }
+    udp->datagrams_received += datagrams;
+    udp->datagrams_cut += !whole;
 }
 
 /* Takes what has come, at most `most` messages, without waiting: their count, 0 for nothing, or -errno. Messages that
@@ -165,7 +170,7 @@ int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch, int most)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
     batch->count = (uint32_t)count;
     for (int i = 0; i < count; i++)
-        take_message(batch, (uint32_t)i, &messages[i], &from[i]);
+        take_message(udp, batch, (uint32_t)i, &messages[i], &from[i]);
     udp->joined += batch->joined;
     return count;
 }
@@ -188,7 +193,6 @@ const uint8_t *dtlsffi_batch_next(dtlsffi_batch *batch, uint32_t *length)
     if (*length > batch->size[i])
         *length = batch->size[i];
     batch->offset += *length;
-    batch->datagrams++;
     return data;
 }
 

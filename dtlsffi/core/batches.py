@@ -55,28 +55,47 @@ def make_batch() -> CData:
 unpack: Callable[[CData, int], bytes] = ffi.unpack
 
 
+COUNTS = struct.Struct("3I")
+"""count, used, same: what a `dtlsffi_inbox` and a `dtlsffi_outgoing` begin with. One look costs less than three."""
+HEAD = struct.Struct("4Ii4I")
+"""count, used, same, done, answer, more, odd_count, strangers, joined: all of an inbox but what comes by the record."""
+
+
 class Piece:
     """Scratch memory with records in it, and how to get at them quickly."""
 
-    __slots__ = ("chars", "data", "memory", "view")
+    __slots__ = ("chars", "data", "head", "memory", "view")
 
     def __init__(self, kind: str) -> None:
         self.memory = ffi.new(kind)
         self.data = ffi.cast("uint8_t *", self.memory.data)
         self.chars = ffi.cast("char *", self.memory.data)
         self.view = ffi.buffer(self.memory.data)
+        self.head = ffi.buffer(self.memory, HEAD.size)
 
     def all(self) -> list[bytes]:
         """Each of them, in their order."""
-        memory = self.memory
-        count, same = memory.count, memory.same
+        return self.records(*COUNTS.unpack_from(self.head))
+
+    def records(self, count: int, used: int, same: int) -> list[bytes]:
+        """The same, by what `head` begins with."""
         if count < 2:
-            return [unpack(self.chars, memory.used)] if count else []
+            return [unpack(self.chars, used)] if count else []
         if same:
             return cut(self.view, same, count)
-        whole: bytes = self.view[: memory.used]
-        ends = list(itertools.accumulate(ffi.unpack(memory.length, count)))
+        whole: bytes = self.view[:used]
+        ends = list(itertools.accumulate(ffi.unpack(self.memory.length, count)))
         return [whole[start:end] for start, end in zip([0, *ends], ends)]  # noqa: B905 - one start too many
+
+
+class Inbox(Piece):
+    """A piece whose records may be of many connections."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self) -> None:
+        super().__init__("dtlsffi_inbox *")
+        self.owner = self.memory.owner
 
 
 CHUNK = 32
@@ -102,7 +121,7 @@ def cut(view: Any, length: int, count: int) -> list[bytes]:
     return pieces
 
 
-inboxes = Pool(lambda: Piece("dtlsffi_inbox *"))
+inboxes = Pool(Inbox)
 outgoings = Pool(lambda: Piece("dtlsffi_outgoing *"))
 batches = Pool(make_batch)
 

@@ -15,7 +15,20 @@ from typing import Any
 from .._native import CData, ffi, lib
 from .address import key as key_of
 from .admission import Admission
-from .batches import BATCH, JOINED_BATCH, MISFIT, Buffer, Piece, batches, inboxes, joined, measured, outgoings, refused
+from .batches import (
+    BATCH,
+    HEAD,
+    JOINED_BATCH,
+    MISFIT,
+    Buffer,
+    Inbox,
+    batches,
+    inboxes,
+    joined,
+    measured,
+    outgoings,
+    refused,
+)  # fmt: skip
 from .cookies import is_whole_hello
 from .endpoint_connection import NEVER, EndpointConnection
 
@@ -70,67 +83,52 @@ class Draining(Admission):
 
         Handshakes move on by a few steps only, so that records of others do not wait for all of them.
         """
-        batch = batches.take()
+        most, strangers, joined = self._most, 0, 0
+        batch, inbox = batches.take(), inboxes.take()
         try:
-            count = lib.dtlsffi_udp_receive(self._udp, batch, self._most)
-            if count > 0 or (count == 0 and self._waiting):
-                self._harvest(batch, now)
-                if batch.stranger_count or self._waiting:
-                    self._meet(batch, now)
-                self._counts["datagrams_received"] += batch.datagrams
-                self._counts["dropped_truncated"] += batch.cut
-                more = count == self._most or bool(self._waiting)
-                self._expect(count, joined=batch.joined > 0)
-            else:
-                more = False
+            count = lib.dtlsffi_table_pump(self._table.table, self._udp, batch, inbox.memory, most, now)
+            if count > 0:
+                strangers, joined = self._harvest(batch, inbox, now)
+            if strangers or (self._waiting and count >= 0):
+                self._meet(batch, now)
         finally:
+            inboxes.give_back(inbox)
             batches.give_back(batch)
         if count < 0:
             self._counts["socket_errors"] += 1
             raise OSError(-count, f"{os.strerror(-count)} (the endpoint's socket)")
-        return more
-
-    def _expect(self, count: int, *, joined: bool) -> None:
-        """How many messages to ask for next: to ask for many costs something, too."""
+        # How many messages to ask for next: to ask for many costs something, too.
         if joined:
             self._most = JOINED_BATCH
-        elif count == self._most:
+        elif count == most:
             self._most = BATCH
         elif count < FEW:
             self._most = FEW
+        return count == most or bool(self._waiting)
 
-    def _harvest(self, batch: CData, now: float) -> None:
-        """Takes the records of established connections out of a batch."""
-        piece = inboxes.take()
-        try:
-            more = 1
-            while more:
-                more = lib.dtlsffi_table_harvest(self._table.table, batch, piece.memory, now)
-                self._take(piece, now)
-                self._see_to(piece.memory, now)
-        finally:
-            inboxes.give_back(piece)
+    def _harvest(self, batch: CData, inbox: Inbox, now: float) -> tuple[int, int]:
+        """Takes what C has found out of a batch; how many datagrams are left there, and whether some came joined."""
+        slots: list[Any] = self._slots  # whom C finds has one
+        while True:
+            count, used, same, _, answer, more, odd_count, strangers, joined = HEAD.unpack_from(inbox.head)
+            if count:
+                owners = map(slots.__getitem__, ffi.unpack(inbox.owner, count))
+                self._arrive(zip(owners, inbox.records(count, used, same), strict=True))
+                self._warm(now)
+            if odd_count:
+                self._see_to(ffi.unpack(inbox.memory.odd, odd_count), answer, now)
+            if not more:
+                return strangers, joined
+            lib.dtlsffi_table_harvest(self._table.table, self._udp, batch, inbox.memory, now)
 
-    def _see_to(self, inbox: CData, now: float) -> None:
+    def _see_to(self, slots: list[int], answer: int, now: float) -> None:
         """Those to whom something else than data has happened; what the last has failed with is still to be had."""
-        count = inbox.odd_count
-        if not count:
-            return
-        odd = [self._slots[slot] for slot in ffi.unpack(inbox.odd, count)]
-        if inbox.answer < 0 and (failed := odd.pop()) is not None:
-            answer = inbox.answer
+        odd = [self._slots[slot] for slot in slots]
+        if answer < 0 and (failed := odd.pop()) is not None:
             self._after(failed, now, lambda: failed._after(answer))
         for connection in dict.fromkeys(odd):
             if connection is not None and not connection.gone:
                 self._look(connection, now)
-
-    def _take(self, piece: Piece, now: float) -> None:
-        count = piece.memory.count
-        if not count:
-            return
-        slots: list[Any] = self._slots  # whom C finds has one
-        self._arrive(zip(map(slots.__getitem__, ffi.unpack(piece.memory.owner, count)), piece.all(), strict=True))
-        self._warm(now)
 
     def _arrive(self, records: Iterable[tuple[EndpointConnection, bytes]]) -> None:
         self._arrived += records
@@ -236,6 +234,8 @@ class Draining(Admission):
         (`dropped_unsent`). Where nothing is dealt with, it raises what `EndpointConnection.send` does.
         """
         items = list(items)
+        if len(items) == 1 and self._send_one(*items[0]):
+            return 1
         if self._udp.fd < 0:
             for connection, data in items:
                 connection.send(data)
@@ -258,6 +258,14 @@ class Draining(Admission):
         if count == 0 and answer < 0:
             refused(answer, items[0][0].peer)
         return count
+
+
+    def _send_one(self, connection: EndpointConnection, data: Buffer) -> bool:
+        """Whether it is gone. Why not, `send_many` finds out: it costs more, which pays where there are many."""
+        if self._udp.fd < 0 or type(data) is not bytes:
+            return False
+        gone: bool = lib.dtlsffi_conn_send(connection._conn, data, len(data)) > 0
+        return gone
 
 
 class Table:

@@ -231,6 +231,8 @@ class Endpoint(Draining):
 
     def handle_timers(self, now: float) -> None:
         """Sends flights again, goes on with handshakes, and ends what takes, or has been silent for, too long."""
+        if now < self.look_at():
+            return
         self._go_on(now)
         if self._tidy_at <= now:
             warm = lib.dtlsffi_table_tidy(self._table.table, now - WARM)
@@ -279,6 +281,8 @@ class Endpoint(Draining):
 
     def accepted(self) -> list[EndpointConnection]:
         """Takes the connections that clients have begun since the last call; their handshakes are not finished yet."""
+        if not self._accepted:
+            return []
         accepted, self._accepted = self._accepted, []
         return accepted
 
@@ -288,6 +292,8 @@ class Endpoint(Draining):
         Their data is in their `received`, unless it has been taken by `recv_many`.
         """
         self._hand_out()
+        if not self._ready:
+            return []
         ready, self._ready = list(self._ready), {}
         return ready
 
@@ -312,6 +318,8 @@ class Endpoint(Draining):
         """
         udp = self._udp
         return {name: self._counts[name] for name in COUNTERS} | {
+            "datagrams_received": self._counts["datagrams_received"] + udp.datagrams_received,
+            "dropped_truncated": udp.datagrams_cut,
             "datagrams_sent": udp.datagrams_sent,
             "dropped_unsent": udp.datagrams_unsent,
             "flights_retransmitted": udp.flights_retransmitted,
@@ -370,7 +378,7 @@ class Endpoint(Draining):
 EVENT_CLOSED: int = lib.DTLSFFI_EVENT_CLOSED
 NOWHERE = ffi.new("dtlsffi_address *")
 COUNTERS = (
-    "datagrams_received", "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced", "expired",
-    "dropped_unknown", "dropped_junk", "dropped_flood", "dropped_truncated", "dropped_queue_full", "refused_pending",
+    "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced", "expired",
+    "dropped_unknown", "dropped_junk", "dropped_flood", "dropped_queue_full", "refused_pending",
     "refused_connections", "evicted", "socket_errors",
 )  # fmt: skip
