@@ -152,11 +152,12 @@ PORTION = 65536
 def portions(buffers: list[Any]) -> Iterable[list[Any]]:
     """Some buffers in the portions in which they are handed over, reckoned by the first."""
     try:
-        count = max(1, PORTION // max(1, len(buffers[0]))) if buffers else 1
+        first = len(buffers[0]) if buffers else 0
     except TypeError:
         raise TypeError("each datagram is bytes or a buffer of them") from None
-    if len(buffers) <= count:
+    if first * len(buffers) <= PORTION:
         return (buffers,)
+    count = max(1, PORTION // first)
     return (buffers[start : start + count] for start in range(0, len(buffers), count))
 
 

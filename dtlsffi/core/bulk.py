@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+import threading
 from collections.abc import Iterable
 
 from .._native import CData, ffi, lib
-from .batches import JOINED_BATCH, Buffer, batches, inboxes
+from .batches import JOINED_BATCH, Buffer, Inbox, batches, inboxes
 from .connection import MORE, Connection
 from .errors import DatagramTooLarge, DTLSError, DTLSWantReadError, DTLSZeroReturnError, make
 
@@ -23,9 +23,10 @@ class Bulk:
         self._connection = connection
         self._udp = ffi.new("dtlsffi_udp *")
         lib.dtlsffi_udp_prepare(self._udp, fileno, False, True, False)
-        self._queue: deque[bytes] = deque()
+        self._queue: list[bytes] = []
         self.reads = False
         """Whether all that comes in comes through here."""
+        self._lock = threading.RLock()  # that each record goes to one thread, which a callback may be called by
 
     def send(self, buffers: Iterable[Buffer]) -> int:
         """Sends each buffer as one record in one datagram; how many are gone. Raises what `send` does if none is."""
@@ -33,46 +34,49 @@ class Bulk:
 
     def receive(self, most: int) -> list[bytes]:
         """Up to `most` records; `Connection.read`'s errors where there is none."""
-        if not self._queue:
-            self._fill()
-        queue = self._queue
-        if most >= len(queue):
-            self._queue = deque()
-            return list(queue)
-        return [queue.popleft() for _ in range(most)]
+        with self._lock:
+            queue = self._queue or self._fill()
+            self._queue = queue[most:]
+        return queue if len(queue) <= most else queue[:most]
 
     def read(self, limit: int) -> bytes:
         """One record of at most `limit` bytes; `DatagramTooLarge` where it is larger, and it stays."""
-        if not self._queue:
-            self._fill()
-        if len(self._queue[0]) > limit:
-            words = (
-                f"the next record has {self.pending()} bytes, more than the {limit} asked for; it is kept for a call"
-            )
-            raise make(DatagramTooLarge, "RECORD_TOO_LARGE", f"{words} with more room")
-        return self._queue.popleft()
+        with self._lock:
+            if not self._queue:
+                self._queue = self._fill()
+            if len(self._queue[0]) <= limit:
+                return self._queue.pop(0)
+            length = len(self._queue[0])
+        words = f"the next record has {length} bytes, more than the {limit} asked for; it is kept for a call"
+        raise make(DatagramTooLarge, "RECORD_TOO_LARGE", f"{words} with more room")
 
     def pending(self) -> int:
         """How many bytes the next `read` can give without a look at the socket."""
-        return len(self._queue[0]) if self._queue else 0
+        return next((len(record) for record in self._queue[:1]), 0)
 
-    def _fill(self) -> None:
-        """Takes what the socket has, a batch at the most."""
-        if not self.reads:
-            self.reads = True
-            self._queue += self._kept()
-            lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, False, True, True)
-        batch = batches.take()
+    def _fill(self) -> list[bytes]:
+        """Takes what the socket has, a batch at the most: one record at least."""
+        records = [] if self.reads else self._begin()
+        batch, inbox = batches.take(), inboxes.take()
         try:
-            while not self._queue:
+            while not records:
                 count = lib.dtlsffi_udp_receive(self._udp, batch, JOINED_BATCH)
                 if count < 0:
                     raise OSError(-count, f"{os.strerror(-count)} ({self._connection.peer})")
-                self._open(batch)
-                if not self._queue and count == 0:
+                records = self._open(batch, inbox)
+                if not records and count == 0:
                     self._why_nothing()
         finally:
+            inboxes.give_back(inbox)
             batches.give_back(batch)
+        return records
+
+    def _begin(self) -> list[bytes]:
+        """Has all that comes in come through here from now on; what has come before."""
+        self.reads = True
+        kept = self._kept()
+        lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, False, True, True)
+        return kept
 
     def _kept(self) -> list[bytes]:
         """What the connection has read from the socket already, and not handed out."""
@@ -81,20 +85,20 @@ class Bulk:
             kept.append(self._connection.read())
         return kept
 
-    def _open(self, batch: CData) -> None:
-        piece = inboxes.take()
+    def _open(self, batch: CData, inbox: Inbox) -> list[bytes]:
+        """The records of a batch."""
+        conn = self._connection._conn
+        answer = lib.dtlsffi_conn_receive_many(conn, batch, inbox.memory)
+        records = inbox.all()
+        while answer >= MORE:
+            answer = lib.dtlsffi_conn_receive_many(conn, batch, inbox.memory)
+            records += inbox.all()
         try:
-            answer = MORE
-            while answer >= MORE:
-                answer = lib.dtlsffi_conn_receive_many(self._connection._conn, batch, piece.memory)
-                self._queue += piece.all()
-            try:
-                self._connection._after(answer)
-            except DTLSError:
-                if not self._queue:  # else it is raised when that has been read
-                    raise
-        finally:
-            inboxes.give_back(piece)
+            self._connection._after(answer)
+        except DTLSError:
+            if not records:  # else it is raised when they have been read
+                raise
+        return records
 
     def _why_nothing(self) -> None:
         if lib.dtlsffi_conn_closed(self._connection._conn):

@@ -259,7 +259,6 @@ class Draining(Admission):
             refused(answer, items[0][0].peer)
         return count
 
-
     def _send_one(self, connection: EndpointConnection, data: Buffer) -> bool:
         """Whether it is gone. Why not, `send_many` finds out: it costs more, which pays where there are many."""
         if self._udp.fd < 0 or type(data) is not bytes:

@@ -1,13 +1,16 @@
-"""One Connection, several threads that take what there is to send: a listener's, and those that send themselves."""
+"""Several threads that take from one connection: what there is to send, and what has been received."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 
 import pytest
 
+from dtlsffi import DTLSSocket, DTLSWantReadError
 from dtlsffi.testing import MemoryLink
 
 
@@ -47,3 +50,30 @@ def test_each_datagram_is_taken_once(joined: MemoryLink) -> None:
     for start in range(0, 1000, 50):  # as many as may overtake one another
         server.receive_datagrams(sorted(taken, key=lambda datagram: datagram[3:11])[start : start + 50])
     assert sorted(map(int, server.data_received())) == list(range(1000))
+
+
+def test_each_record_is_taken_once(
+    dtls_pair: tuple[DTLSSocket, DTLSSocket], both: Callable[..., list[list[bytes]]]
+) -> None:
+    """Two threads receive by the batch, a third record by record: nothing is lost or doubled."""
+    client, server = dtls_pair
+    server.setblocking(False)
+
+    def pair() -> list[bytes]:
+        return server.recv_many(2)
+
+    def one() -> list[bytes]:
+        return [server.recv()]
+
+    def take(receive: Callable[[], list[bytes]]) -> list[bytes]:
+        taken: list[bytes] = []
+        try:
+            while True:
+                taken += receive()
+        except DTLSWantReadError:
+            return taken
+
+    for start in range(0, 5000, 100):
+        assert client.send_many([b"%d" % number for number in range(start, start + 100)]) == 100
+        shares = both(partial(take, pair), partial(take, pair), partial(take, one))
+        assert sorted(map(int, chain(*shares))) == list(range(start, start + 100))
