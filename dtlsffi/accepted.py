@@ -359,7 +359,7 @@ class DTLSServerConnection(Manners, Knowledge):
 
     def _take_many(self, most: int) -> list[bytes] | None:
         received = self._connection._records
-        return [received.popleft() for _ in range(min(most, len(received)))] or None
+        return [received.pop(0) for _ in range(min(most, len(received)))] or None
 
     def _take(self, limit: int | None) -> bytes | None:
         received = self._connection._records
@@ -368,7 +368,7 @@ class DTLSServerConnection(Manners, Knowledge):
                 f"the next record has {len(received[0])} bytes, more than the {limit} asked for; it is kept for a call"
             )
             raise errors.make(errors.DatagramTooLarge, "RECORD_TOO_LARGE", f"{words} with more room")
-        return received.popleft() if received else None
+        return received.pop(0) if received else None
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""

@@ -216,7 +216,7 @@ class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
                 await self._await_data()
             except errors.DTLSZeroReturnError:
                 raise anyio.EndOfStream from None
-        return self._connection._records.popleft()
+        return self._connection._records.pop(0)
 
     async def __anext__(self) -> bytes:
         """The next record."""

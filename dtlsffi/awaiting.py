@@ -273,7 +273,7 @@ class AwaitedConnection(Knowledge):
             await self._await_data()
         except errors.DTLSZeroReturnError:
             return b""
-        return self._connection._records.popleft()
+        return self._connection._records.pop(0)
 
     async def recv_many(self, max: int = 64) -> list[bytes]:  # noqa: A002 - what it is
         """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`."""
@@ -284,7 +284,9 @@ class AwaitedConnection(Knowledge):
         except errors.DTLSZeroReturnError:
             return []
         received = self._connection._records
-        return [received.popleft() for _ in range(min(max, len(received)))]
+        taken = received[:max]
+        del received[:max]
+        return taken
 
     def __aiter__(self) -> Self:
         """Receive until the end."""

@@ -22,7 +22,7 @@ def echo_each(endpoint: Endpoint) -> None:
         received = connection.received
         while received and not connection.gone:
             with suppress(OSError):
-                connection.send(received.popleft())
+                connection.send(received.pop(0))
         if connection.peer_closed:
             connection.close()
 

@@ -117,6 +117,14 @@ void dtlsffi_conn_unlock(dtlsffi_conn *conn)
     dtlsffi_lock_release(&conn->lock);
 }
 
+static bool warm_up(dtlsffi_conn *conn)
+{
+    conn->cold = SSL_alloc_buffers(conn->ssl) != 1;
+    if (!conn->cold)
+        dtlsffi_table_warm(conn);
+    return !conn->cold;
+}
+
 /* For a call that moves the connection on: not from within one of its own callbacks. */
 int dtlsffi_conn_enter(dtlsffi_conn *conn)
 {
@@ -128,11 +136,10 @@ int dtlsffi_conn_enter(dtlsffi_conn *conn)
     }
     if (ERR_peek_error() != 0) /* clearing an empty queue costs a fifth of a whole record */
         ERR_clear_error();
-    if (conn->cold && SSL_alloc_buffers(conn->ssl) != 1) {
+    if (conn->cold && !warm_up(conn)) {
         dtlsffi_lock_release(&conn->lock);
         return dtlsffi_fault_system(ENOMEM);
     }
-    conn->cold = false;
     conn->io_errno = 0;
     return 0;
 }
@@ -278,15 +285,20 @@ void dtlsffi_conn_detach(dtlsffi_conn *conn)
     dtlsffi_conn_unlock(conn);
 }
 
-/* Gives back OpenSSL's buffers, some 30 kB, of a connection that is silent. Only reading brings them back by itself:
- * SSL_write and SSL_shutdown write to where they were (NULL, on 3.0), so whoever enters next has them allocated. */
-void dtlsffi_conn_cool(dtlsffi_conn *conn)
+/* Gives back OpenSSL's buffers, some 30 kB, of a connection that is silent, unless somebody is at it; whether it has none
+ * now. Only reading brings them back by itself: SSL_write and SSL_shutdown write to where they were (NULL, on 3.0), so
+ * whoever enters next has them allocated. */
+bool dtlsffi_conn_cool(dtlsffi_conn *conn)
 {
-    if (dtlsffi_conn_enter(conn) != 0)
-        return;
-    if (conn->established && !conn->failed)
+    bool cold;
+
+    if (conn->born != dtlsffi_fork_count || !dtlsffi_lock_try(&conn->lock))
+        return false;
+    if (conn->established && !conn->failed && !conn->cold)
         conn->cold = SSL_free_buffers(conn->ssl) == 1;
-    dtlsffi_conn_leave(conn);
+    cold = conn->cold;
+    dtlsffi_lock_release(&conn->lock);
+    return cold;
 }
 
 const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn)

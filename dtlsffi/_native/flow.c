@@ -273,7 +273,6 @@ static int send_record(dtlsffi_conn *conn, const uint8_t *data, size_t length)
     size_t written = 0;
     int ret;
 
-    dtlsffi_table_warm(conn);
     conn->sending = true;
     ret = SSL_write_ex(conn->ssl, data, length, &written);
     conn->sending = false;
@@ -315,7 +314,6 @@ int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dt
 
     if (answer != 0 || length == 0)
         return answer;
-    dtlsffi_table_warm(conn);
     conn->io_errno = 0;
     conn->gathered = out;
     conn->sending = true;

@@ -32,6 +32,7 @@ typedef struct {
 bool dtlsffi_lock_init(dtlsffi_lock *lock);
 void dtlsffi_lock_destroy(dtlsffi_lock *lock);
 unsigned dtlsffi_lock_take(dtlsffi_lock *lock);
+bool dtlsffi_lock_try(dtlsffi_lock *lock);
 void dtlsffi_lock_release(dtlsffi_lock *lock);
 
 /* gil.c */
@@ -79,7 +80,7 @@ void dtlsffi_outbox_clear(dtlsffi_outbox *box);
 /* records.c: what can be seen of records without their keys */
 #define DTLSFFI_RECORD_HEADER 13
 #define DTLSFFI_ALERT_RECORD 15 /* a plaintext alert: header, level, description */
-#define DTLSFFI_WATCHED 32
+#define DTLSFFI_WATCHED 12
 #define DTLSFFI_SHORTEST 24 /* the longest nonce and tag of any AEAD; a Finished has 24 bytes more */
 
 typedef struct {
@@ -119,64 +120,67 @@ bool dtlsffi_ctx_init(void);
 dtlsffi_ctx_data *dtlsffi_ctx_get_data(const SSL_CTX *ctx);
 void dtlsffi_ctx_note_removed(SSL_CTX *ctx, const uint8_t *id, size_t length);
 
-/* conn.c */
+/* conn.c. There is one for each peer that says nothing, so what is small stands together: no room is lost between. */
 struct dtlsffi_conn {
     SSL *ssl;
     void *handle;               /* Python's object for the callbacks, or NULL */
     SSL_CTX *ctx;               /* the one it began with, where its session and tickets belong; the SSL holds it */
     dtlsffi_ctx_data *ctx_data; /* what that one carries of ours */
-    dtlsffi_lock lock;
     unsigned long born;         /* dtlsffi_fork_count at birth */
+    dtlsffi_lock lock;
+
+    /* what has become of it */
     bool established;           /* the handshake is finished */
     bool drained;               /* OpenSSL has handed out all that it kept of what came before it was established */
     bool failed;                /* OpenSSL will not go on with this SSL */
     bool shut;                  /* we have sent close_notify */
     bool pinned;                /* the peer has to show a certificate or raw key, and it is not the chain that decides */
+    bool proven;                /* its cookie has been checked */
     bool abandoned;             /* closed within one of its own callbacks */
-    bool sending;               /* an application record is on its way through the BIO */
-    int io_errno;               /* what the BIO met in this call */
+    bool warm;                  /* OpenSSL's buffers may be allocated: it is in its table's list of those */
+    bool cold;                  /* they have been given back */
 
-    int fd;                     /* the carrier: a connected socket, or -1 */
-    dtlsffi_udp *udp;           /* or one that is shared with others, and datagrams come by hand; or NULL for memory */
-    dtlsffi_outgoing *gathered; /* where datagrams go while a batch is made */
-    int64_t patience;           /* microseconds after which the kernel ends recv(); 0: never */
+    /* what it is at just now */
+    bool sending;               /* an application record is on its way through the BIO */
     bool fed;                   /* datagrams come by hand just now, though there is a socket of our own */
     bool detached;              /* there was a socket, and it is gone */
     bool ipv6;
+    bool alert_is_held;
+    bool alert_is_released;
+    uint8_t held_alert[DTLSFFI_ALERT_RECORD];
+    int events;
+    int alert_received;         /* description, or -1 */
+    unsigned verify_requests;   /* HelloVerifyRequests so far */
+    int io_errno;               /* what the BIO met in this call */
+
+    uint32_t timer_initial;     /* microseconds */
+    uint32_t timer_cap;
+    uint32_t timer_current;
+    int fd;                     /* the carrier: a connected socket, or -1 */
+    dtlsffi_udp *udp;           /* or one that is shared with others, and datagrams come by hand; or NULL for memory */
+    double timer_back_off;
+    int64_t patience;           /* microseconds after which the kernel ends recv(); 0: never */
+    uint64_t cookie_taken;      /* the hash of the last HelloVerifyRequest's cookie */
+
+    dtlsffi_outgoing *gathered; /* where datagrams go while a batch is made */
     const uint8_t *in;          /* one datagram to be read before the carrier is asked */
     size_t in_length;
     dtlsffi_outbox out;
+    uint8_t *held_record;       /* a record larger than the buffer it was asked into */
+    size_t held_record_length;
 
     size_t mtu;                 /* UDP payload ceiling; 0: ask the kernel */
     size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
     size_t data_mtu;            /* plaintext that fits in one datagram; 0 before the handshake */
     size_t shortest;            /* the shortest encrypted fragment there can be */
 
-    uint32_t timer_initial;     /* microseconds */
-    uint32_t timer_cap;
-    double timer_back_off;
-    uint32_t timer_current;
-
-    int events;
-    int alert_received;         /* description, or -1 */
-    uint8_t held_alert[DTLSFFI_ALERT_RECORD];
-    bool alert_is_held;
-    unsigned verify_requests;   /* HelloVerifyRequests so far */
-    uint64_t cookie_taken;      /* the hash of the last one's cookie */
-    bool alert_is_released;
-
-    uint8_t *held_record;       /* a record larger than the buffer it was asked into */
-    size_t held_record_length;
-
+    /* behind a shared socket */
     dtlsffi_cookie_jar *jar;    /* where cookies for this peer come from, or NULL */
-    dtlsffi_address address;    /* the peer's, behind a shared socket */
+    dtlsffi_address address;    /* the peer's */
     dtlsffi_address local;      /* ours, to which it has sent */
     double last_seen;           /* when it has sent, by the endpoint's clock */
     dtlsffi_table *table;       /* that it is in, or NULL */
-    bool warm;                  /* OpenSSL's buffers may be allocated: it is in the table's list of those */
-    bool cold;                  /* they have been given back */
-    dtlsffi_conn *warmer, *cooler;  /* its neighbours there */
-    bool proven;                /* its cookie has been checked */
+    dtlsffi_conn *warmer, *cooler;  /* its neighbours in the list of the warm */
 
     dtlsffi_watch watch;
     dtlsffi_stats stats;
@@ -200,7 +204,7 @@ int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t le
 int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 int dtlsffi_conn_send_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_outgoing *out);
-void dtlsffi_conn_cool(dtlsffi_conn *conn);
+bool dtlsffi_conn_cool(dtlsffi_conn *conn);
 
 /* wait.c */
 void dtlsffi_conn_lose_patience(dtlsffi_conn *conn);

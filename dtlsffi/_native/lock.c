@@ -35,6 +35,18 @@ unsigned dtlsffi_lock_take(dtlsffi_lock *lock)
     return lock->depth = 1;
 }
 
+/* Takes the lock if nobody has it, the calling thread included. */
+bool dtlsffi_lock_try(dtlsffi_lock *lock)
+{
+    uintptr_t me = (uintptr_t)&this_thread;
+
+    if (atomic_load_explicit(&lock->owner, memory_order_relaxed) == me || pthread_mutex_trylock(&lock->mutex) != 0)
+        return false;
+    atomic_store_explicit(&lock->owner, me, memory_order_relaxed);
+    lock->depth = 1;
+    return true;
+}
+
 void dtlsffi_lock_release(dtlsffi_lock *lock)
 {
     if (--lock->depth > 0)

@@ -19,7 +19,12 @@ struct dtlsffi_table {
     uint64_t secret[2];
     pthread_mutex_t lock;  /* of the list of those that are warm: any thread may send */
     dtlsffi_conn *warmest; /* the last one that came into it */
+    dtlsffi_conn *coolest; /* and the first one that is there still */
+    unsigned warm;         /* how many they are */
 };
+
+#define WARM_AT_MOST 128 /* connections that keep buffers though they are silent, */
+#define LULL 0.02        /* for so many seconds: others are about to use theirs */
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
@@ -98,6 +103,28 @@ dtlsffi_table *dtlsffi_table_new(void)
     return table;
 }
 
+static void link_warm(dtlsffi_table *table, dtlsffi_conn *conn)
+{
+    if (conn->warm)
+        return;
+    conn->warm = true;
+    conn->warmer = NULL;
+    conn->cooler = table->warmest;
+    *(conn->cooler != NULL ? &conn->cooler->warmer : &table->coolest) = conn;
+    table->warmest = conn;
+    table->warm++;
+}
+
+static void unlink_warm(dtlsffi_table *table, dtlsffi_conn *conn)
+{
+    if (!conn->warm)
+        return;
+    *(conn->warmer != NULL ? &conn->warmer->cooler : &table->warmest) = conn->cooler;
+    *(conn->cooler != NULL ? &conn->cooler->warmer : &table->coolest) = conn->warmer;
+    conn->warm = false;
+    table->warm--;
+}
+
 /* Has a connection's buffers given back when it has been silent for a while. */
 void dtlsffi_table_warm(dtlsffi_conn *conn)
 {
@@ -106,23 +133,36 @@ void dtlsffi_table_warm(dtlsffi_conn *conn)
     if (conn->warm || table == NULL)
         return;
     pthread_mutex_lock(&table->lock);
-    conn->warm = true;
-    conn->warmer = NULL;
-    conn->cooler = table->warmest;
-    if (conn->cooler != NULL)
-        conn->cooler->warmer = conn;
-    table->warmest = conn;
+    link_warm(table, conn);
     pthread_mutex_unlock(&table->lock);
 }
 
-static void unlink_warm(dtlsffi_table *table, dtlsffi_conn *conn)
+/* The one that has been warm for longest, off the list, where there are too many; but NULL, and to the others' end with
+ * it, where it has been heard of lately. */
+static dtlsffi_conn *take_coolest(dtlsffi_table *table, double now)
 {
-    if (!conn->warm)
-        return;
-    *(conn->warmer != NULL ? &conn->warmer->cooler : &table->warmest) = conn->cooler;
-    if (conn->cooler != NULL)
-        conn->cooler->warmer = conn->warmer;
-    conn->warm = false;
+    dtlsffi_conn *conn = NULL;
+
+    pthread_mutex_lock(&table->lock);
+    if (table->warm > WARM_AT_MOST) {
+        conn = table->coolest;
+        unlink_warm(table, conn);
+        if (conn->last_seen > now - LULL) {
+            link_warm(table, conn);
+            conn = NULL;
+        }
+    }
+    pthread_mutex_unlock(&table->lock);
+    return conn;
+}
+
+/* Keeps those few that have buffers without using them. The rest of a long silence is `dtlsffi_table_tidy`'s. */
+static void cool_some(dtlsffi_table *table, double now)
+{
+    dtlsffi_conn *conn;
+
+    while (table->warm > WARM_AT_MOST && (conn = take_coolest(table, now)) != NULL)
+        (void)dtlsffi_conn_cool(conn);
 }
 
 /* Takes some of those that have been silent `since` off the list. */
@@ -152,7 +192,7 @@ int dtlsffi_table_tidy(dtlsffi_table *table, double since)
     do {
         count = take_silent(table, since, found, 256);
         for (int i = 0; i < count; i++)
-            dtlsffi_conn_cool(found[i]);
+            (void)dtlsffi_conn_cool(found[i]);
     } while (count == 256);
     return table->warmest != NULL;
 }
@@ -169,7 +209,8 @@ int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner)
     at->conn = conn;
     at->owner = owner;
     conn->table = table;
-    dtlsffi_table_warm(conn);
+    if (!dtlsffi_conn_cool(conn)) /* who has just shaken hands may say nothing for long */
+        dtlsffi_table_warm(conn);
     return 1;
 }
 
@@ -294,6 +335,7 @@ void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch
     go_on(table, batch, inbox, now);
     while (inbox->more && batch->unfinished == 0 && inbox->answer == 0 && dtlsffi_inbox_has_room(inbox))
         inbox->more = !take_datagram(table, udp, batch, inbox, now);
+    cool_some(table, now);
     inbox->strangers = batch->stranger_count;
     inbox->joined = batch->joined != 0;
 }

@@ -194,7 +194,7 @@ class DTLSTransport(Sending):
             self._settle()
         received, address = connection._records, connection.address
         while received and not self._closing:
-            self._call(self._protocol.datagram_received, received.popleft(), address)
+            self._call(self._protocol.datagram_received, received.pop(0), address)
         if peer._refusal is not None and not self._closing:
             refusal, peer._refusal = peer._refusal, None
             self._call(self._protocol.error_received, refusal)

@@ -180,10 +180,10 @@ class Admission:
                 self._end(there, make(DTLSError, "REPLACED", "the client has begun again"))
         older = self._connections.get(key)
         if older is None:
-            self._connections[key] = connection
+            self._connections[connection._key] = connection
         else:
             self._slow_down(older)  # what is encrypted may be for either of them now
-            self._replacing[key] = connection
+            self._replacing[connection._key] = connection
         connection._set_local(local)
         self._start(connection, now, proven=proven)
         if older is None and proven:

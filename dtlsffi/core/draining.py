@@ -42,7 +42,7 @@ STRANGER = struct.Struct("III")
 """A `dtlsffi_stranger`: all of a batch taken apart at once cost less than the attributes of one."""
 MESSAGE_MAX: int = lib.DTLSFFI_MESSAGE_MAX
 WARM = 1.0
-"""Seconds for which a connection that is silent keeps OpenSSL's buffers."""
+"""Seconds for which a connection that is silent keeps OpenSSL's buffers, where not too many do (table.c)."""
 FEW = 4
 """Messages to ask the kernel for, where few have come before."""
 MANY = 8192

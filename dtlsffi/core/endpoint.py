@@ -144,8 +144,8 @@ class Endpoint(Draining):
             self._ready[connection] = None
 
     def _complete(self, connection: EndpointConnection, now: float) -> None:
-        connection._completed, connection._completed_at = True, now
-        connection._due = NEVER  # its timers are over
+        connection._completed = True
+        connection._due = connection._deadline = NEVER  # its timers are over
         self._pending.discard(connection)
         lib.dtlsffi_conn_seen(connection._conn, now)
         self._counts["handshakes_completed"] += 1
@@ -197,7 +197,7 @@ class Endpoint(Draining):
             verify_fingerprint=verify_fingerprint,
             verify_public_key=verify_public_key,
         )
-        self._connections[key] = connection
+        self._connections[connection._key] = connection
         self._start(connection, now, proven=True)
         self._after(connection, now, connection._step)
         connection._random = connection.client_random()
@@ -360,7 +360,7 @@ class Endpoint(Draining):
         if newer is connection:
             del self._replacing[key]
             if older is not None:
-                self._speed_up(older, older._completed_at)
+                self._speed_up(older, lib.dtlsffi_conn_seen(older._conn, 0))
         elif older is connection:
             del self._connections[key]
             if newer is not None:

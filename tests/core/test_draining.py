@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 import random
 import select
 import socket
@@ -282,6 +284,58 @@ def test_buffers_of_the_silent_go_back_and_come_again(
                 assert server.send(b"y") == 1
                 settle(*ports)
                 assert received(client) == [b"y"]
+
+
+class Mallinfo(ctypes.Structure):
+    """Ten numbers, of which the eighth is `uordblks`."""
+
+    _fields_ = (("number", ctypes.c_size_t * 10),)
+
+
+def in_use() -> int:
+    """Bytes that malloc has given out: glibc's mallinfo2(3)."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None or "libasan" in os.environ.get("LD_PRELOAD", ""):
+        pytest.skip("this malloc does not tell how much it has given out")
+    mallinfo.restype = Mallinfo
+    return int(mallinfo().number[7])
+
+
+def test_who_has_just_shaken_hands_keeps_no_buffers(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """It has them from the first record on, and until it has been silent for a while."""
+    with joined_pair(ports, server_context, client_context, 8) as (_, servers):
+        gc.collect()
+        silent = in_use()
+        for server in servers:
+            server.send(b"x")
+        assert in_use() - silent > len(servers) * 25_000
+        ports[0].endpoint.handle_timers(1 + WARM)
+        assert in_use() - silent < len(servers) * 2_000
+
+
+def test_few_keep_buffers_that_they_do_not_use(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Of very many that have spoken, those who have done so last; whoever speaks all the time is not asked to."""
+    count, few = 150, 128
+    with joined_pair(ports, server_context, client_context, count) as (clients, servers):
+        endpoint = ports[0].endpoint
+        for client in clients:
+            client.send(b"x")
+        while sum(len(server.received) for server in servers) < count:
+            endpoint.pump(1)
+        gc.collect()
+        busy = in_use()
+        clients[-1].send(b"x")
+        assert endpoint.pump(1.01) is False
+        assert abs(in_use() - busy) < 20_000, "all of them have spoken lately"
+        clients[-1].send(b"x")
+        assert endpoint.pump(1.1) is False
+        assert busy - in_use() > (count - few) * 25_000
+        for server in servers:
+            assert server.send(b"y") == 1
 
 
 def test_handshakes_do_not_hold_up_records(

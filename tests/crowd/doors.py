@@ -104,7 +104,7 @@ def move(port: Endpoint, name: bytes) -> None:
     for connection in port.ready():
         while connection.received and not connection.gone:
             with suppress(OSError):  # a full buffer: lost, as on any network
-                connection.send(name + connection.received.popleft())
+                connection.send(name + connection.received.pop(0))
         if connection.peer_closed:
             connection.close()
 
