@@ -79,7 +79,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         socket.socket.__init__(self, *kind, fileno=sock.detach())
         socket.socket.settimeout(self, None)  # nothing waits but what is to: the rest says MSG_DONTWAIT
         self._connection = connection
-        self._bulk = Bulk(connection, self.fileno())
+        self._bulk = Bulk(connection, self.fileno(), threading.RLock())
         connection.serve_as(self)
         self._timeout = timeout
         self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 from .._native import CData, ffi, lib
 from .batches import JOINED_BATCH, Buffer, Inbox, batches, inboxes
@@ -16,17 +16,17 @@ class Bulk:
     """The socket given to a `Connection` as `fileno`, as one that takes and gives many datagrams in one call.
 
     From the first `receive` on the kernel may join datagrams that come in, so nobody else can read from the socket;
-    `release` ends that.
+    `release` ends that. Under `lock`, which a thread may take again, each record goes to one thread.
     """
 
-    def __init__(self, connection: Connection, fileno: int) -> None:
+    def __init__(self, connection: Connection, fileno: int, lock: AbstractContextManager[object]) -> None:
         self._connection = connection
         self._udp = ffi.new("dtlsffi_udp *")
         lib.dtlsffi_udp_prepare(self._udp, fileno, False, True, False)
         self._queue: list[bytes] = []
         self.reads = False
         """Whether all that comes in comes through here."""
-        self._lock = threading.RLock()  # that each record goes to one thread, which a callback may be called by
+        self._lock = lock
 
     def send(self, buffers: Iterable[Buffer]) -> int:
         """Sends each buffer as one record in one datagram; how many are gone. Raises what `send` does if none is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from contextlib import suppress
 
 import pytest
@@ -23,7 +24,7 @@ def test_an_early_record_waits_for_its_handshake(
             sock.setblocking(False)
         client = Connection(client_context, server_hostname=HOST, fileno=one.fileno())
         server = Connection(server_context, server_side=True, fileno=two.fileno())
-        bulk = Bulk(server, two.fileno())
+        bulk = Bulk(server, two.fileno(), threading.RLock())
         while not (client.is_established and server.is_established):
             with suppress(dtlsffi.DTLSWantReadError):
                 client.do_handshake()
@@ -38,7 +39,7 @@ def test_a_socket_that_is_gone_is_heard_of(client_context: dtlsffi.DTLSContext) 
     """As OSError, by name of the peer."""
     with connected_pair() as (one, _):
         connection = Connection(client_context, server_hostname=HOST, fileno=one.fileno(), peer="somebody")
-        bulk = Bulk(connection, one.fileno())
+        bulk = Bulk(connection, one.fileno(), threading.RLock())
         socket.close(one.detach())
         with pytest.raises(OSError, match=r"Bad file descriptor \(somebody\)"):
             bulk.receive(1)
