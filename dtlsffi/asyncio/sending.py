@@ -69,9 +69,11 @@ class Sending(asyncio.DatagramTransport):
                 return
             except OSError as error:
                 gone, failure = 1, error  # it is the first one's
-            left = self._buffer[gone:]
-            self._size = sum(len(data) for _, data in left)
-            self._buffer = left
+            if gone == len(self._buffer):
+                self._drop()
+            else:
+                self._size -= sum(len(data) for _, data in self._buffer[:gone])
+                del self._buffer[:gone]
             if failure is not None:
                 self._call(self._protocol.error_received, failure)
             self._resume()

@@ -98,6 +98,9 @@ class Bulk:
         except DTLSError:
             if not records:  # else it is raised when they have been read
                 raise
+        except BaseException:  # a callback's, which is not the connection's end
+            self._queue = records
+            raise
         return records
 
     def _why_nothing(self) -> None:

@@ -43,3 +43,27 @@ def test_a_socket_that_is_gone_is_heard_of(client_context: dtlsffi.DTLSContext) 
         socket.close(one.detach())
         with pytest.raises(OSError, match=r"Bad file descriptor \(somebody\)"):
             bulk.receive(1)
+
+
+def test_a_callback_that_raises_takes_nothing_with_it(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """What has been received meanwhile is there for the next call."""
+    armed: list[bool] = []
+    server_context.trace = lambda *_: armed and 1 // 0
+    with connected_pair() as (one, two):
+        for sock in (one, two):
+            sock.setblocking(False)
+        client = Connection(client_context, server_hostname=HOST, fileno=one.fileno())
+        server = Connection(server_context, server_side=True, fileno=two.fileno())
+        while not (client.is_established and server.is_established):
+            for connection in (client, server):
+                with suppress(dtlsffi.DTLSWantReadError):
+                    connection.do_handshake()
+        bulk = Bulk(server, two.fileno(), threading.RLock())
+        assert client.send(b"one") + client.send(b"two") == 6
+        armed.append(True)
+        with pytest.raises(ZeroDivisionError):
+            bulk.receive(10)
+        armed.clear()
+        assert bulk.receive(10) == [b"one", b"two"]
