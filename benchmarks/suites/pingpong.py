@@ -17,7 +17,7 @@ A record goes to another process and comes back, one at a time, both processes o
 transport, without DTLS; that is what `dtlsffi.asyncio` is compared with.
 
 Where the rest goes: nothing goes on at the same time here, so what Python does between two system calls adds up in
-full. In asyncio each record is a turn of the loop, which DTLS adds to: one record sealed and one opened on each side."""
+full. In asyncio each record is a turn of the loop, and DTLS adds one record sealed and one opened on each side."""
 
 
 def measure(bench: Bench, size: int, subject: Subject) -> Sample:
