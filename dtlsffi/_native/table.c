@@ -137,63 +137,49 @@ void dtlsffi_table_warm(dtlsffi_conn *conn)
     pthread_mutex_unlock(&table->lock);
 }
 
-/* The one that has been warm for longest, off the list, where there are too many; but NULL, and to the others' end with
- * it, where it has been heard of lately. */
-static dtlsffi_conn *take_coolest(dtlsffi_table *table, double now)
+/* Whether there are too many, and the one that has been warm for longest has given its buffers back; where that has been
+ * heard of lately, it goes to the others' end. Under the table's lock nobody frees it, and nobody's lock is waited for. */
+static bool cool_one(dtlsffi_table *table, double now)
 {
-    dtlsffi_conn *conn = NULL;
+    dtlsffi_conn *conn = table->coolest;
+    bool recent;
 
-    pthread_mutex_lock(&table->lock);
-    if (table->warm > WARM_AT_MOST) {
-        conn = table->coolest;
-        unlink_warm(table, conn);
-        if (conn->last_seen > now - LULL) {
-            link_warm(table, conn);
-            conn = NULL;
-        }
-    }
-    pthread_mutex_unlock(&table->lock);
-    return conn;
+    if (table->warm <= WARM_AT_MOST)
+        return false;
+    recent = conn->last_seen > now - LULL;
+    unlink_warm(table, conn);
+    if (recent)
+        link_warm(table, conn);
+    else
+        (void)dtlsffi_conn_cool(conn);
+    return !recent;
 }
 
 /* Keeps those few that have buffers without using them. The rest of a long silence is `dtlsffi_table_tidy`'s. */
 static void cool_some(dtlsffi_table *table, double now)
 {
-    dtlsffi_conn *conn;
-
-    while (table->warm > WARM_AT_MOST && (conn = take_coolest(table, now)) != NULL)
-        (void)dtlsffi_conn_cool(conn);
-}
-
-/* Takes some of those that have been silent `since` off the list. */
-static int take_silent(dtlsffi_table *table, double since, dtlsffi_conn **found, int room)
-{
-    dtlsffi_conn *conn, *next;
-    int count = 0;
-
+    if (table->warm <= WARM_AT_MOST)
+        return;
     pthread_mutex_lock(&table->lock);
-    for (conn = table->warmest; conn != NULL && count < room; conn = next) {
-        next = conn->cooler;
-        if (conn->last_seen > since)
-            continue;
-        unlink_warm(table, conn);
-        found[count++] = conn;
-    }
+    while (cool_one(table, now))
+        continue;
     pthread_mutex_unlock(&table->lock);
-    return count;
 }
 
 /* Gives back the buffers of those whose peers have been silent `since`; whether others still have theirs. */
 int dtlsffi_table_tidy(dtlsffi_table *table, double since)
 {
-    dtlsffi_conn *found[256];
-    int count;
+    dtlsffi_conn *conn, *next;
 
-    do {
-        count = take_silent(table, since, found, 256);
-        for (int i = 0; i < count; i++)
-            (void)dtlsffi_conn_cool(found[i]);
-    } while (count == 256);
+    pthread_mutex_lock(&table->lock);
+    for (conn = table->warmest; conn != NULL; conn = next) {
+        next = conn->cooler;
+        if (conn->last_seen > since)
+            continue;
+        unlink_warm(table, conn);
+        (void)dtlsffi_conn_cool(conn);
+    }
+    pthread_mutex_unlock(&table->lock);
     return table->warmest != NULL;
 }
 
