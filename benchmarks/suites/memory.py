@@ -15,7 +15,7 @@ WORDS = """\
 How much a server's resident memory grows for each peer that has shaken hands, sent one record and fallen silent for
 three seconds. *C, buffers freed* calls `SSL_free_buffers` as soon as it has dealt with a datagram.
 
-Where the rest goes: a connection's objects in Python take 1.8 kB, what C keeps of it 620 bytes (docs/design.md)."""
+Where the rest goes: to a connection's objects in Python, and what C keeps of it beside its SSL (docs/design.md)."""
 
 
 def measure(bench: Bench, count: int, subject: Subject) -> Sample:

@@ -80,7 +80,7 @@ void dtlsffi_outbox_clear(dtlsffi_outbox *box);
 /* records.c: what can be seen of records without their keys */
 #define DTLSFFI_RECORD_HEADER 13
 #define DTLSFFI_ALERT_RECORD 15 /* a plaintext alert: header, level, description */
-#define DTLSFFI_WATCHED 12
+#define DTLSFFI_WATCHED 32
 #define DTLSFFI_SHORTEST 24 /* the longest nonce and tag of any AEAD; a Finished has 24 bytes more */
 
 typedef struct {
