@@ -30,7 +30,7 @@ class EndpointConnection(Connection):
         self.address: Any = addresses.unpack(packed, endpoint.v6_socket)
         """The peer's address, as a socket gives it."""
         super().__init__(context, peer=addresses.text(self.address), **arguments)
-        self._records: list[bytes] = []  # that the endpoint has handed out; an empty deque has 0.6 kB
+        self._records: list[bytes] = []  # that the endpoint has handed out; an empty deque has 760 bytes
         self.failure: BaseException | None = None
         """What ended it, other than a close_notify."""
         self.peer_closed = False
