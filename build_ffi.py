@@ -144,9 +144,10 @@ def builder() -> FFI:
 def extension(openssl: OpenSSL) -> dict[str, Any]:
     """The arguments of setuptools' Extension."""
     sources = sorted(path.name for path in (ROOT / NATIVE).glob("*.c") if path.name != "_openssl.c")
+    headers = sorted(path.name for path in (ROOT / NATIVE).glob("*.h"))
     return {
         "sources": [str(NATIVE / name) for name in sources],
-        "depends": [str(NATIVE / name) for name in ("core.h", "inside.h", "compat.h", "gil.h", "openssl.cdef")],
+        "depends": [str(NATIVE / name) for name in (*headers, "openssl.cdef")],
         "include_dirs": [str(NATIVE)],
         "libraries": ["ssl", "crypto"],
         "extra_compile_args": ["-Wall", "-Wextra", "-fvisibility=hidden", *openssl.compile_args],

@@ -1,13 +1,14 @@
 """The C side: the only place that imports the compiled module.
 
 `ffi` is cffi's, `lib` has what this libssl offers. A name that it lacks is not in `lib` at all (calling its stub
-would crash), so `hasattr(lib, name)` is a feature test.
+would crash), so `hasattr(lib, name)` is a feature test. `calls` are those that every record passes through: calls.c.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 try:
     from ._openssl import ffi
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 else:
     CData = ffi.CData
 
-__all__ = ["CData", "ffi", "lib"]
+__all__ = ["CData", "address_of", "calls", "ffi", "lib"]
 
 # name -> the DTLSFFI_HAS_X that says whether this libssl has it
 CONDITIONAL: dict[str, str] = {
@@ -47,7 +48,40 @@ def _visible(everything: Lib) -> Lib:
     return cast("Lib", SimpleNamespace(**{name: getattr(everything, name) for name in names}))
 
 
+class Calls(Protocol):
+    """The functions of calls.c. C structures are given by their addresses; a negative int is a `dtlsffi_answer`."""
+
+    def pump(
+        self, table: int, udp: int, batch: int, most: int, now: float, slots: list[Any], records: list[Any],
+        odd: list[Any], /,
+    ) -> int: ...  # fmt: skip
+    def read(self, conn: int, limit: int, /) -> bytes | int: ...
+    def receive(self, conn: int, datagram: Any, records: list[bytes], /) -> int: ...
+    def receive_all(self, conn: int, datagrams: Iterable[Any], records: list[bytes], /) -> int: ...
+    def receive_batch(self, conn: int, batch: int, records: list[bytes], /) -> int: ...
+    def send(self, conn: int, data: Any, /) -> int: ...
+    def send_all(self, conn: int, buffers: Iterable[Any], /) -> int: ...
+    def send_by_many(self, udp: int, items: Iterable[tuple[Any, Any]], /) -> int: ...
+    def send_many(self, conn: int, udp: int, buffers: Iterable[Any], /) -> int: ...
+    def take(self, conn: int, /) -> list[bytes]: ...
+    def wait(self, conn: int, microseconds: int, limit: int, /) -> bytes | int: ...
+
+
+def _calls() -> Calls:
+    functions: dict[str, Any] = {}
+    if not lib.dtlsffi_objects_put(ffi.cast("void *", id(functions))):
+        raise MemoryError
+    return cast("Calls", SimpleNamespace(**functions))
+
+
+def address_of(pointer: CData) -> int:
+    """Where something is, for `calls`; its owner keeps it there meanwhile."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
 lib = _visible(_everything)
 
 if not lib.dtlsffi_module_init():
     raise ImportError("dtlsffi: OpenSSL could not be prepared (no memory, or no free BIO type)")
+
+calls = _calls()

@@ -26,7 +26,6 @@ enum dtlsffi_answer {
     DTLSFFI_TOO_LARGE = -8,  /* larger than one datagram may be, or than the caller's buffer */
     DTLSFFI_FORKED = -9,     /* the connection belongs to the parent of this process */
     DTLSFFI_REENTERED = -10, /* called from within a callback of the same connection */
-    DTLSFFI_MISFIT = -11,    /* a batch's lengths are not those of its data */
 };
 
 #define DTLSFFI_RECORD_MAX 16384  /* the largest plaintext of one record: RFC 6347 section 4.1 */
@@ -61,31 +60,6 @@ typedef struct {
     uint64_t alerts_held;               /* plaintext alerts held back until the timer ran out */
 } dtlsffi_stats;
 
-/* Plaintext on its way to Python: `count` records of `length[i]` bytes, one behind the other in `data`. There is room
- * for all that one datagram can hold, whatever its records' size, and for one record more. `done` is how far a batch
- * from memory is. Where records come from many connections, `owner[i]` says which, and `odd` lists those to which
- * something else than data has happened; where the last of them has failed, `answer` says how. */
-#define DTLSFFI_INBOX_RECORDS 2304
-#define DTLSFFI_INBOX_BYTES 81920
-#define DTLSFFI_INBOX_ODD 256
-#define DTLSFFI_MORE 0x10000      /* added to a count: call again, with no data, for the rest */
-#define DTLSFFI_ONE 0x1000000     /* added to a length, where there is but one */
-typedef struct {
-    uint32_t count;
-    uint32_t used;
-    uint32_t same;                /* the length that all of them have, or 0 */
-    uint32_t done;
-    int answer;
-    uint32_t more;                /* whether there was no room for all of a batch */
-    uint32_t odd_count;
-    uint32_t strangers;           /* datagrams of the batch that are left */
-    uint32_t joined;              /* whether some have come joined to others */
-    uint32_t odd[DTLSFFI_INBOX_ODD];
-    uint32_t owner[DTLSFFI_INBOX_RECORDS];
-    uint32_t length[DTLSFFI_INBOX_RECORDS];
-    uint8_t data[DTLSFFI_INBOX_BYTES];
-} dtlsffi_inbox;
-
 /* What happened on a connection beside its data: bits of dtlsffi_conn_events(). */
 #define DTLSFFI_EVENT_ESTABLISHED 1
 #define DTLSFFI_EVENT_ALERT 2
@@ -99,6 +73,14 @@ int dtlsffi_module_init(void);
 
 /* gil.c */
 int dtlsffi_gil_callbacks(void);
+
+/* objects.c */
+#define DTLSFFI_PUMP_COUNT 0xff
+#define DTLSFFI_PUMP_JOINED 0x100       /* some datagrams have come joined to others */
+#define DTLSFFI_PUMP_STRANGERS 0x200    /* some are left in the batch */
+#define DTLSFFI_PUMP_ODD 0x400          /* something else than data has happened to a connection; see the batch's answer */
+#define DTLSFFI_PUMP_MORE 0x800         /* and the batch is not through */
+int dtlsffi_objects_put(void *dictionary);
 
 /* fault.c */
 dtlsffi_fault *dtlsffi_fault_last(void);
@@ -148,6 +130,7 @@ typedef struct {
     uint32_t at;                        /* the message that is being looked at */
     uint32_t offset;                    /* and how far */
     uint32_t unfinished;                /* one of its datagrams holds more records than there was room for */
+    int answer;                         /* how the last connection with news has failed, or 0 */
     uint32_t joined;                    /* datagrams that came joined to others */
     uint32_t answered;                  /* strangers who were asked for a cookie */
     uint32_t passed_over;               /* and who were not, in a flood */
@@ -174,34 +157,7 @@ dtlsffi_table *dtlsffi_table_new(void);
 void dtlsffi_table_free(dtlsffi_table *table);
 int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner);
 void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn);
-int dtlsffi_table_pump(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, int most,
-                       double now);
-void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now);
 int dtlsffi_table_tidy(dtlsffi_table *table, double since);
-
-/* outgoing.c: records on their way out by the batch */
-#define DTLSFFI_OUTGOING 1024
-#define DTLSFFI_OUTGOING_BYTES 262144
-#define DTLSFFI_DATAGRAM_MAX 16896      /* one record of the largest size */
-#define DTLSFFI_LONG_BATCH 64           /* records that are worth letting other threads run meanwhile */
-typedef struct {
-    uint32_t count;
-    uint32_t used;
-    uint32_t same;                      /* the length that all of them have, or 0 */
-    int answer;                         /* what has stopped it, or 0 */
-    uint32_t start[DTLSFFI_OUTGOING];
-    uint32_t length[DTLSFFI_OUTGOING];
-    uint32_t item[DTLSFFI_OUTGOING];    /* which of those to be sent it is */
-    dtlsffi_address to[DTLSFFI_OUTGOING];
-    dtlsffi_address from[DTLSFFI_OUTGOING];
-    uint8_t data[DTLSFFI_OUTGOING_BYTES];
-} dtlsffi_outgoing;
-uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, size_t size,
-                                const void *lengths, uint32_t count, dtlsffi_outgoing *out);
-uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, size_t size,
-                                    const void *lengths, uint32_t count, dtlsffi_outgoing *out);
-int dtlsffi_conn_take(dtlsffi_conn *conn, dtlsffi_outgoing *out);
-int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count);
 
 /* cookie.c */
 #define DTLSFFI_COOKIE 32
@@ -247,17 +203,9 @@ int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
 /* flow.c: what moves a connection on */
 int dtlsffi_conn_handshake(dtlsffi_conn *conn);
-int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
-int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count,
-                             dtlsffi_inbox *inbox);
-int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_inbox *inbox);
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
-int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
 int dtlsffi_conn_update_keys(dtlsffi_conn *conn, int request_peer);
-
-/* wait.c: the one call that waits */
-int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit);
 
 /* timer.c: microseconds; the back-off is a factor of at least 1 */
 int64_t dtlsffi_conn_timer(dtlsffi_conn *conn);

@@ -94,10 +94,6 @@ bool dtlsffi_inbox_has_room(const dtlsffi_inbox *inbox)
 
 static void add(dtlsffi_inbox *inbox, uint32_t length)
 {
-    if (inbox->count == 0)
-        inbox->same = length;
-    else if (length != inbox->same)
-        inbox->same = 0;
     inbox->length[inbox->count++] = length;
     inbox->used += length;
 }
@@ -152,68 +148,6 @@ int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t le
     conn->in_length = 0;
     dtlsffi_conn_leave(conn);
     return answer;
-}
-
-/* The same into an empty `inbox`; where one record came of it, DTLSFFI_ONE and its length. */
-int dtlsffi_conn_receive(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
-{
-    int answer;
-
-    inbox->count = inbox->used = inbox->odd_count = 0;
-    answer = dtlsffi_conn_receive_more(conn, data, length, inbox);
-    return answer == 1 ? DTLSFFI_ONE + (int)inbox->used : answer;
-}
-
-/* The same for a batch of datagrams, until it is through, or `inbox` is full (DTLSFFI_MORE: empty it, call again), or a
- * datagram has ended the connection. */
-int dtlsffi_conn_receive_many(dtlsffi_conn *conn, dtlsffi_batch *batch, dtlsffi_inbox *inbox)
-{
-    const uint8_t *data = NULL;
-    uint32_t length = 0;
-    int answer;
-
-    inbox->count = inbox->used = inbox->odd_count = 0;
-    do {
-        if (batch->unfinished == 0 && (data = dtlsffi_batch_next(batch, &length)) == NULL)
-            return (int)inbox->count;
-        answer = dtlsffi_conn_receive_more(conn, data, batch->unfinished != 0 ? 0 : length, inbox);
-        if (answer < 0)
-            return answer;
-        batch->unfinished = answer >= DTLSFFI_MORE;
-    } while (batch->unfinished == 0 && dtlsffi_inbox_has_room(inbox));
-    return (int)inbox->count + DTLSFFI_MORE;
-}
-
-/* The same for `count` datagrams, `lengths[i]` bytes each, one behind the other in `data`. Where it stands is kept in
- * `inbox->done`, which begins with 0: the lowest bit says that the last one is not finished. */
-int dtlsffi_conn_receive_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count,
-                             dtlsffi_inbox *inbox)
-{
-    const uint32_t *length = lengths;
-    bool unfinished = (inbox->done & 1) != 0;
-    int answer = 0;
-
-    inbox->count = inbox->used = inbox->odd_count = 0;
-    if (!dtlsffi_lengths_fit(length, count, size, true))
-        return DTLSFFI_MISFIT;
-
-    for (uint32_t i = 0; i < inbox->done / 2; i++)
-        data += length[i];
-    while (unfinished || inbox->done / 2 < count) {
-        uint32_t next = unfinished ? 0 : length[inbox->done / 2];
-
-        if (!dtlsffi_inbox_has_room(inbox))
-            return (int)inbox->count + DTLSFFI_MORE;
-        if (next > 0 || unfinished)
-            answer = dtlsffi_conn_receive_more(conn, data, next, inbox);
-        data += next;
-        inbox->done += unfinished ? 0 : 2;
-        unfinished = answer >= DTLSFFI_MORE;
-        inbox->done = (inbox->done & ~1U) | unfinished;
-        if (answer < 0)
-            return answer;
-    }
-    return (int)inbox->count;
 }
 
 static int give_held_record(dtlsffi_conn *conn, uint8_t *buffer, size_t limit)

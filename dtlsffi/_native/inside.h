@@ -59,8 +59,64 @@ bool dtlsffi_udp_address(const dtlsffi_udp *udp, struct msghdr *message, const d
 void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int level, int type, const void *value,
                          size_t length);
 
-/* outgoing.c */
-bool dtlsffi_lengths_fit(const uint32_t *lengths, uint32_t count, size_t size, bool empty);
+/* scratch.c: memory for the time of a call */
+#define DTLSFFI_SPARE 4
+typedef struct {
+    size_t size;
+    _Atomic(void *) spare[DTLSFFI_SPARE];
+} dtlsffi_scratch;
+
+void *dtlsffi_scratch_lend(dtlsffi_scratch *scratch);
+void dtlsffi_scratch_give_back(dtlsffi_scratch *scratch, void *piece);
+
+/* Somebody's memory. */
+typedef struct {
+    const uint8_t *data;
+    size_t length;
+} dtlsffi_span;
+
+/* Plaintext on its way to Python: `count` records of `length[i]` bytes, one behind the other in `data`. There is room
+ * for all that one datagram can hold, whatever its records' size, and for one record more. Where records come from many
+ * connections, `owner[i]` says which, and `odd` lists those to which something else than data has happened; where the
+ * last of them has failed, `answer` says how. */
+#define DTLSFFI_INBOX_RECORDS 2304
+#define DTLSFFI_INBOX_BYTES 81920
+#define DTLSFFI_INBOX_ODD 256
+#define DTLSFFI_MORE 0x10000      /* added to a count: call again, with no data, for the rest */
+typedef struct {
+    uint32_t count;
+    uint32_t used;
+    uint32_t odd_count;
+    int answer;
+    bool more;                    /* whether there was no room for all of a batch */
+    uint32_t odd[DTLSFFI_INBOX_ODD];
+    uint32_t owner[DTLSFFI_INBOX_RECORDS];
+    uint32_t length[DTLSFFI_INBOX_RECORDS];
+    uint8_t data[DTLSFFI_INBOX_BYTES];
+} dtlsffi_inbox;
+
+/* outgoing.c: records on their way out by the batch */
+#define DTLSFFI_OUTGOING 1024
+#define DTLSFFI_OUTGOING_BYTES 262144
+#define DTLSFFI_DATAGRAM_MAX 16896      /* one record of the largest size */
+#define DTLSFFI_LONG_BATCH 64           /* records that are worth letting other threads run meanwhile */
+typedef struct {
+    uint32_t count;
+    uint32_t used;
+    int answer;                         /* what has stopped it, or 0 */
+    uint32_t start[DTLSFFI_OUTGOING];
+    uint32_t length[DTLSFFI_OUTGOING];
+    uint32_t item[DTLSFFI_OUTGOING];    /* which of those to be sent it is */
+    dtlsffi_address to[DTLSFFI_OUTGOING];
+    dtlsffi_address from[DTLSFFI_OUTGOING];
+    uint8_t data[DTLSFFI_OUTGOING_BYTES];
+} dtlsffi_outgoing;
+
+uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_span *spans, uint32_t count,
+                                dtlsffi_outgoing *out);
+uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const dtlsffi_span *spans, uint32_t count,
+                                    dtlsffi_outgoing *out);
+int dtlsffi_conn_send_all(dtlsffi_conn *conn, const dtlsffi_span *spans, uint32_t count);
 bool dtlsffi_outgoing_append(dtlsffi_outgoing *out, const dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
 /* outbox.c: datagrams on their way to the wire, one behind the other */
@@ -75,6 +131,7 @@ typedef struct {
 
 bool dtlsffi_outbox_reserve(dtlsffi_outbox *box, size_t count, size_t bytes);
 bool dtlsffi_outbox_append(dtlsffi_outbox *box, const uint8_t *data, size_t length);
+void dtlsffi_outbox_empty(dtlsffi_outbox *box);
 void dtlsffi_outbox_clear(dtlsffi_outbox *box);
 
 /* records.c: what can be seen of records without their keys */
@@ -202,15 +259,19 @@ int dtlsffi_conn_step(dtlsffi_conn *conn);
 bool dtlsffi_inbox_has_room(const dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
 int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
+int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_send_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_outgoing *out);
 bool dtlsffi_conn_cool(dtlsffi_conn *conn);
 
-/* wait.c */
+/* wait.c: the one call that waits */
+int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit);
 void dtlsffi_conn_lose_patience(dtlsffi_conn *conn);
 
 /* table.c */
 void dtlsffi_table_warm(dtlsffi_conn *conn);
+int dtlsffi_table_receive(const dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, int most);
+void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now);
 void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn);
 int dtlsffi_conn_why_failed(const dtlsffi_conn *conn);
 

@@ -41,48 +41,12 @@ bool dtlsffi_outbox_append(dtlsffi_outbox *box, const uint8_t *data, size_t leng
 /* What an outbox may keep for later: a record of common size, or a few. */
 #define KEPT 2048
 
-/* Moves datagrams from the front of the outbox to `out`, as many as there is room for. */
-static void move(dtlsffi_outbox *box, dtlsffi_outgoing *out)
+/* All of it has been taken. */
+void dtlsffi_outbox_empty(dtlsffi_outbox *box)
 {
-    out->count = out->used = 0;
-    out->same = box->length[0];
-    while (out->count < box->count && out->count < DTLSFFI_OUTGOING) {
-        uint32_t length = box->length[out->count];
-
-        if (length > DTLSFFI_OUTGOING_BYTES - out->used)
-            break;
-        if (length != out->same)
-            out->same = 0;
-        out->start[out->count] = out->used;
-        out->length[out->count++] = length;
-        out->used += length;
-    }
-    memcpy(out->data, box->data, out->used);
-    box->count -= out->count;
-    box->used -= out->used;
-    memmove(box->length, box->length + out->count, box->count * sizeof(*box->length));
-    memmove(box->data, box->data + out->used, box->used);
-}
-
-/* Takes the datagrams that wait to be sent. Returns 0 for none, DTLSFFI_ONE and its length for one, their count with
- * DTLSFFI_MORE where others are left, or a negative answer. */
-int dtlsffi_conn_take(dtlsffi_conn *conn, dtlsffi_outgoing *out)
-{
-    dtlsffi_outbox *box = &conn->out;
-    int answer = dtlsffi_conn_lock(conn);
-
-    if (answer != 0)
-        return answer;
-    if (box->count > 0) {
-        move(box, out);
-        answer = out->count == 1 ? DTLSFFI_ONE + (int)out->used : (int)out->count;
-        if (box->count > 0)
-            answer = (int)out->count + DTLSFFI_MORE;
-        else if (box->data_room > KEPT)
-            dtlsffi_outbox_clear(box);
-    }
-    dtlsffi_conn_unlock(conn);
-    return answer;
+    box->count = box->used = 0;
+    if (box->data_room > KEPT)
+        dtlsffi_outbox_clear(box);
 }
 
 void dtlsffi_outbox_clear(dtlsffi_outbox *box)

@@ -149,28 +149,14 @@ static int refusal(int number)
     return number == EMSGSIZE ? DTLSFFI_TOO_LARGE : dtlsffi_fault_system(number);
 }
 
-/* What is to be sent: `lengths[i]` bytes each, one behind the other, for `conns[i]`; or all for one that is entered. */
+/* What is to be sent: `spans[i]` by `conns[i]`, or all by one that is entered. */
 typedef struct {
     dtlsffi_conn *entered;
     dtlsffi_conn **conns;
-    const uint8_t *data;
-    const uint32_t *lengths;
+    const dtlsffi_span *spans;
     uint32_t count;
     uint32_t next;
 } source;
-
-/* Whether lengths are what they should be: none is 0 (unless `empty`), and together they are the data. */
-bool dtlsffi_lengths_fit(const uint32_t *lengths, uint32_t count, size_t size, bool empty)
-{
-    size_t sum = 0;
-
-    for (uint32_t i = 0; i < count; i++) {
-        if (lengths[i] == 0 && !empty)
-            return false;
-        sum += lengths[i];
-    }
-    return sum == size;
-}
 
 static int seal_next(const source *from, dtlsffi_outgoing *out)
 {
@@ -179,7 +165,7 @@ static int seal_next(const source *from, dtlsffi_outgoing *out)
 
     if (answer != 0)
         return answer;
-    answer = dtlsffi_conn_seal(conn, from->data, from->lengths[from->next], out);
+    answer = dtlsffi_conn_seal(conn, from->spans[from->next].data, from->spans[from->next].length, out);
     if (from->entered == NULL)
         dtlsffi_conn_leave(conn);
     return answer;
@@ -198,7 +184,7 @@ static int fill(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
             out->item[out->count - 1] = from->next;
         else
             DTLSFFI_COUNT(udp->datagrams_unsent, 1);
-        from->data += from->lengths[from->next++];
+        from->next++;
     }
     return 0;
 }
@@ -227,15 +213,15 @@ static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
     return dealt_with;
 }
 
-/* Sends `count` records of one connection, `lengths[i]` bytes each (uint32_t), one behind the other in `data`. Returns how many are
- * gone; what stopped it is in `out->answer`, or 0. The lock is held to the end, so that nobody closes the socket meanwhile. */
-uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint8_t *data, size_t size,
-                                const void *lengths, uint32_t count, dtlsffi_outgoing *out)
+/* Sends `count` records of one connection. Returns how many are gone; what stopped it is in `out->answer`, or 0. The lock
+ * is held to the end, so that nobody closes the socket meanwhile. */
+uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_span *spans, uint32_t count,
+                                dtlsffi_outgoing *out)
 {
-    source from = {.entered = conn, .data = data, .lengths = lengths, .count = count};
+    source from = {.entered = conn, .spans = spans, .count = count};
     uint32_t gone;
 
-    out->answer = dtlsffi_lengths_fit(lengths, count, size, false) ? dtlsffi_conn_enter(conn) : DTLSFFI_MISFIT;
+    out->answer = dtlsffi_conn_enter(conn);
     if (out->answer != 0)
         return 0;
     if (conn->detached) {
@@ -253,30 +239,30 @@ uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const uint
 }
 
 /* The same for records of many connections of one endpoint, `conns[i]` each; those that have ended are passed over. */
-uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const uint8_t *data, size_t size,
-                                    const void *lengths, uint32_t count, dtlsffi_outgoing *out)
+uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, const dtlsffi_span *spans, uint32_t count,
+                                    dtlsffi_outgoing *out)
 {
-    source from = {.conns = conns, .data = data, .lengths = lengths, .count = count};
+    source from = {.conns = conns, .spans = spans, .count = count};
 
-    out->answer = DTLSFFI_MISFIT;
-    return dtlsffi_lengths_fit(lengths, count, size, false) ? send_all(&from, udp, out) : 0;
+    return send_all(&from, udp, out);
 }
 
 /* The same into memory: its datagrams wait in the outbox. Returns how many, or why there are none. */
-int dtlsffi_conn_send_all(dtlsffi_conn *conn, const uint8_t *data, size_t size, const void *lengths, uint32_t count)
+int dtlsffi_conn_send_all(dtlsffi_conn *conn, const dtlsffi_span *spans, uint32_t count)
 {
-    const uint32_t *length = lengths;
-    int answer = dtlsffi_lengths_fit(lengths, count, size, false) ? dtlsffi_conn_enter(conn) : DTLSFFI_MISFIT;
+    int answer = dtlsffi_conn_enter(conn);
+    size_t bytes = 0;
     uint32_t i;
 
     if (answer != 0)
         return answer;
-    (void)dtlsffi_outbox_reserve(&conn->out, count, size + count * OVERHEAD); /* else it grows bit by bit */
+    for (i = 0; i < count; i++)
+        bytes += spans[i].length + OVERHEAD;
+    (void)dtlsffi_outbox_reserve(&conn->out, count, bytes); /* else it grows bit by bit */
     for (i = 0; i < count; i++) {
-        answer = dtlsffi_conn_send_entered(conn, data, length[i]);
+        answer = dtlsffi_conn_send_entered(conn, spans[i].data, spans[i].length);
         if (answer <= 0)
             break;
-        data += length[i];
     }
     dtlsffi_conn_leave(conn);
     return i > 0 ? (int)i : answer;

@@ -317,24 +317,19 @@ void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch
 {
     inbox->count = inbox->used = inbox->odd_count = 0;
     inbox->answer = 0;
-    inbox->more = 1;
+    inbox->more = true;
     go_on(table, batch, inbox, now);
     while (inbox->more && batch->unfinished == 0 && inbox->answer == 0 && dtlsffi_inbox_has_room(inbox))
         inbox->more = !take_datagram(table, udp, batch, inbox, now);
     cool_some(table, now);
-    inbox->strangers = batch->stranger_count;
-    inbox->joined = batch->joined != 0;
 }
 
-/* The same for what the socket has, at most `most` messages: their count, or -errno. */
-int dtlsffi_table_pump(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, int most,
-                       double now)
+/* Has a batch hold what the socket has, at most `most` messages: their count, or -errno. */
+int dtlsffi_table_receive(const dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, int most)
 {
     int count = dtlsffi_udp_receive(udp, batch, most);
 
     if (count > 1)
         look_ahead(table, batch);
-    if (count > 0)
-        dtlsffi_table_harvest(table, udp, batch, inbox, now);
     return count;
 }

@@ -35,6 +35,7 @@ class Admission:
     _accepted: list[EndpointConnection]
     _counts: Counter[str]
     _udp: CData
+    _udp_at: int
     _handshake_timeout: float
     v6_socket: bool
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from .._native import CData, ffi, lib
+from .._native import CData, address_of, ffi, lib
 from . import ciphers
 from .arguments import TIMERS, host, valid_mtu
 from .callbacks import Link
@@ -64,6 +64,7 @@ class Association:
         if conn == ffi.NULL:
             raise from_fault(self._peer)
         self._conn = ffi.gc(conn, self._link.free)
+        self._at = address_of(conn)
         if name is not None:
             self._set_host(name, is_address, check=context.check_hostname and pins is None)
         if session is not None and lib.SSL_set_session(lib.dtlsffi_conn_ssl(conn), session._session) != 1:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
-from .._native import CData, ffi, lib
-from .batches import JOINED_BATCH, Buffer, Inbox, batches, inboxes
-from .connection import MORE, Connection
+from .._native import address_of, calls, ffi, lib
+from .batches import JOINED_BATCH, Batch, Buffer, batches
+from .connection import Connection
 from .errors import DatagramTooLarge, DTLSError, DTLSWantReadError, DTLSZeroReturnError, make
 
 
@@ -22,6 +22,7 @@ class Bulk:
     def __init__(self, connection: Connection, fileno: int, lock: AbstractContextManager[object]) -> None:
         self._connection = connection
         self._udp = ffi.new("dtlsffi_udp *")
+        self._at = address_of(self._udp)
         lib.dtlsffi_udp_prepare(self._udp, fileno, False, True, False)
         self._queue: list[bytes] = []
         self.reads = False
@@ -30,7 +31,7 @@ class Bulk:
 
     def send(self, buffers: Iterable[Buffer]) -> int:
         """Sends each buffer as one record in one datagram; how many are gone. Raises what `send` does if none is."""
-        return self._connection._send_batch(list(buffers), self._udp)
+        return self._connection._send_batch(buffers, self._at)
 
     def receive(self, most: int) -> list[bytes]:
         """Up to `most` records; `Connection.read`'s errors where there is none."""
@@ -57,17 +58,16 @@ class Bulk:
     def _fill(self) -> list[bytes]:
         """Takes what the socket has, a batch at the most: one record at least."""
         records = [] if self.reads else self._begin()
-        batch, inbox = batches.take(), inboxes.take()
+        batch = batches.take()
         try:
             while not records:
-                count = lib.dtlsffi_udp_receive(self._udp, batch, JOINED_BATCH)
+                count = lib.dtlsffi_udp_receive(self._udp, batch.memory, JOINED_BATCH)
                 if count < 0:
                     raise OSError(-count, f"{os.strerror(-count)} ({self._connection.peer})")
-                records = self._open(batch, inbox)
+                records = self._open(batch)
                 if not records and count == 0:
                     self._why_nothing()
         finally:
-            inboxes.give_back(inbox)
             batches.give_back(batch)
         return records
 
@@ -85,14 +85,10 @@ class Bulk:
             kept.append(self._connection.read())
         return kept
 
-    def _open(self, batch: CData, inbox: Inbox) -> list[bytes]:
+    def _open(self, batch: Batch) -> list[bytes]:
         """The records of a batch."""
-        conn = self._connection._conn
-        answer = lib.dtlsffi_conn_receive_many(conn, batch, inbox.memory)
-        records = inbox.all()
-        while answer >= MORE:
-            answer = lib.dtlsffi_conn_receive_many(conn, batch, inbox.memory)
-            records += inbox.all()
+        records: list[bytes] = []
+        answer = calls.receive_batch(self._connection._at, batch.at, records)
         try:
             self._connection._after(answer)
         except DTLSError:

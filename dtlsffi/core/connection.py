@@ -7,13 +7,12 @@ them its owner takes what there is to take: `datagrams_to_send`, `data_received`
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Iterable
+from typing import NoReturn
 
-from .._native import CData, ffi, lib
+from .._native import calls, ffi, lib
 from .association import Association, make_pins
-from .batches import MISFIT, Buffer, inboxes, joined, measured, outgoings, portions, unpack
+from .batches import Buffer
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
@@ -24,15 +23,9 @@ from .session import DTLSSession
 __all__ = ["Connection"]
 
 RECORD_MAX: int = lib.DTLSFFI_RECORD_MAX
-MORE: int = lib.DTLSFFI_MORE
-ONE: int = lib.DTLSFFI_ONE
 
 # What every record passes through, without a look-up on its way.
-c_send, c_take, c_receive, c_read, c_wait = (
-    lib.dtlsffi_conn_send, lib.dtlsffi_conn_take, lib.dtlsffi_conn_receive, lib.dtlsffi_conn_read,
-    lib.dtlsffi_conn_wait,
-)  # fmt: skip
-spare_inboxes, spare_outgoings = inboxes.pieces, outgoings.pieces
+c_send, c_take, c_receive, c_read, c_wait = calls.send, calls.take, calls.receive, calls.read, calls.wait
 WANT_READ: int = lib.DTLSFFI_WANT_READ
 EVENT_ESTABLISHED, EVENT_ALERT, EVENT_CLOSED, EVENT_MTU = (
     lib.DTLSFFI_EVENT_ESTABLISHED, lib.DTLSFFI_EVENT_ALERT, lib.DTLSFFI_EVENT_CLOSED, lib.DTLSFFI_EVENT_MTU,
@@ -89,51 +82,14 @@ class Connection(Knowledge, Association):
         What is not for this connection is counted and dropped. Raises `DTLSError` where the datagram ends the
         connection, and again in every later call.
         """
-        if not data:
-            return
-        try:
-            piece = spare_inboxes.pop()
-        except IndexError:
-            piece = inboxes.take()
-        try:
-            if type(data) is bytes:
-                answer = c_receive(self._conn, data, len(data), piece.memory)
-            else:
-                with readable(data) as view:
-                    answer = c_receive(self._conn, view, len(view), piece.memory)
-            if answer >= ONE:
-                self._received.append(unpack(piece.chars, answer - ONE))
-            elif answer:
-                self._received += piece.all()
-            while MORE <= answer < ONE:
-                answer = c_receive(self._conn, ffi.NULL, 0, piece.memory)
-                self._received += piece.all()
-        finally:
-            spare_inboxes.append(piece)
+        answer = c_receive(self._at, data, self._received)
         if answer < 0 or self._is_watched or self._link.parked is not None:
             self._after(answer)
 
-    def receive_datagrams(self, datagrams: Sequence[Buffer]) -> None:
+    def receive_datagrams(self, datagrams: Iterable[Buffer]) -> None:
         """`receive_datagram` for each of some datagrams, in one go; raises what the first that ends it does."""
-        for portion in portions(list(datagrams)):
-            self._receive_portion(portion)
-
-    def _receive_portion(self, datagrams: list[Any]) -> None:
-        whole, lengths = joined(datagrams)
-        piece = inboxes.take()
-        try:
-            piece.memory.done = 0
-            answer = MORE
-            while answer >= MORE:
-                answer = lib.dtlsffi_conn_receive_all(
-                    self._conn, whole, len(whole), lengths, len(datagrams), piece.memory
-                )  # fmt: skip
-                self._received += piece.all()
-        finally:
-            inboxes.give_back(piece)
-        if answer == MISFIT:
-            self._receive_portion([bytes(datagram) for datagram in datagrams])
-        elif answer < 0 or self._is_watched or self._link.parked is not None:
+        answer = calls.receive_all(self._at, datagrams, self._received)
+        if answer < 0 or self._is_watched or self._link.parked is not None:
             self._after(answer)
 
     def do_handshake(self) -> None:
@@ -158,13 +114,9 @@ class Connection(Knowledge, Association):
         Raises ValueError for empty data (DTLS cannot tell an empty record from none), `DatagramTooLarge` above
         `data_mtu`, `DTLSWantReadError` before the handshake is finished, `DTLSZeroReturnError` after `close`.
         """
-        if type(data) is bytes:
-            answer = c_send(self._conn, data, len(data))
-        else:
-            with readable(data) as view:
-                answer = c_send(self._conn, view, len(view))
+        answer = c_send(self._at, data)
         if answer <= 0:
-            self._not_sent(answer, memoryview(data).nbytes)
+            self._not_sent(answer, data)
         if self._link.parked is not None:
             self._link.collect()
         return answer
@@ -174,54 +126,23 @@ class Connection(Knowledge, Association):
 
         That is fewer than there are when the next is too large. Where none has, it raises what `send` does.
         """
-        gone = 0
-        for portion in portions(list(buffers)):
-            try:
-                some = self._send_portion(portion)
-            except OSError:
-                if gone:
-                    break
-                raise
-            gone += some
-            if some < len(portion):
-                break
-        return gone
+        buffers = list(buffers)
+        return self._sent(calls.send_all(self._at, buffers), buffers)
 
-    def _send_portion(self, buffers: list[Any]) -> int:
-        if not buffers:
-            return 0
-        whole, lengths = joined(buffers)
-        answer: int = lib.dtlsffi_conn_send_all(self._conn, whole, len(whole), lengths, len(buffers))
-        if answer == MISFIT:
-            return self._send_portion(measured(buffers))
-        if answer <= 0:
-            self._not_sent(answer, memoryview(buffers[0]).nbytes)
+    def _send_batch(self, buffers: Iterable[Buffer], udp: int) -> int:
+        """The same over a socket, a `dtlsffi_udp` by its address, in as few calls as the kernel allows."""
+        buffers = list(buffers)
+        return self._sent(calls.send_many(self._at, udp, buffers), buffers)
+
+    def _sent(self, answer: int, buffers: list[Buffer]) -> int:
+        if answer <= 0 and buffers:
+            self._not_sent(answer, buffers[0])
         if self._link.parked is not None:
             self._link.collect()
         return answer
 
-    def _send_batch(self, buffers: Sequence[Buffer], udp: CData) -> int:
-        """The same over a socket, in as few calls as the kernel allows."""
-        if not buffers:
-            return 0
-        whole, lengths = joined(list(buffers))
-        piece = outgoings.take()
-        try:
-            count: int = lib.dtlsffi_conn_send_many(
-                self._conn, udp, whole, len(whole), lengths, len(buffers), piece.memory
-            )  # fmt: skip
-            answer: int = piece.memory.answer
-        finally:
-            outgoings.give_back(piece)
-        if answer == MISFIT:
-            return self._send_batch(measured(list(buffers)), udp)
-        if count == 0:
-            self._not_sent(answer, memoryview(buffers[0]).nbytes)
-        if self._link.parked is not None:
-            self._link.collect()
-        return count
-
-    def _not_sent(self, answer: int, length: int) -> NoReturn:
+    def _not_sent(self, answer: int, data: Buffer) -> NoReturn:
+        length = memoryview(data).nbytes
         if length == 0:
             raise ValueError("an empty datagram cannot be sent: DTLS has no empty record to carry it")
         if answer == lib.DTLSFFI_TOO_LARGE:
@@ -276,21 +197,7 @@ class Connection(Knowledge, Association):
 
     def datagrams_to_send(self) -> list[bytes]:
         """Takes the datagrams that have to go to the peer now, in their order."""
-        try:
-            piece = spare_outgoings.pop()
-        except IndexError:
-            piece = outgoings.take()
-        try:
-            answer = c_take(self._conn, piece.memory)
-            if answer >= ONE:
-                return [unpack(piece.chars, answer - ONE)]
-            datagrams = piece.all() if answer > 0 else []
-            while answer >= MORE:
-                answer = c_take(self._conn, piece.memory)
-                datagrams += piece.all()
-        finally:
-            spare_outgoings.append(piece)
-        return datagrams
+        return c_take(self._at)
 
     def data_received(self) -> list[bytes]:
         """Takes the plaintext received so far: one bytes object a record, in the order of their arrival."""
@@ -336,17 +243,10 @@ class Connection(Knowledge, Association):
 
     def try_read(self, limit: int = RECORD_MAX) -> bytes | None:
         """`read`, but None where there is no record yet."""
-        try:
-            piece = spare_inboxes.pop()
-        except IndexError:
-            piece = inboxes.take()
-        try:
-            answer = c_read(self._conn, piece.data, RECORD_MAX, limit)
-            if answer > 0 and self._link.parked is None:
-                return unpack(piece.chars, answer)
-        finally:
-            spare_inboxes.append(piece)
-        self._nothing_read(answer, limit)
+        record = c_read(self._at, limit)
+        if type(record) is bytes and self._link.parked is None:
+            return record
+        self._nothing_read(record, limit)
         return None
 
     def wait_and_read(self, limit: int, microseconds: int) -> bytes | None:
@@ -354,22 +254,15 @@ class Connection(Knowledge, Association):
 
         It is None also where a signal, or a datagram without a record for us, has come first.
         """
-        try:
-            piece = spare_inboxes.pop()
-        except IndexError:
-            piece = inboxes.take()
-        try:
-            answer = c_wait(self._conn, microseconds, piece.memory, limit)
-            if answer > 0 and self._link.parked is None:
-                return unpack(piece.chars, answer)
-        finally:
-            spare_inboxes.append(piece)
-        self._nothing_read(answer, limit)
+        record = c_wait(self._at, microseconds, limit)
+        if type(record) is bytes and self._link.parked is None:
+            return record
+        self._nothing_read(record, limit)
         return None
 
-    def _nothing_read(self, answer: int, limit: int) -> None:
+    def _nothing_read(self, answer: bytes | int, limit: int) -> None:
         if answer != WANT_READ or self._link.parked is not None:
-            self._not_read(answer, limit)
+            self._not_read(0 if isinstance(answer, bytes) else answer, limit)
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:
         """`read` into the first `size` bytes of `buffer`; returns the record's length."""
@@ -399,14 +292,3 @@ class Connection(Knowledge, Association):
         if self._link.freed:
             return
         lib.dtlsffi_conn_detach(self._conn)
-
-
-@contextmanager
-def readable(data: Buffer) -> Iterator[CData]:
-    """The bytes of any contiguous buffer, without a copy; TypeError for anything else."""
-    try:
-        view = ffi.from_buffer("uint8_t[]", data)
-    except TypeError:
-        raise TypeError(f"data is bytes or a buffer of them, not {type(data).__name__}") from None
-    with view:
-        yield view

@@ -12,23 +12,10 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from .._native import CData, ffi, lib
+from .._native import CData, address_of, calls, ffi, lib
 from .address import key as key_of
 from .admission import Admission
-from .batches import (
-    BATCH,
-    HEAD,
-    JOINED_BATCH,
-    MISFIT,
-    Buffer,
-    Inbox,
-    batches,
-    inboxes,
-    joined,
-    measured,
-    outgoings,
-    refused,
-)  # fmt: skip
+from .batches import BATCH, JOINED_BATCH, Batch, Buffer, batches, refused
 from .cookies import is_whole_hello
 from .endpoint_connection import NEVER, EndpointConnection
 
@@ -37,9 +24,13 @@ BUDGET = 8
 WAITING = 256
 """Datagrams that may wait for that: what is more is lost, and said again."""
 ADDRESS: Any = ffi.typeof("dtlsffi_address *")
-CONNS: Any = ffi.typeof("dtlsffi_conn *[]")
 STRANGER = struct.Struct("III")
 """A `dtlsffi_stranger`: all of a batch taken apart at once cost less than the attributes of one."""
+c_pump, c_send = calls.pump, calls.send
+COUNT, JOINED, STRANGERS, ODD, GO_ON = (
+    lib.DTLSFFI_PUMP_COUNT, lib.DTLSFFI_PUMP_JOINED, lib.DTLSFFI_PUMP_STRANGERS, lib.DTLSFFI_PUMP_ODD,
+    lib.DTLSFFI_PUMP_MORE,
+)  # fmt: skip
 MESSAGE_MAX: int = lib.DTLSFFI_MESSAGE_MAX
 WARM = 1.0
 """Seconds for which a connection that is silent keeps OpenSSL's buffers, where not too many do (table.c)."""
@@ -60,6 +51,7 @@ class Draining(Admission):
         self._tidy_at = NEVER
         self._udp = ffi.new("dtlsffi_udp *")
         self._udp.fd = fileno
+        self._udp_at = address_of(self._udp)
         self._table = Table()
         self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
         self._free_slots: list[int] = []
@@ -83,22 +75,25 @@ class Draining(Admission):
 
         Handshakes move on by a few steps only, so that records of others do not wait for all of them.
         """
-        most, strangers, joined = self._most, 0, 0
-        batch, inbox = batches.take(), inboxes.take()
+        most, odd = self._most, []  # type: int, list[EndpointConnection | None]
+        arrived = len(self._arrived)
+        batch = batches.take()
         try:
-            count = lib.dtlsffi_table_pump(self._table.table, self._udp, batch, inbox.memory, most, now)
-            if count > 0:
-                strangers, joined = self._harvest(batch, inbox, now)
-            if strangers or (self._waiting and count >= 0):
-                self._meet(batch, now)
+            came = c_pump(self._table.at, self._udp_at, batch.at, most, now, self._slots, self._arrived, odd)
+            if came > COUNT:
+                came = self._see_about(came, batch, odd, now)
+            elif self._waiting and came >= 0:
+                self._meet(batch.memory, now)
         finally:
-            inboxes.give_back(inbox)
             batches.give_back(batch)
-        if count < 0:
+        if came < 0:
             self._counts["socket_errors"] += 1
-            raise OSError(-count, f"{os.strerror(-count)} (the endpoint's socket)")
+            raise OSError(-came, f"{os.strerror(-came)} (the endpoint's socket)")
+        if len(self._arrived) > arrived:
+            self._notice(now)
+        count = came & COUNT
         # How many messages to ask for next: to ask for many costs something, too.
-        if joined:
+        if came & JOINED:
             self._most = JOINED_BATCH
         elif count == most:
             self._most = BATCH
@@ -106,29 +101,33 @@ class Draining(Admission):
             self._most = FEW
         return count == most or bool(self._waiting)
 
-    def _harvest(self, batch: CData, inbox: Inbox, now: float) -> tuple[int, int]:
-        """Takes what C has found out of a batch; how many datagrams are left there, and whether some came joined."""
-        slots: list[Any] = self._slots  # whom C finds has one
-        while True:
-            count, used, same, _, answer, more, odd_count, strangers, joined = HEAD.unpack_from(inbox.head)
-            if count:
-                owners = map(slots.__getitem__, ffi.unpack(inbox.owner, count))
-                self._arrive(zip(owners, inbox.records(count, used, same), strict=True))
-                self._warm(now)
-            if odd_count:
-                self._see_to(ffi.unpack(inbox.memory.odd, odd_count), answer, now)
-            if not more:
-                return strangers, joined
-            lib.dtlsffi_table_harvest(self._table.table, self._udp, batch, inbox.memory, now)
+    def _see_about(self, came: int, batch: Batch, odd: list[EndpointConnection | None], now: float) -> int:
+        """What has come beside records of established connections: to them, and for others."""
+        while came & ODD:
+            self._see_to(odd, batch.memory.answer, now)
+            odd.clear()
+            if not came & GO_ON:
+                break
+            came = came & COUNT | c_pump(
+                self._table.at, self._udp_at, batch.at, 0, now, self._slots, self._arrived, odd
+            )
+        if came & STRANGERS or self._waiting:
+            self._meet(batch.memory, now)
+        return came
 
-    def _see_to(self, slots: list[int], answer: int, now: float) -> None:
+    def _see_to(self, odd: list[EndpointConnection | None], answer: int, now: float) -> None:
         """Those to whom something else than data has happened; what the last has failed with is still to be had."""
-        odd = [self._slots[slot] for slot in slots]
         if answer < 0 and (failed := odd.pop()) is not None:
             self._after(failed, now, lambda: failed._after(answer))
         for connection in dict.fromkeys(odd):
             if connection is not None and not connection.gone:
                 self._look(connection, now)
+
+    def _notice(self, now: float) -> None:
+        """Records have come from C."""
+        self._warm(now)
+        if len(self._arrived) > MANY:
+            self._hand_out()
 
     def _arrive(self, records: Iterable[tuple[EndpointConnection, bytes]]) -> None:
         self._arrived += records
@@ -242,29 +241,16 @@ class Draining(Admission):
             return len(items)
         if not items:
             return 0
-        whole, lengths = joined([data for _, data in items])
-        conns = ffi.new(CONNS, [connection._conn for connection, _ in items])
-        piece = outgoings.take()
-        try:
-            count: int = lib.dtlsffi_endpoint_send_many(
-                conns, self._udp, whole, len(whole), lengths, len(items), piece.memory
-            )  # fmt: skip
-            answer: int = piece.memory.answer
-        finally:
-            outgoings.give_back(piece)
-        if answer == MISFIT:
-            converted = measured([data for _, data in items])
-            return self.send_many([(connection, some) for (connection, _), some in zip(items, converted, strict=True)])
-        if count == 0 and answer < 0:
+        answer = calls.send_by_many(self._udp_at, items)
+        if answer < 0:
             refused(answer, items[0][0].peer)
-        return count
+        return answer
 
     def _send_one(self, connection: EndpointConnection, data: Buffer) -> bool:
         """Whether it is gone. Why not, `send_many` finds out: it costs more, which pays where there are many."""
         if self._udp.fd < 0 or type(data) is not bytes:
             return False
-        gone: bool = lib.dtlsffi_conn_send(connection._conn, data, len(data)) > 0
-        return gone
+        return c_send(connection._at, data) > 0
 
 
 class Table:
@@ -277,6 +263,7 @@ class Table:
         self.freed = False
         """Whether the garbage collector has freed it, which it may do before it calls others' finalizers."""
         self.table = ffi.gc(table, self._free)
+        self.at = address_of(table)
 
     def _free(self, table: CData) -> None:
         self.freed = True

@@ -121,7 +121,7 @@ class EndpointConnection(Connection):
             count = super().send_many(buffers)
             self._endpoint._transmit(self)
             return count
-        return self._send_batch(list(buffers), self._endpoint._udp)
+        return self._send_batch(buffers, self._endpoint._udp_at)
 
     def close(self) -> None:
         """Sends close_notify, once, and has the endpoint let go of it; nobody is waited for."""

@@ -1,0 +1,351 @@
+/* The calls that every record passes through: built-in functions of Python's, which take and give its own objects.
+ *
+ * cffi has all the other calls. By it, a record would be converted three times over (an argument, a struct of lengths, a
+ * slice of a buffer), which takes the interpreter longer than the rest of the way. These are quicker to call, too, and
+ * take a connection by its address. Nobody's Python runs under a connection's lock: lists are made before, and no
+ * garbage is collected for the sake of `bytes`.
+ */
+#include "objects.h"
+
+static dtlsffi_scratch inboxes = {.size = sizeof(dtlsffi_inbox)};
+static dtlsffi_scratch outgoings = {.size = sizeof(dtlsffi_outgoing)};
+
+static void *address(PyObject *number)
+{
+    return PyLong_AsVoidPtr(number);
+}
+
+static bool has_arguments(Py_ssize_t count, Py_ssize_t expected)
+{
+    if (count == expected)
+        return true;
+    PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", count, expected);
+    return false;
+}
+
+static void *lend(dtlsffi_scratch *scratch)
+{
+    void *piece = dtlsffi_scratch_lend(scratch);
+
+    if (piece == NULL)
+        PyErr_NoMemory();
+    return piece;
+}
+
+static PyObject *answered(long answer)
+{
+    return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(answer);
+}
+
+static void empty(dtlsffi_inbox *inbox)
+{
+    inbox->count = inbox->used = inbox->odd_count = 0;
+}
+
+/* Gives a connection one datagram, or nothing but what waits in it. Returns a negative answer, or DTLSFFI_RAISED, or else. */
+static long feed(dtlsffi_conn *conn, dtlsffi_span datagram, dtlsffi_inbox *inbox, PyObject *records)
+{
+    int answer;
+
+    do {
+        if (!dtlsffi_inbox_has_room(inbox) && !dtlsffi_inbox_hand_out(inbox, records))
+            return DTLSFFI_RAISED;
+        answer = dtlsffi_conn_receive_more(conn, datagram.data, datagram.length, inbox);
+        datagram.length = 0;
+    } while (answer >= DTLSFFI_MORE);
+    return answer;
+}
+
+/* send(conn, data): `dtlsffi_conn_send`. */
+static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    PyObject *bytes;
+    dtlsffi_span span;
+    int answer;
+
+    (void)self;
+    if (!has_arguments(count, 2) || (bytes = dtlsffi_objects_bytes(arguments[1], "data")) == NULL)
+        return NULL;
+    span = dtlsffi_objects_span(bytes);
+    answer = dtlsffi_conn_send(address(arguments[0]), span.data, span.length);
+    Py_DECREF(bytes);
+    return PyLong_FromLong(answer);
+}
+
+/* send_all(conn, buffers): one record each into memory; how many, or why there are none. */
+static PyObject *send_all(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    dtlsffi_load l;
+    long answer = DTLSFFI_RAISED;
+
+    (void)self;
+    if (!has_arguments(count, 2))
+        return NULL;
+    if (dtlsffi_load_gather(&l, arguments[1], false, false))
+        answer = dtlsffi_conn_send_all(address(arguments[0]), l.spans, l.count);
+    dtlsffi_load_release(&l);
+    return answered(answer);
+}
+
+/* send_many(conn, udp, buffers): the same over a socket. */
+static PyObject *send_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    dtlsffi_load l;
+    long answer = DTLSFFI_RAISED;
+    dtlsffi_outgoing *out;
+
+    (void)self;
+    if (!has_arguments(count, 3) || (out = lend(&outgoings)) == NULL)
+        return NULL;
+    if (dtlsffi_load_gather(&l, arguments[2], false, false)) {
+        answer = dtlsffi_conn_send_many(address(arguments[0]), address(arguments[1]), l.spans, l.count, out);
+        answer = answer > 0 ? answer : out->answer;
+    }
+    dtlsffi_load_release(&l);
+    dtlsffi_scratch_give_back(&outgoings, out);
+    return answered(answer);
+}
+
+/* send_by_many(udp, [(connection, data), ...]): `dtlsffi_endpoint_send_many`. */
+static PyObject *send_by_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    dtlsffi_load l;
+    long answer = DTLSFFI_RAISED;
+    dtlsffi_outgoing *out;
+
+    (void)self;
+    if (!has_arguments(count, 2) || (out = lend(&outgoings)) == NULL)
+        return NULL;
+    if (dtlsffi_load_gather(&l, arguments[1], true, false)) {
+        answer = dtlsffi_endpoint_send_many(l.conns, address(arguments[0]), l.spans, l.count, out);
+        answer = answer > 0 ? answer : out->answer;
+    }
+    dtlsffi_load_release(&l);
+    dtlsffi_scratch_give_back(&outgoings, out);
+    return answered(answer);
+}
+
+/* take(conn): a list of the datagrams that wait to be sent. */
+static PyObject *take(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    PyObject *datagrams = has_arguments(count, 1) ? PyList_New(0) : NULL;
+    dtlsffi_conn *conn;
+    const uint8_t *at;
+    bool good = true;
+
+    (void)self;
+    if (datagrams == NULL)
+        return NULL;
+    conn = address(arguments[0]);
+    if (dtlsffi_conn_lock(conn) != 0)
+        return datagrams;
+    at = conn->out.data;
+    for (size_t i = 0; good && i < conn->out.count; at += conn->out.length[i++])
+        good = dtlsffi_objects_append(datagrams, at, conn->out.length[i]);
+    if (good)
+        dtlsffi_outbox_empty(&conn->out);
+    dtlsffi_conn_unlock(conn);
+    if (!good)
+        Py_CLEAR(datagrams);
+    return datagrams;
+}
+
+/* receive(conn, datagram, records): what a datagram holds, at the end of a list; a negative answer, or another. */
+static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    PyObject *bytes;
+    dtlsffi_inbox *inbox;
+    dtlsffi_span span;
+    long answer = 0;
+
+    (void)self;
+    if (!has_arguments(count, 3) || (bytes = dtlsffi_objects_bytes(arguments[1], "data")) == NULL)
+        return NULL;
+    if ((inbox = lend(&inboxes)) == NULL) {
+        Py_DECREF(bytes);
+        return NULL;
+    }
+    empty(inbox);
+    span = dtlsffi_objects_span(bytes);
+    if (span.length > 0)
+        answer = feed(address(arguments[0]), span, inbox, arguments[2]);
+    if (!dtlsffi_inbox_hand_out(inbox, arguments[2]))
+        answer = DTLSFFI_RAISED;
+    dtlsffi_scratch_give_back(&inboxes, inbox);
+    Py_DECREF(bytes);
+    return answered(answer);
+}
+
+/* receive_all(conn, datagrams, records): the same for each, until one has ended the connection. */
+static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    dtlsffi_load l;
+    dtlsffi_inbox *inbox;
+    long answer = DTLSFFI_RAISED;
+
+    (void)self;
+    if (!has_arguments(count, 3) || (inbox = lend(&inboxes)) == NULL)
+        return NULL;
+    empty(inbox);
+    if (dtlsffi_load_gather(&l, arguments[1], false, true)) {
+        answer = 0;
+        for (uint32_t i = 0; i < l.count && answer >= 0; i++)
+            if (l.spans[i].length > 0)
+                answer = feed(address(arguments[0]), l.spans[i], inbox, arguments[2]);
+        if (!dtlsffi_inbox_hand_out(inbox, arguments[2]))
+            answer = DTLSFFI_RAISED;
+    }
+    dtlsffi_load_release(&l);
+    dtlsffi_scratch_give_back(&inboxes, inbox);
+    return answered(answer);
+}
+
+/* receive_batch(conn, batch, records): the same for what a socket has given. */
+static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    dtlsffi_inbox *inbox;
+    dtlsffi_span span;
+    uint32_t length;
+    long answer = 0;
+
+    (void)self;
+    if (!has_arguments(count, 3) || (inbox = lend(&inboxes)) == NULL)
+        return NULL;
+    empty(inbox);
+    while (answer >= 0 && (span.data = dtlsffi_batch_next(address(arguments[1]), &length)) != NULL) {
+        span.length = length;
+        answer = feed(address(arguments[0]), span, inbox, arguments[2]);
+    }
+    if (!dtlsffi_inbox_hand_out(inbox, arguments[2]))
+        answer = DTLSFFI_RAISED;
+    dtlsffi_scratch_give_back(&inboxes, inbox);
+    return answered(answer);
+}
+
+static PyObject *read_or_not(dtlsffi_inbox *inbox, int answer)
+{
+    PyObject *result = answer > 0 ? PyBytes_FromStringAndSize((const char *)inbox->data, answer) : PyLong_FromLong(answer);
+
+    dtlsffi_scratch_give_back(&inboxes, inbox);
+    return result;
+}
+
+/* read(conn, limit): a record from the connection's own socket, or a negative answer. */
+static PyObject *read_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    dtlsffi_inbox *inbox;
+    size_t limit;
+
+    (void)self;
+    if (!has_arguments(count, 2))
+        return NULL;
+    limit = PyLong_AsSize_t(arguments[1]);
+    if (PyErr_Occurred() || (inbox = lend(&inboxes)) == NULL)
+        return NULL;
+    return read_or_not(inbox, dtlsffi_conn_read(address(arguments[0]), inbox->data, DTLSFFI_RECORD_MAX, limit));
+}
+
+/* wait(conn, microseconds, limit): the same, but waits for it. */
+static PyObject *wait_for_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    dtlsffi_inbox *inbox;
+    int64_t microseconds;
+    size_t limit;
+
+    (void)self;
+    if (!has_arguments(count, 3))
+        return NULL;
+    microseconds = PyLong_AsLongLong(arguments[1]);
+    limit = PyLong_AsSize_t(arguments[2]);
+    if (PyErr_Occurred() || (inbox = lend(&inboxes)) == NULL)
+        return NULL;
+    return read_or_not(inbox, dtlsffi_conn_wait(address(arguments[0]), microseconds, inbox, limit));
+}
+
+/* Takes what there is out of a batch, until it is through or there is news of a connection, which Python has to hear of
+ * before the next may fail. Answers `count` with DTLSFFI_PUMP_..., or DTLSFFI_RAISED. */
+static long harvest_some(PyObject *const *arguments, dtlsffi_udp *udp, double now, PyObject *const *lists)
+{
+    dtlsffi_batch *batch = address(arguments[2]);
+    dtlsffi_inbox *inbox = lend(&inboxes);
+    long answer = 0;
+
+    if (inbox == NULL)
+        return DTLSFFI_RAISED;
+    do {
+        dtlsffi_table_harvest(address(arguments[0]), udp, batch, inbox, now);
+        if (!dtlsffi_inbox_hand_out_by_owner(inbox, lists[0], lists[1], lists[2]))
+            answer = DTLSFFI_RAISED;
+    } while (answer == 0 && inbox->more && inbox->odd_count == 0);
+    batch->answer = inbox->answer;
+    if (answer == 0)
+        answer = (batch->joined != 0 ? DTLSFFI_PUMP_JOINED : 0) | (batch->stranger_count != 0 ? DTLSFFI_PUMP_STRANGERS : 0)
+                 | (inbox->odd_count != 0 ? DTLSFFI_PUMP_ODD : 0) | (inbox->more ? DTLSFFI_PUMP_MORE : 0);
+    dtlsffi_scratch_give_back(&inboxes, inbox);
+    return answer;
+}
+
+/* pump(table, udp, batch, most, now, slots, records, odd): what a socket has, at most `most` messages: their count with
+ * DTLSFFI_PUMP_..., or -errno. With a `most` of 0 it goes on with the batch. */
+static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    dtlsffi_udp *udp;
+    long most, came = 0, answer = 0;
+    double now;
+
+    (void)self;
+    if (!has_arguments(count, 8))
+        return NULL;
+    udp = address(arguments[1]);
+    most = PyLong_AsLong(arguments[3]);
+    now = PyFloat_AsDouble(arguments[4]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (most > 0)
+        came = dtlsffi_table_receive(address(arguments[0]), udp, address(arguments[2]), (int)most);
+    if (came > 0 || most == 0)
+        answer = harvest_some(arguments, udp, now, arguments + 5);
+    return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(came | answer);
+}
+
+static PyMethodDef methods[] = {
+    {"pump", (PyCFunction)(void *)pump, METH_FASTCALL, NULL},
+    {"read", (PyCFunction)(void *)read_one, METH_FASTCALL, NULL},
+    {"receive", (PyCFunction)(void *)receive, METH_FASTCALL, NULL},
+    {"receive_all", (PyCFunction)(void *)receive_all, METH_FASTCALL, NULL},
+    {"receive_batch", (PyCFunction)(void *)receive_batch, METH_FASTCALL, NULL},
+    {"send", (PyCFunction)(void *)send_one, METH_FASTCALL, NULL},
+    {"send_all", (PyCFunction)(void *)send_all, METH_FASTCALL, NULL},
+    {"send_by_many", (PyCFunction)(void *)send_by_many, METH_FASTCALL, NULL},
+    {"send_many", (PyCFunction)(void *)send_many, METH_FASTCALL, NULL},
+    {"take", (PyCFunction)(void *)take, METH_FASTCALL, NULL},
+    {"wait", (PyCFunction)(void *)wait_for_one, METH_FASTCALL, NULL},
+};
+
+static bool put_all(PyObject *functions)
+{
+    dtlsffi_objects_at = PyUnicode_InternFromString("_at");
+    if (dtlsffi_objects_at == NULL)
+        return false;
+    for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++) {
+        PyObject *function = PyCFunction_NewEx(&methods[i], NULL, NULL);
+        bool good = function != NULL && PyDict_SetItemString(functions, methods[i].ml_name, function) == 0;
+
+        Py_XDECREF(function);
+        if (!good)
+            return false;
+    }
+    return true;
+}
+
+/* Puts these functions into a dictionary of Python's, given by its address. Returns 0 where that has failed. */
+int dtlsffi_objects_put(void *dictionary)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    bool good = put_all(dictionary);
+
+    if (!good)
+        PyErr_Clear();
+    PyGILState_Release(state);
+    return good;
+}

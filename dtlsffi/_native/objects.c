@@ -1,0 +1,192 @@
+/* Records and datagrams as Python's own objects: `bytes` in, `bytes` out. */
+#include "objects.h"
+
+PyObject *dtlsffi_objects_at;
+
+/* ---- in ---- */
+
+static void refuse(PyObject *item, const char *what)
+{
+    PyObject *name;
+
+    if (!PyErr_ExceptionMatches(PyExc_TypeError))
+        return;
+    PyErr_Clear();
+    name = PyObject_GetAttrString((PyObject *)Py_TYPE(item), "__name__");
+    if (name != NULL)
+        PyErr_Format(PyExc_TypeError, "%s is bytes or a buffer of them, not %U", what, name);
+    Py_XDECREF(name);
+}
+
+/* The bytes of any buffer: themselves, or a copy. `what` is what a TypeError calls it. */
+PyObject *dtlsffi_objects_bytes(PyObject *item, const char *what)
+{
+    PyObject *view, *bytes;
+
+    if (PyBytes_CheckExact(item))
+        return Py_NewRef(item);
+    view = PyMemoryView_FromObject(item);
+    if (view == NULL) {
+        refuse(item, what);
+        return NULL;
+    }
+    bytes = PyBytes_FromObject(view);
+    Py_DECREF(view);
+    return bytes;
+}
+
+dtlsffi_span dtlsffi_objects_span(PyObject *bytes)
+{
+    char *data = NULL;
+    Py_ssize_t length = 0;
+
+    (void)PyBytes_AsStringAndSize(bytes, &data, &length);
+    return (dtlsffi_span){(const uint8_t *)data, (size_t)length};
+}
+
+/* Room for `count` pieces. */
+static bool make_room(dtlsffi_load *l, Py_ssize_t count, bool by_many)
+{
+    l->count = (uint32_t)count;
+    l->spans = l->few_spans;
+    l->conns = by_many ? l->few_conns : NULL;
+    if (count <= DTLSFFI_FEW)
+        return true;
+    l->spans = OPENSSL_malloc((size_t)count * sizeof(*l->spans));
+    l->conns = by_many ? OPENSSL_malloc((size_t)count * sizeof(dtlsffi_conn *)) : NULL;
+    if (l->spans != NULL && (l->conns != NULL || !by_many))
+        return true;
+    PyErr_NoMemory();
+    return false;
+}
+
+void dtlsffi_load_release(dtlsffi_load *l)
+{
+    if (l->spans != l->few_spans)
+        OPENSSL_free(l->spans);
+    if (l->conns != l->few_conns)
+        OPENSSL_free((void *)l->conns);
+    Py_XDECREF(l->items);
+}
+
+/* Which connection an item of `Endpoint.send_many` is for; its data is `*data`, borrowed. */
+static dtlsffi_conn *conn_of_item(PyObject *item, PyObject **data)
+{
+    PyObject *number;
+    dtlsffi_conn *conn;
+
+    if (!PyTuple_Check(item) || PyTuple_Size(item) != 2) {
+        PyErr_SetString(PyExc_TypeError, "each item is a tuple of a connection and its data");
+        return NULL;
+    }
+    *data = PyTuple_GetItem(item, 1);
+    number = PyObject_GetAttr(PyTuple_GetItem(item, 0), dtlsffi_objects_at);
+    if (number == NULL) {
+        PyErr_SetString(PyExc_TypeError, "each item begins with a connection of the endpoint's");
+        return NULL;
+    }
+    conn = PyLong_AsVoidPtr(number);
+    Py_DECREF(number);
+    return conn;
+}
+
+/* Has a copy of data that was not bytes take its place. */
+static bool replace(dtlsffi_load *l, Py_ssize_t i, PyObject *bytes)
+{
+    PyObject *item = bytes;
+
+    if (l->conns != NULL)
+        item = Py_BuildValue("(ON)", PyTuple_GetItem(PyList_GetItem(l->items, i), 0), bytes);
+    return item != NULL && PyList_SetItem(l->items, i, item) == 0;
+}
+
+static bool load_one(dtlsffi_load *l, Py_ssize_t i, bool empty)
+{
+    PyObject *item = PyList_GetItem(l->items, i), *data = item, *bytes;
+
+    if (l->conns != NULL && (l->conns[i] = conn_of_item(item, &data)) == NULL)
+        return false;
+    bytes = dtlsffi_objects_bytes(data, "each datagram");
+    if (bytes == NULL)
+        return false;
+    l->spans[i] = dtlsffi_objects_span(bytes);
+    if (bytes == data)
+        Py_DECREF(bytes); /* the list has it */
+    else if (!replace(l, i, bytes))
+        return false;
+    if (l->spans[i].length != 0 || empty)
+        return true;
+    PyErr_SetString(PyExc_ValueError, "an empty datagram cannot be sent: DTLS has no empty record to carry it");
+    return false;
+}
+
+/* What a call is given; empty pieces are for those who say so. Returns false with an exception. */
+bool dtlsffi_load_gather(dtlsffi_load *l, PyObject *items, bool by_many, bool empty)
+{
+    l->spans = l->few_spans;
+    l->conns = l->few_conns;
+    l->items = PySequence_List(items);
+    if (l->items == NULL || !make_room(l, PyList_Size(l->items), by_many))
+        return false;
+    for (Py_ssize_t i = 0; i < (Py_ssize_t)l->count; i++)
+        if (!load_one(l, i, empty))
+            return false;
+    return true;
+}
+
+/* ---- out ---- */
+
+bool dtlsffi_objects_append(PyObject *list, const uint8_t *data, size_t length)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)length);
+    bool good = bytes != NULL && PyList_Append(list, bytes) == 0;
+
+    Py_XDECREF(bytes);
+    return good;
+}
+
+/* Has the records of an inbox at the end of a list. */
+bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *records)
+{
+    const uint8_t *at = inbox->data;
+
+    for (uint32_t i = 0; i < inbox->count; at += inbox->length[i++])
+        if (!dtlsffi_objects_append(records, at, inbox->length[i]))
+            return false;
+    inbox->count = inbox->used = 0;
+    return true;
+}
+
+/* A pair of a connection and its record. */
+static bool append_pair(PyObject *list, PyObject *owner, const uint8_t *data, size_t length)
+{
+    PyObject *bytes, *pair = NULL;
+    bool good;
+
+    Py_INCREF(owner); /* a tuple may have garbage collected */
+    bytes = PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)length);
+    if (bytes != NULL)
+        pair = PyTuple_Pack(2, owner, bytes);
+    good = pair != NULL && PyList_Append(list, pair) == 0;
+    Py_XDECREF(pair);
+    Py_XDECREF(bytes);
+    Py_DECREF(owner);
+    return good;
+}
+
+/* The same, each with its connection, which `slots` has by its number, and in `odd` those to whom something else has
+ * happened. None is for one that is gone. */
+bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots, PyObject *records, PyObject *odd)
+{
+    const uint8_t *at = inbox->data;
+    PyObject *owner;
+
+    for (uint32_t i = 0; i < inbox->count; at += inbox->length[i++])
+        if ((owner = PyList_GetItem(slots, inbox->owner[i])) == NULL
+            || (owner != Py_None && !append_pair(records, owner, at, inbox->length[i])))
+            return false;
+    for (uint32_t i = 0; i < inbox->odd_count; i++)
+        if ((owner = PyList_GetItem(slots, inbox->odd[i])) == NULL || PyList_Append(odd, owner) != 0)
+            return false;
+    return true;
+}

@@ -1,0 +1,37 @@
+/* What the two files that know Python's objects share; see calls.c. */
+#ifndef DTLSFFI_OBJECTS_H
+#define DTLSFFI_OBJECTS_H
+
+#ifndef Py_GIL_DISABLED
+#define Py_LIMITED_API 0x030a0000
+#endif
+#include <Python.h>
+
+#include "core.h"
+
+#include <limits.h>
+
+#define DTLSFFI_RAISED LONG_MIN /* no answer of any connection: Python has an exception */
+#define DTLSFFI_FEW 64          /* pieces of data that need no memory of their own */
+
+/* Some pieces of data, and who keeps them alive. */
+typedef struct {
+    PyObject *items; /* a list of our own: of bytes, or of pairs with bytes */
+    uint32_t count;
+    dtlsffi_span *spans;
+    dtlsffi_conn **conns; /* by which each goes, or NULL */
+    dtlsffi_span few_spans[DTLSFFI_FEW];
+    dtlsffi_conn *few_conns[DTLSFFI_FEW];
+} dtlsffi_load;
+
+extern PyObject *dtlsffi_objects_at; /* "_at": a connection's attribute, its address as a number */
+
+PyObject *dtlsffi_objects_bytes(PyObject *item, const char *what);
+dtlsffi_span dtlsffi_objects_span(PyObject *bytes);
+bool dtlsffi_load_gather(dtlsffi_load *load, PyObject *items, bool by_many, bool empty);
+void dtlsffi_load_release(dtlsffi_load *load);
+bool dtlsffi_objects_append(PyObject *list, const uint8_t *data, size_t length);
+bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *records);
+bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots, PyObject *records, PyObject *odd);
+
+#endif
