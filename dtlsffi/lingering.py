@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from .core.connection import Connection
 from .core.errors import DTLSWantReadError, DTLSWantWriteError, DTLSZeroReturnError, make
-from .waiting import Deadline, microseconds, poll, shorter
+from .waiting import Deadline, poll, shorter
 
 LULLS = 8  # calls that wait without a look, once one has looked in vain: that is a system call less
 T = TypeVar("T")
@@ -20,7 +20,7 @@ class Lingering:
 
     _connection: Connection
     _ended: bool  # shutdown() has stopped us from receiving
-    _waiting: int  # threads that wait for the socket
+    _waiting: int  # threads that poll the socket
     _lulls: int  # calls that are to wait before they look
     _timeout: float | None
     fileno: Callable[[], int]
@@ -60,13 +60,3 @@ class Lingering:
                 if deadline.timeout == 0:
                     raise
             self._wait(events, deadline)
-
-    def _linger(self, limit: int) -> bytes | None:
-        """A record, waited for in one system call; None where that has ended without one."""
-        patience = self._timeout
-        self._lulls -= 1
-        self._waiting += 1
-        try:
-            return self._connection.wait_and_read(limit, 0 if patience is None else microseconds(patience))
-        finally:
-            self._waiting -= 1

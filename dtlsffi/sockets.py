@@ -99,6 +99,11 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
     def _association(self) -> Connection:
         return self._connection
 
+    # Slots, since Python is slow to find any other attribute of what inherits from a socket.
+    __slots__ = (
+        "_bulk", "_connection", "_ended", "_handshake_lock", "_lulls", "_open", "_process", "_quick", "_ready",
+        "_timeout", "_waiting",
+    )  # fmt: skip
     _bulk: Bulk
     _handshake_lock: Any
     _ready: bool  # the handshake is finished
@@ -187,12 +192,16 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         stays full, ConnectionRefusedError where the last datagram found nobody listening (the connection goes on).
         It does not look for what comes in: a peer that has closed is noticed by `recv` only.
         """
-        if self._open and not flags and self._ready:
+        if self._open and self._ready and not flags:
             try:
                 return self._connection.send(data)
             except DTLSWantWriteError:
                 if self._timeout == 0:
                     raise
+        return self._send(data, flags)
+
+    def _send(self, data: Any, flags: int) -> int:
+        """`send`, whatever is in its way."""
         deadline = Deadline(self._timeout)
         self._ready_within(deadline, flags)
         return self._retry(lambda: self._connection.send(data), deadline)
@@ -214,29 +223,31 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         TimeoutError, and ConnectionRefusedError where our last datagram found nobody listening (the connection
         goes on).
         """
-        if bufsize is not None and bufsize < 0:
-            raise ValueError("negative buffersize in recv")
         limit = RECORD_MAX if bufsize is None else bufsize
-        begin = None
+        if limit < 0:
+            raise ValueError("negative buffersize in recv")
         try:
             if self._quick and not flags:
-                patient = self._timeout != 0
-                if not (self._lulls and patient):
+                if not self._lulls:
                     data = self._connection.try_read(limit)
                     if data is not None:
                         return data
-                    self._lulls = LULLS
-                if patient:
+                timeout = self._timeout
+                if timeout != 0:
+                    self._lulls = (self._lulls or LULLS) - 1
                     begin = monotonic()
-                    data = self._linger(limit)
-                    if data is not None:
-                        return data
-            deadline = Deadline(self._timeout, begin)
-            self._ready_within(deadline, flags)
-            read = self._bulk.read if self._bulk.reads else self._connection.read
-            return self._retry(lambda: read(limit), deadline)
+                    data = self._connection.wait_and_read(limit, timeout)
+                    return self._recv(limit, 0, Deadline(timeout, begin)) if data is None else data
+                self._lulls = 0
+            return self._recv(limit, flags, Deadline(self._timeout))
         except DTLSZeroReturnError:
             return b""
+
+    def _recv(self, limit: int, flags: int, deadline: Deadline) -> bytes:
+        """`recv`, whatever is in its way."""
+        self._ready_within(deadline, flags)
+        read = self._bulk.read if self._bulk.reads else self._connection.read
+        return self._retry(lambda: read(limit), deadline)
 
     def recv_many(self, max: int = 1024) -> list[bytes]:  # noqa: A002 - what it is
         """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`.
@@ -314,7 +325,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         self._connection.detach()
         self._bulk.release()
         # A child's copy must not shut down the socket that its parent goes on using.
-        if self._waiting and self._process == os.getpid():
+        if (self._waiting or self._connection.is_waited_for) and self._process == os.getpid():
             super().shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:

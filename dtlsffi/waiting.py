@@ -47,11 +47,6 @@ def milliseconds(duration: float | None) -> int | None:
     return None if duration is None else min(math.ceil(duration * 1000), 3_600_000)
 
 
-def microseconds(duration: float) -> int:
-    """Seconds, of which there are some, as setsockopt(2) takes them: at least one, and a month at the most."""
-    return min(math.ceil(duration * 1e6), 2_592_000_000_000)
-
-
 class Patience:
     """How long calls wait: the methods that every socket has."""
 

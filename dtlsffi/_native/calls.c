@@ -42,7 +42,7 @@ static void empty(dtlsffi_inbox *inbox)
     inbox->count = inbox->used = inbox->odd_count = 0;
 }
 
-/* Gives a connection one datagram, or nothing but what waits in it. Returns a negative answer, or DTLSFFI_RAISED, or else. */
+/* Gives a connection that is entered one datagram. Returns a negative answer, or DTLSFFI_RAISED, or else. */
 static long feed(dtlsffi_conn *conn, dtlsffi_span datagram, dtlsffi_inbox *inbox, PyObject *records)
 {
     int answer;
@@ -50,9 +50,31 @@ static long feed(dtlsffi_conn *conn, dtlsffi_span datagram, dtlsffi_inbox *inbox
     do {
         if (!dtlsffi_inbox_has_room(inbox) && !dtlsffi_inbox_hand_out(inbox, records))
             return DTLSFFI_RAISED;
-        answer = dtlsffi_conn_receive_more(conn, datagram.data, datagram.length, inbox);
+        answer = dtlsffi_conn_receive_entered(conn, datagram.data, datagram.length, inbox);
         datagram.length = 0;
     } while (answer >= DTLSFFI_MORE);
+    return answer;
+}
+
+/* The same for some datagrams, whose records come at the end of a list. */
+static long open_all(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
+{
+    dtlsffi_inbox *inbox = lend(&inboxes);
+    long answer;
+
+    if (inbox == NULL)
+        return DTLSFFI_RAISED;
+    empty(inbox);
+    answer = dtlsffi_conn_enter(conn);
+    if (answer == 0) {
+        for (uint32_t i = 0; i < count && answer >= 0; i++)
+            if (datagrams[i].length > 0)
+                answer = feed(conn, datagrams[i], inbox, records);
+        dtlsffi_conn_leave(conn);
+    }
+    if (!dtlsffi_inbox_hand_out(inbox, records))
+        answer = DTLSFFI_RAISED;
+    dtlsffi_scratch_give_back(&inboxes, inbox);
     return answer;
 }
 
@@ -154,24 +176,14 @@ static PyObject *take(PyObject *self, PyObject *const *arguments, Py_ssize_t cou
 static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     PyObject *bytes;
-    dtlsffi_inbox *inbox;
     dtlsffi_span span;
-    long answer = 0;
+    long answer;
 
     (void)self;
     if (!has_arguments(count, 3) || (bytes = dtlsffi_objects_bytes(arguments[1], "data")) == NULL)
         return NULL;
-    if ((inbox = lend(&inboxes)) == NULL) {
-        Py_DECREF(bytes);
-        return NULL;
-    }
-    empty(inbox);
     span = dtlsffi_objects_span(bytes);
-    if (span.length > 0)
-        answer = feed(address(arguments[0]), span, inbox, arguments[2]);
-    if (!dtlsffi_inbox_hand_out(inbox, arguments[2]))
-        answer = DTLSFFI_RAISED;
-    dtlsffi_scratch_give_back(&inboxes, inbox);
+    answer = open_all(address(arguments[0]), &span, 1, arguments[2]);
     Py_DECREF(bytes);
     return answered(answer);
 }
@@ -180,45 +192,34 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_load l;
-    dtlsffi_inbox *inbox;
     long answer = DTLSFFI_RAISED;
 
     (void)self;
-    if (!has_arguments(count, 3) || (inbox = lend(&inboxes)) == NULL)
+    if (!has_arguments(count, 3))
         return NULL;
-    empty(inbox);
-    if (dtlsffi_load_gather(&l, arguments[1], false, true)) {
-        answer = 0;
-        for (uint32_t i = 0; i < l.count && answer >= 0; i++)
-            if (l.spans[i].length > 0)
-                answer = feed(address(arguments[0]), l.spans[i], inbox, arguments[2]);
-        if (!dtlsffi_inbox_hand_out(inbox, arguments[2]))
-            answer = DTLSFFI_RAISED;
-    }
+    if (dtlsffi_load_gather(&l, arguments[1], false, true))
+        answer = open_all(address(arguments[0]), l.spans, l.count, arguments[2]);
     dtlsffi_load_release(&l);
-    dtlsffi_scratch_give_back(&inboxes, inbox);
     return answered(answer);
 }
 
 /* receive_batch(conn, batch, records): the same for what a socket has given. */
 static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_inbox *inbox;
-    dtlsffi_span span;
-    uint32_t length;
+    dtlsffi_span spans[DTLSFFI_FEW];
+    dtlsffi_batch *batch;
+    uint32_t length = 0;
     long answer = 0;
 
     (void)self;
-    if (!has_arguments(count, 3) || (inbox = lend(&inboxes)) == NULL)
+    if (!has_arguments(count, 3))
         return NULL;
-    empty(inbox);
-    while (answer >= 0 && (span.data = dtlsffi_batch_next(address(arguments[1]), &length)) != NULL) {
-        span.length = length;
-        answer = feed(address(arguments[0]), span, inbox, arguments[2]);
-    }
-    if (!dtlsffi_inbox_hand_out(inbox, arguments[2]))
-        answer = DTLSFFI_RAISED;
-    dtlsffi_scratch_give_back(&inboxes, inbox);
+    batch = address(arguments[1]);
+    do {
+        for (count = 0; count < DTLSFFI_FEW && (spans[count].data = dtlsffi_batch_next(batch, &length)) != NULL; count++)
+            spans[count].length = length;
+        answer = open_all(address(arguments[0]), spans, (uint32_t)count, arguments[2]);
+    } while (answer >= 0 && count == DTLSFFI_FEW);
     return answered(answer);
 }
 
@@ -245,7 +246,19 @@ static PyObject *read_one(PyObject *self, PyObject *const *arguments, Py_ssize_t
     return read_or_not(inbox, dtlsffi_conn_read(address(arguments[0]), inbox->data, DTLSFFI_RECORD_MAX, limit));
 }
 
-/* wait(conn, microseconds, limit): the same, but waits for it. */
+#define LONGEST 2592000.0 /* seconds, a month */
+
+/* How long recv(2) is to wait: microseconds, at least one; 0 is for ever, as None is. */
+static int64_t patience(PyObject *timeout)
+{
+    double seconds = timeout == Py_None ? 0 : PyFloat_AsDouble(timeout);
+
+    if (timeout == Py_None)
+        return 0;
+    return seconds < LONGEST ? (int64_t)(seconds * 1e6) + 1 : (int64_t)(LONGEST * 1e6);
+}
+
+/* wait(conn, timeout, limit): the same, but waits for it, so many seconds, or for ever (None). */
 static PyObject *wait_for_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_inbox *inbox;
@@ -255,7 +268,7 @@ static PyObject *wait_for_one(PyObject *self, PyObject *const *arguments, Py_ssi
     (void)self;
     if (!has_arguments(count, 3))
         return NULL;
-    microseconds = PyLong_AsLongLong(arguments[1]);
+    microseconds = patience(arguments[1]);
     limit = PyLong_AsSize_t(arguments[2]);
     if (PyErr_Occurred() || (inbox = lend(&inboxes)) == NULL)
         return NULL;

@@ -207,6 +207,9 @@ int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t l
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
 int dtlsffi_conn_update_keys(dtlsffi_conn *conn, int request_peer);
 
+/* wait.c */
+int dtlsffi_conn_waiting(dtlsffi_conn *conn);
+
 /* timer.c: microseconds; the back-off is a factor of at least 1 */
 int64_t dtlsffi_conn_timer(dtlsffi_conn *conn);
 int dtlsffi_conn_handle_timer(dtlsffi_conn *conn);

@@ -180,12 +180,15 @@ static int write_datagram(BIO *bio, const char *buffer, int size)
     dtlsffi_conn *conn = BIO_get_data(bio);
     const uint8_t *data = (const uint8_t *)buffer;
     size_t length = (size_t)size;
-    size_t mtu = conn->sending ? length : dtlsffi_conn_flight_mtu(conn);
     size_t done = 0;
 
     BIO_clear_retry_flags(bio);
+    if (conn->sending) { /* what became of it is in io_errno */
+        (void)put(conn, data, length);
+        return size;
+    }
     while (done < length) {
-        size_t next = cut(data + done, length - done, mtu);
+        size_t next = cut(data + done, length - done, dtlsffi_conn_flight_mtu(conn));
 
         if (!put(conn, data + done, next))
             break;

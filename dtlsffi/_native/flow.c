@@ -15,6 +15,7 @@ static void establish(dtlsffi_conn *conn)
     conn->established = true;
     conn->alert_is_held = false;
     conn->events |= DTLSFFI_EVENT_ESTABLISHED;
+    conn->version = SSL_version(conn->ssl);
     conn->shortest = dtlsffi_records_shortest(conn->ssl);
     dtlsffi_mtu_refresh(conn);
 }
@@ -104,13 +105,13 @@ static int drain(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
         int got = read_record(conn, inbox->data + inbox->used);
 
         if (got == DTLSFFI_WANT_READ)
-            conn->drained = SSL_version(conn->ssl) != DTLS1_3_VERSION; /* whose next epoch may be kept, too */
+            conn->drained = conn->version != DTLS1_3_VERSION; /* whose next epoch may be kept, too */
         if (got == DTLSFFI_WANT_READ || got == DTLSFFI_CLOSED)
             return (int)inbox->count;
         if (got < 0)
             return got;
         add(inbox, (uint32_t)got);
-        if (conn->drained && conn->in_length == 0 && !SSL_has_pending(conn->ssl)) /* to ask in vain is not cheap */
+        if (conn->drained && conn->in_length == 0 && (conn->alone || !SSL_has_pending(conn->ssl))) /* it costs to ask in vain */
             return (int)inbox->count;
     }
     return (int)inbox->count + DTLSFFI_MORE;
@@ -120,7 +121,7 @@ static int receive(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 {
     int answer;
 
-    if (conn->failed)
+    if (conn->failed || conn->abandoned)
         return dtlsffi_conn_why_failed(conn);
     answer = dtlsffi_conn_step(conn);
     if (answer == DTLSFFI_WANT_READ || answer == DTLSFFI_WANT_WRITE)
@@ -130,12 +131,11 @@ static int receive(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 
 /* Takes one datagram from memory, or nothing but what waits; its records go behind those in `inbox`. Returns their
  * count, with DTLSFFI_MORE where there was no room for all, or a negative answer, with or without records. */
-int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
+int dtlsffi_conn_receive_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
 {
-    int answer = dtlsffi_conn_enter(conn);
+    int answer;
 
-    if (answer != 0)
-        return answer;
+    conn->io_errno = 0;
     if (length > 0) {
         conn->in = data;
         conn->in_length = length;
@@ -146,6 +146,16 @@ int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t le
     answer = receive(conn, inbox);
     conn->fed = false;
     conn->in_length = 0;
+    return answer;
+}
+
+int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
+{
+    int answer = dtlsffi_conn_enter(conn);
+
+    if (answer != 0)
+        return answer;
+    answer = dtlsffi_conn_receive_entered(conn, data, length, inbox);
     dtlsffi_conn_leave(conn);
     return answer;
 }

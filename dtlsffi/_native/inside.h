@@ -199,12 +199,14 @@ struct dtlsffi_conn {
 
     /* what it is at just now */
     bool sending;               /* an application record is on its way through the BIO */
+    bool alone;                 /* what OpenSSL has read last is one record, and nothing behind it */
     bool fed;                   /* datagrams come by hand just now, though there is a socket of our own */
     bool detached;              /* there was a socket, and it is gone */
     bool ipv6;
     bool alert_is_held;
     bool alert_is_released;
     uint8_t held_alert[DTLSFFI_ALERT_RECORD];
+    int version;                /* that is spoken; 0 before the handshake is finished */
     int events;
     int alert_received;         /* description, or -1 */
     unsigned verify_requests;   /* HelloVerifyRequests so far */
@@ -216,6 +218,7 @@ struct dtlsffi_conn {
     int fd;                     /* the carrier: a connected socket, or -1 */
     dtlsffi_udp *udp;           /* or one that is shared with others, and datagrams come by hand; or NULL for memory */
     double timer_back_off;
+    int waiting;                /* threads that wait in recv() */
     int64_t patience;           /* microseconds after which the kernel ends recv(); 0: never */
     uint64_t cookie_taken;      /* the hash of the last HelloVerifyRequest's cookie */
 
@@ -257,6 +260,7 @@ void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
 /* flow.c */
 int dtlsffi_conn_step(dtlsffi_conn *conn);
 bool dtlsffi_inbox_has_room(const dtlsffi_inbox *inbox);
+int dtlsffi_conn_receive_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
 int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);

@@ -106,14 +106,13 @@ static bool load_one(dtlsffi_load *l, Py_ssize_t i, bool empty)
 
     if (l->conns != NULL && (l->conns[i] = conn_of_item(item, &data)) == NULL)
         return false;
-    bytes = dtlsffi_objects_bytes(data, "each datagram");
-    if (bytes == NULL)
-        return false;
-    l->spans[i] = dtlsffi_objects_span(bytes);
-    if (bytes == data)
-        Py_DECREF(bytes); /* the list has it */
-    else if (!replace(l, i, bytes))
-        return false;
+    if (!PyBytes_CheckExact(data)) {
+        bytes = dtlsffi_objects_bytes(data, "each datagram");
+        if (bytes == NULL || !replace(l, i, bytes))
+            return false;
+        data = bytes;
+    }
+    l->spans[i] = dtlsffi_objects_span(data);
     if (l->spans[i].length != 0 || empty)
         return true;
     PyErr_SetString(PyExc_ValueError, "an empty datagram cannot be sent: DTLS has no empty record to carry it");

@@ -12,6 +12,8 @@
  */
 #include "core.h"
 
+#include <endian.h>
+
 #define VERIFY_REQUESTS_AT_MOST 16
 #define HELLO_MAX 8192 /* bytes of a ClientHello: all key shares there are take less */
 #define MESSAGE_HEADER 12
@@ -27,11 +29,10 @@ static uint16_t read16(const uint8_t *p)
 /* The epoch and the sequence number, as one number that grows. */
 static uint64_t read_number(const uint8_t *record)
 {
-    uint64_t number = 0;
+    uint64_t number;
 
-    for (int i = 3; i < 11; i++)
-        number = (number << 8) | record[i];
-    return number;
+    memcpy(&number, record + 3, sizeof(number));
+    return be64toh(number);
 }
 
 /* The length of the record that begins here, header included, or 0 if none does. */
@@ -187,10 +188,15 @@ size_t dtlsffi_records_shortest(SSL *ssl)
     return least;
 }
 
+static int spoken(const dtlsffi_conn *conn)
+{
+    return conn->version != 0 ? conn->version : SSL_version(conn->ssl);
+}
+
 /* Whether an encrypted record may reach OpenSSL. */
 static bool accept_encrypted(dtlsffi_conn *conn, const uint8_t *record, size_t length)
 {
-    if (!is_stranger(conn) && length >= DTLSFFI_RECORD_HEADER + conn->shortest && read16(record + 1) == SSL_version(conn->ssl))
+    if (!is_stranger(conn) && length >= DTLSFFI_RECORD_HEADER + conn->shortest && read16(record + 1) == spoken(conn))
         return true;
     conn->stats.dropped_unauthenticated++;
     return false;
@@ -208,9 +214,10 @@ static void watch(dtlsffi_conn *conn, const uint8_t *record)
 size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length)
 {
     size_t accepted = 0;
-    size_t size;
+    size_t size = 0;
 
     dtlsffi_records_settle(conn);
+    conn->alone = false;
     while (accepted < length) {
         uint8_t *record = data + accepted;
         bool encrypted;
@@ -228,6 +235,7 @@ size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_
     }
     if (accepted == 0)
         conn->stats.dropped_junk++;
+    conn->alone = size > 0 && accepted == size;
     return accepted;
 }
 

@@ -82,8 +82,7 @@ static int open_datagram(dtlsffi_conn *conn, const uint8_t *datagram, size_t len
     return answer;
 }
 
-/* `dtlsffi_conn_read` into `inbox`, but waits for the next datagram, if it has to, for so long at most (0: for ever). */
-int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit)
+static int wait_for_record(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit)
 {
     uint8_t *datagram = inbox->data + DTLSFFI_RECORD_MAX;
     int answer = prepare(conn, microseconds, inbox, limit);
@@ -97,4 +96,22 @@ int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *i
     if (got == 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
         return DTLSFFI_WANT_READ;
     return dtlsffi_fault_system(errno);
+}
+
+/* `dtlsffi_conn_read` into `inbox`, but waits for the next datagram, if it has to, for so long at most (0: for ever). Who
+ * detaches the connection and sees nobody here afterwards need not wake anybody. */
+int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit)
+{
+    int answer;
+
+    DTLSFFI_COUNT(conn->waiting, 1);
+    answer = wait_for_record(conn, microseconds, inbox, limit);
+    DTLSFFI_COUNT(conn->waiting, -1);
+    return answer;
+}
+
+/* How many threads are in there. */
+int dtlsffi_conn_waiting(dtlsffi_conn *conn)
+{
+    return __atomic_load_n(&conn->waiting, __ATOMIC_RELAXED);
 }

@@ -249,16 +249,21 @@ class Connection(Knowledge, Association):
         self._nothing_read(record, limit)
         return None
 
-    def wait_and_read(self, limit: int, microseconds: int) -> bytes | None:
-        """`try_read`, but waits for the next datagram, `microseconds` at the most (0: for ever); None after them.
+    def wait_and_read(self, limit: int, timeout: float | None) -> bytes | None:
+        """`try_read`, but waits for the next datagram, `timeout` seconds at the most (None: for ever); None after them.
 
         It is None also where a signal, or a datagram without a record for us, has come first.
         """
-        record = c_wait(self._at, microseconds, limit)
+        record = c_wait(self._at, timeout, limit)
         if type(record) is bytes and self._link.parked is None:
             return record
         self._nothing_read(record, limit)
         return None
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether some thread is in `wait_and_read`."""
+        return bool(lib.dtlsffi_conn_waiting(self._conn))
 
     def _nothing_read(self, answer: bytes | int, limit: int) -> None:
         if answer != WANT_READ or self._link.parked is not None:

@@ -21,8 +21,14 @@ Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
 def count_waits(conn: dtlsffi.DTLSSocket, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
     """Its timeout, each time that it waits."""
     waited: list[Any] = []
-    linger = conn._linger
-    monkeypatch.setattr(conn, "_linger", lambda limit: (waited.append(conn.gettimeout()), linger(limit))[1])
+    connection = conn._connection
+    wait = connection.wait_and_read
+
+    def note(limit: int, timeout: float | None) -> bytes | None:
+        waited.append(timeout)
+        return wait(limit, timeout)
+
+    monkeypatch.setattr(connection, "wait_and_read", note)
     return waited
 
 

@@ -216,6 +216,21 @@ def test_a_timeout_is_for_the_whole_call(dtls_pair: Pair) -> None:
     assert client.recv() == b"late"
 
 
+@pytest.mark.parametrize("timeout", [1e-9, 86400 * 365.0])
+def test_a_timeout_is_neither_too_short_nor_too_long_to_wait(dtls_pair: Pair, timeout: float) -> None:
+    """0 would be for ever to setsockopt(2), and there is a largest number of seconds, too."""
+    client, server = dtls_pair
+    client.settimeout(timeout)
+    if timeout < 1:
+        with pytest.raises(TimeoutError):
+            client.recv()
+        return
+    thread = threading.Thread(target=server.send, args=(b"at last",))
+    thread.start()
+    assert client.recv() == b"at last"
+    thread.join()
+
+
 def test_junk_does_not_prolong_a_timeout(udp_pair: Sockets, client_context: dtlsffi.DTLSContext) -> None:
     """However much of it comes."""
     stop = threading.Event()
@@ -488,7 +503,7 @@ def test_close_wakes_whoever_waits(dtls_pair: Pair) -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not client._waiting:
+    while not client._connection.is_waited_for:
         pass
     client.close()
     thread.join(timeout=10)
@@ -549,7 +564,7 @@ def test_shutdown_wakes_whoever_waits(dtls_pair: Pair, both: Callable[..., list[
     client.settimeout(None)
 
     def stop() -> None:
-        while not client._waiting:
+        while not client._connection.is_waited_for:
             pass
         client.shutdown()
 
