@@ -122,6 +122,16 @@ static inline int SSL_get0_peer_signature_name(const SSL *ssl, const char **name
 #define UDP_GRO 0
 #endif
 
+/* glibc keeps what has been freed, unless it is told: malloc_trim(3). */
+#ifdef __GLIBC__
+#include <malloc.h>
+#define DTLSFFI_HAS_MALLOC_TRIM 1
+#define dtlsffi_malloc_trim() ((void)malloc_trim(0))
+#else
+#define DTLSFFI_HAS_MALLOC_TRIM 0
+#define dtlsffi_malloc_trim() ((void)0)
+#endif
+
 /* Many messages in one call; elsewhere one call a message. */
 #include <errno.h>
 #include <sys/socket.h>

@@ -153,7 +153,7 @@ int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_
 
 /* table.c: which connection a datagram is for */
 typedef struct dtlsffi_table dtlsffi_table;
-dtlsffi_table *dtlsffi_table_new(void);
+dtlsffi_table *dtlsffi_table_new(unsigned warm_at_most);
 void dtlsffi_table_free(dtlsffi_table *table);
 int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner);
 void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn);

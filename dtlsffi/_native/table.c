@@ -21,10 +21,11 @@ struct dtlsffi_table {
     dtlsffi_conn *warmest; /* the last one that came into it */
     dtlsffi_conn *coolest; /* and the first one that is there still */
     unsigned warm;         /* how many they are */
+    unsigned warm_at_most; /* and may be, but for those who have spoken within a lull */
 };
 
-#define WARM_AT_MOST 128 /* connections that keep buffers though they are silent, */
-#define LULL 0.02        /* for so many seconds: others are about to use theirs */
+#define LULL 0.02 /* seconds: whoever has been silent for longer makes room */
+#define MANY 1024 /* connections that have given buffers back at one time: their pages go back to the system */
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
@@ -88,7 +89,8 @@ void dtlsffi_table_free(dtlsffi_table *table)
     OPENSSL_free(table);
 }
 
-dtlsffi_table *dtlsffi_table_new(void)
+/* `warm_at_most` connections keep OpenSSL's buffers between two records of theirs. */
+dtlsffi_table *dtlsffi_table_new(unsigned warm_at_most)
 {
     dtlsffi_table *table = OPENSSL_zalloc(sizeof(*table));
 
@@ -100,6 +102,7 @@ dtlsffi_table *dtlsffi_table_new(void)
         dtlsffi_table_free(table);
         return NULL;
     }
+    table->warm_at_most = warm_at_most;
     return table;
 }
 
@@ -144,7 +147,7 @@ static bool cool_one(dtlsffi_table *table, double now)
     dtlsffi_conn *conn = table->coolest;
     bool recent;
 
-    if (table->warm <= WARM_AT_MOST)
+    if (table->warm <= table->warm_at_most)
         return false;
     recent = conn->last_seen > now - LULL;
     unlink_warm(table, conn);
@@ -158,7 +161,7 @@ static bool cool_one(dtlsffi_table *table, double now)
 /* Keeps those few that have buffers without using them. The rest of a long silence is `dtlsffi_table_tidy`'s. */
 static void cool_some(dtlsffi_table *table, double now)
 {
-    if (table->warm <= WARM_AT_MOST)
+    if (table->warm <= table->warm_at_most)
         return;
     pthread_mutex_lock(&table->lock);
     while (cool_one(table, now))
@@ -166,10 +169,20 @@ static void cool_some(dtlsffi_table *table, double now)
     pthread_mutex_unlock(&table->lock);
 }
 
+/* That takes some milliseconds. */
+static void give_pages_back(void)
+{
+    void *gil = dtlsffi_gil_release();
+
+    dtlsffi_malloc_trim();
+    dtlsffi_gil_retake(gil);
+}
+
 /* Gives back the buffers of those whose peers have been silent `since`; whether others still have theirs. */
 int dtlsffi_table_tidy(dtlsffi_table *table, double since)
 {
     dtlsffi_conn *conn, *next;
+    unsigned cooled = 0;
 
     pthread_mutex_lock(&table->lock);
     for (conn = table->warmest; conn != NULL; conn = next) {
@@ -177,9 +190,11 @@ int dtlsffi_table_tidy(dtlsffi_table *table, double since)
         if (conn->last_seen > since)
             continue;
         unlink_warm(table, conn);
-        (void)dtlsffi_conn_cool(conn);
+        cooled += dtlsffi_conn_cool(conn);
     }
     pthread_mutex_unlock(&table->lock);
+    if (cooled >= MANY)
+        give_pages_back();
     return table->warmest != NULL;
 }
 

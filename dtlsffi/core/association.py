@@ -33,7 +33,15 @@ logger = logging.getLogger("dtlsffi.handshake")
 
 
 class Association:
-    """One SSL with everything around it."""
+    """One SSL with everything around it.
+
+    Slots, so that what every record needs of a connection stands in one place in memory.
+    """
+
+    __slots__ = (
+        "_at", "_conn", "_context", "_failure", "_handle", "_link", "_peer", "_rules", "_server_hostname",
+        "_server_side", "_timers",
+    )  # fmt: skip
 
     def __init__(
         self,

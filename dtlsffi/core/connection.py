@@ -49,6 +49,8 @@ class Connection(Knowledge, Association):
     After `fork` the child's copy raises `DTLSError`: two processes must never encrypt under the same nonce.
     """
 
+    __slots__ = ("_is_watched", "_received")
+
     def __init__(
         self,
         context: DTLSContext,

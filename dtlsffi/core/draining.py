@@ -33,7 +33,9 @@ COUNT, JOINED, STRANGERS, ODD, GO_ON = (
 )  # fmt: skip
 MESSAGE_MAX: int = lib.DTLSFFI_MESSAGE_MAX
 WARM = 1.0
-"""Seconds for which a connection that is silent keeps OpenSSL's buffers, where not too many do (table.c)."""
+"""Seconds for which a connection that is silent keeps OpenSSL's buffers,"""
+WARM_AT_MOST = 16384
+"""where no more than so many do, with some 10 kB of memory each: table.c."""
 FEW = 4
 """Messages to ask the kernel for, where few have come before."""
 MANY = 8192
@@ -52,7 +54,7 @@ class Draining(Admission):
         self._udp = ffi.new("dtlsffi_udp *")
         self._udp.fd = fileno
         self._udp_at = address_of(self._udp)
-        self._table = Table()
+        self._table = Table(WARM_AT_MOST)
         self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
         self._free_slots: list[int] = []
         self._most = BATCH
@@ -256,8 +258,8 @@ class Draining(Admission):
 class Table:
     """Which connection a datagram is for, as C knows it."""
 
-    def __init__(self) -> None:
-        table = lib.dtlsffi_table_new()
+    def __init__(self, warm_at_most: int) -> None:
+        table = lib.dtlsffi_table_new(warm_at_most)
         if table == ffi.NULL:
             raise MemoryError
         self.freed = False

@@ -26,6 +26,11 @@ class EndpointConnection(Connection):
     What has arrived is in `received`, oldest first. It is made by the endpoint only.
     """
 
+    __slots__ = (
+        "_begun", "_completed", "_cookie_made", "_deadline", "_due", "_endpoint", "_is_in_memory", "_is_restart",
+        "_key", "_packed", "_random", "_records", "_slot", "address", "failure", "gone", "peer_closed",
+    )  # fmt: skip
+
     def __init__(self, endpoint: Admission, packed: CData, context: DTLSContext, **arguments: Any) -> None:
         self.address: Any = addresses.unpack(packed, endpoint.v6_socket)
         """The peer's address, as a socket gives it."""

@@ -17,6 +17,7 @@ import pytest
 import dtlsffi
 from dtlsffi import DTLSContext, Endpoint, EndpointConnection
 from dtlsffi._native import ffi, lib
+from dtlsffi.core import draining
 from dtlsffi.core.batches import BATCH, do_without
 from dtlsffi.core.draining import BUDGET, STRANGER
 from dtlsffi.core.endpoint import WARM
@@ -316,10 +317,11 @@ def test_who_has_just_shaken_hands_keeps_no_buffers(
 
 
 def test_few_keep_buffers_that_they_do_not_use(
-    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of very many that have spoken, those who have done so last; whoever speaks all the time is not asked to."""
-    count, few = 150, 128
+    count, few = 40, 20
+    monkeypatch.setattr(draining, "WARM_AT_MOST", few)
     with joined_pair(ports, server_context, client_context, count) as (clients, servers):
         endpoint = ports[0].endpoint
         for client in clients:
