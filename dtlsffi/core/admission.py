@@ -36,6 +36,7 @@ class Admission:
     _counts: Counter[str]
     _udp: CData
     _udp_at: int
+    _has_socket: bool
     _handshake_timeout: float
     v6_socket: bool
 

@@ -27,6 +27,7 @@ ADDRESS: Any = ffi.typeof("dtlsffi_address *")
 STRANGER = struct.Struct("III")
 """A `dtlsffi_stranger`: all of a batch taken apart at once cost less than the attributes of one."""
 c_pump, c_send = calls.pump, calls.send
+spare_batches = batches.pieces
 COUNT, JOINED, STRANGERS, ODD, GO_ON = (
     lib.DTLSFFI_PUMP_COUNT, lib.DTLSFFI_PUMP_JOINED, lib.DTLSFFI_PUMP_STRANGERS, lib.DTLSFFI_PUMP_ODD,
     lib.DTLSFFI_PUMP_MORE,
@@ -53,8 +54,11 @@ class Draining(Admission):
         self._tidy_at = NEVER
         self._udp = ffi.new("dtlsffi_udp *")
         self._udp.fd = fileno
+        self._has_socket = fileno >= 0
         self._udp_at = address_of(self._udp)
         self._table = Table(WARM_AT_MOST)
+        self._table_at = address_of(self._table.table)
+        self._odd: list[EndpointConnection | None] = []  # to whom something else than data has happened in a pump
         self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
         self._free_slots: list[int] = []
         self._most = BATCH
@@ -77,59 +81,57 @@ class Draining(Admission):
 
         Handshakes move on by a few steps only, so that records of others do not wait for all of them.
         """
-        most, odd = self._most, []  # type: int, list[EndpointConnection | None]
-        arrived = len(self._arrived)
-        batch = batches.take()
         try:
-            came = c_pump(self._table.at, self._udp_at, batch.at, most, now, self._slots, self._arrived, odd)
-            if came > COUNT:
-                came = self._see_about(came, batch, odd, now)
-            elif self._waiting and came >= 0:
-                self._meet(batch.memory, now)
+            batch = spare_batches.pop()
+        except IndexError:
+            batch = batches.take()
+        most = self._most
+        try:
+            came = c_pump(self._table_at, self._udp_at, batch.at, most, now, self._slots, self._arrived, self._odd)
+            if came > COUNT or came < 0 or self._waiting:
+                came = self._see_about(came, batch, now)
         finally:
-            batches.give_back(batch)
+            spare_batches.append(batch)
+        if came and (self._tidy_at == NEVER or len(self._arrived) > MANY):
+            self._notice(now)
+        # How many messages to ask for next: to ask for many costs something, too.
+        if came < FEW:
+            self._most = FEW
+        elif came & JOINED:
+            self._most = JOINED_BATCH
+        elif came == most:
+            self._most = BATCH
+        return came & COUNT == most or bool(self._waiting)
+
+    def _notice(self, now: float) -> None:
+        """Something has come."""
+        self._warm(now)
+        if len(self._arrived) > MANY:
+            self._hand_out()
+
+    def _see_about(self, came: int, batch: Batch, now: float) -> int:
+        """What has come beside records of established connections: to them, and for others; or what has failed."""
         if came < 0:
             self._counts["socket_errors"] += 1
             raise OSError(-came, f"{os.strerror(-came)} (the endpoint's socket)")
-        if len(self._arrived) > arrived:
-            self._notice(now)
-        count = came & COUNT
-        # How many messages to ask for next: to ask for many costs something, too.
-        if came & JOINED:
-            self._most = JOINED_BATCH
-        elif count == most:
-            self._most = BATCH
-        elif count < FEW:
-            self._most = FEW
-        return count == most or bool(self._waiting)
-
-    def _see_about(self, came: int, batch: Batch, odd: list[EndpointConnection | None], now: float) -> int:
-        """What has come beside records of established connections: to them, and for others."""
         while came & ODD:
-            self._see_to(odd, batch.memory.answer, now)
-            odd.clear()
+            self._see_to(batch.memory.answer, now)
             if not came & GO_ON:
                 break
-            came = came & COUNT | c_pump(
-                self._table.at, self._udp_at, batch.at, 0, now, self._slots, self._arrived, odd
-            )
+            more = c_pump(self._table_at, self._udp_at, batch.at, 0, now, self._slots, self._arrived, self._odd)
+            came = came & COUNT | more
         if came & STRANGERS or self._waiting:
             self._meet(batch.memory, now)
-        return came
+        return came & (COUNT | JOINED)
 
-    def _see_to(self, odd: list[EndpointConnection | None], answer: int, now: float) -> None:
+    def _see_to(self, answer: int, now: float) -> None:
         """Those to whom something else than data has happened; what the last has failed with is still to be had."""
+        odd, self._odd = self._odd, []
         if answer < 0 and (failed := odd.pop()) is not None:
             self._after(failed, now, lambda: failed._after(answer))
         for connection in dict.fromkeys(odd):
             if connection is not None and not connection.gone:
                 self._look(connection, now)
-
-    def _notice(self, now: float) -> None:
-        """Records have come from C."""
-        self._warm(now)
-        if len(self._arrived) > MANY:
-            self._hand_out()
 
     def _arrive(self, records: Iterable[tuple[EndpointConnection, bytes]]) -> None:
         self._arrived += records
@@ -206,7 +208,7 @@ class Draining(Admission):
 
     def _speed_up(self, connection: EndpointConnection, now: float) -> None:
         """Has C find the connection by itself from now on. Not where each record may ask something of Python."""
-        if self._udp.fd < 0 or connection.gone or connection.context.trace is not None:
+        if not self._has_socket or connection.gone or connection.context.trace is not None:
             return
         slot = self._free_slots.pop() if self._free_slots else len(self._slots)
         if slot == len(self._slots):
@@ -234,10 +236,11 @@ class Draining(Admission):
         is full, or an item is too large. Items of connections that have ended are passed over, and counted
         (`dropped_unsent`). Where nothing is dealt with, it raises what `EndpointConnection.send` does.
         """
-        items = list(items)
+        if type(items) is not list:
+            items = list(items)
         if len(items) == 1 and self._send_one(*items[0]):
             return 1
-        if self._udp.fd < 0:
+        if not self._has_socket:
             for connection, data in items:
                 connection.send(data)
             return len(items)
@@ -250,7 +253,7 @@ class Draining(Admission):
 
     def _send_one(self, connection: EndpointConnection, data: Buffer) -> bool:
         """Whether it is gone. Why not, `send_many` finds out: it costs more, which pays where there are many."""
-        if self._udp.fd < 0 or type(data) is not bytes:
+        if type(data) is not bytes or not self._has_socket:
             return False
         return c_send(connection._at, data) > 0
 
@@ -265,7 +268,6 @@ class Table:
         self.freed = False
         """Whether the garbage collector has freed it, which it may do before it calls others' finalizers."""
         self.table = ffi.gc(table, self._free)
-        self.at = address_of(table)
 
     def _free(self, table: CData) -> None:
         self.freed = True

@@ -126,7 +126,7 @@ class Endpoint(Draining):
             if not isinstance(error, Exception):  # Ctrl-C is for whoever called
                 raise
             return
-        if self._udp.fd < 0:
+        if not self._has_socket:
             self._transmit(connection)
         self._look(connection, now)
 
@@ -227,7 +227,10 @@ class Endpoint(Draining):
 
     def look_at(self) -> float:
         """When to call `handle_timers` at the latest, by the owner's clock: quick to tell, and sometimes too early."""
-        return 0.0 if self._waiting else min(self._schedule.earliest(), self._tidy_at)
+        heap, tidy_at = self._schedule.heap, self._tidy_at
+        if self._waiting:
+            return 0.0
+        return heap[0][0] if heap and heap[0][0] < tidy_at else tidy_at
 
     def handle_timers(self, now: float) -> None:
         """Sends flights again, goes on with handshakes, and ends what takes, or has been silent for, too long."""
@@ -259,14 +262,14 @@ class Endpoint(Draining):
 
     def _transmit(self, connection: EndpointConnection) -> None:
         """Takes what a connection has to send, where there is no socket to which it has gone already."""
-        if self._udp.fd < 0:
+        if not self._has_socket:
             for datagram in connection.datagrams_to_send():
                 self._out.append((datagram, addresses.unpack(connection._packed, self.v6_socket)))
                 self._udp.datagrams_sent += 1
 
     def _send(self, datagram: bytes, packed: CData, local: CData) -> None:
         """Sends what no connection sends. What the kernel does not take is lost, and counted."""
-        if self._udp.fd < 0:
+        if not self._has_socket:
             self._out.append((datagram, addresses.unpack(packed, self.v6_socket)))
             self._udp.datagrams_sent += 1
         elif lib.dtlsffi_udp_send(self._udp, packed, local, datagram, len(datagram)):

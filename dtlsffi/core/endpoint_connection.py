@@ -52,7 +52,7 @@ class EndpointConnection(Connection):
         self._deadline = NEVER
         self._due = NEVER
         self._slot = -1  # its number in the endpoint's table, while C finds it there
-        self._is_in_memory = endpoint._udp.fd < 0
+        self._is_in_memory = not endpoint._has_socket
         if not self._is_in_memory:
             lib.dtlsffi_conn_share(self._conn, endpoint._udp, packed)
         self._completed = False
