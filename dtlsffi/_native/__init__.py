@@ -54,17 +54,49 @@ class Calls(Protocol):
     def pump(
         self, table: int, udp: int, batch: int, most: int, now: float, slots: list[Any], records: list[Any],
         odd: list[Any], /,
-    ) -> int: ...  # fmt: skip
-    def read(self, conn: int, limit: int, /) -> bytes | int: ...
-    def receive(self, conn: int, datagram: Any, records: list[bytes], /) -> int: ...
-    def receive_all(self, conn: int, datagrams: Iterable[Any], records: list[bytes], /) -> int: ...
-    def receive_batch(self, conn: int, batch: int, records: list[bytes], /) -> int: ...
-    def send(self, conn: int, data: Any, /) -> int: ...
-    def send_all(self, conn: int, buffers: Iterable[Any], /) -> int: ...
-    def send_by_many(self, udp: int, items: Iterable[tuple[Any, Any]], /) -> int: ...
-    def send_many(self, conn: int, udp: int, buffers: Iterable[Any], /) -> int: ...
-    def take(self, conn: int, /) -> list[bytes]: ...
-    def wait(self, conn: int, timeout: float | None, limit: int, /) -> bytes | int: ...
+    ) -> int:  # fmt: skip
+        """Takes what a socket has: messages, with DTLSFFI_PUMP_..., or -errno."""
+        raise NotImplementedError
+
+    def read(self, conn: int, limit: int, /) -> bytes | int:
+        """A record from the connection's own socket."""
+        raise NotImplementedError
+
+    def receive(self, conn: int, datagram: Any, records: list[bytes], /) -> int:
+        """Takes one datagram; its records come at the end of the list."""
+        raise NotImplementedError
+
+    def receive_all(self, conn: int, datagrams: Iterable[Any], records: list[bytes], /) -> int:
+        """The same for some datagrams."""
+        raise NotImplementedError
+
+    def receive_batch(self, conn: int, batch: int, records: list[bytes], /) -> int:
+        """The same for what a socket has given."""
+        raise NotImplementedError
+
+    def send(self, conn: int, data: Any, /) -> int:
+        """Sends one record; its length."""
+        raise NotImplementedError
+
+    def send_all(self, conn: int, buffers: Iterable[Any], /) -> int:
+        """Sends a record each into memory; how many."""
+        raise NotImplementedError
+
+    def send_by_many(self, udp: int, items: Iterable[tuple[Any, Any]], /) -> int:
+        """Sends records of many connections over the socket that they share; how many are dealt with."""
+        raise NotImplementedError
+
+    def send_many(self, conn: int, udp: int, buffers: Iterable[Any], /) -> int:
+        """Sends a record each over the connection's own socket; how many."""
+        raise NotImplementedError
+
+    def take(self, conn: int, /) -> list[bytes]:
+        """The datagrams that wait to be sent."""
+        raise NotImplementedError
+
+    def wait(self, conn: int, timeout: float | None, limit: int, /) -> bytes | int:
+        """`read`, but waits for it, so many seconds or for ever."""
+        raise NotImplementedError
 
 
 def _calls() -> Calls:
