@@ -70,23 +70,15 @@ class AwaitedPort(Endpoint):
         self.unclaimed[connection] = self.make_door(connection)
         super()._start(connection, now, proven=proven)
 
+    def pump(self, now: float) -> bool:
+        """`Endpoint.pump`, but never from a socket that has got the number of ours."""
+        if self.sock.fileno() < 0:
+            raise OSError(errno.EBADF, "somebody has closed the socket")
+        return super().pump(now)
+
     def turn(self, now: float) -> None:
         """Takes what has come, does what is due, tells whom it concerns. It is to be turned again with `get_timer`."""
         if self.ended:
-            return
-        self._take_in(now)
-        if now >= self.look_at():
-            self.handle_timers(now)
-        if self.left:
-            self.let_go()
-        if self._accepted:
-            self.accepted()
-        self.tell()
-
-    def _take_in(self, now: float) -> None:
-        """Takes what has come, some batches at the most."""
-        if self.sock.fileno() < 0:  # its number may be another socket's by now
-            self._refused(OSError(errno.EBADF, "somebody has closed the socket"))
             return
         refusal: OSError | None = None
         for _ in range(BATCHES):
@@ -97,6 +89,10 @@ class AwaitedPort(Endpoint):
                 refusal = error.with_traceback(None)
         if refusal is not None:
             self._refused(refusal)
+        self.handle_timers(now)
+        self.let_go()
+        self.accepted()
+        self.tell()
 
     def tell(self) -> None:
         """Tells whom it concerns."""

@@ -101,7 +101,7 @@ class Calls(Protocol):
 
 def _calls() -> Calls:
     functions: dict[str, Any] = {}
-    if not lib.dtlsffi_objects_put(ffi.cast("void *", id(functions))):
+    if not lib.dtlsffi_calls_put(ffi.cast("void *", id(functions))):
         raise MemoryError
     return cast("Calls", SimpleNamespace(**functions))
 

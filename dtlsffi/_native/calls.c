@@ -109,18 +109,18 @@ static PyObject *send_all(PyObject *self, PyObject *const *arguments, Py_ssize_t
     return answered(answer);
 }
 
-/* send_many(conn, udp, buffers): the same over a socket. */
-static PyObject *send_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+/* Sends over a socket what `conn` is given, or what many are, each with its own (NULL). */
+static PyObject *send_over(dtlsffi_conn *conn, dtlsffi_udp *udp, PyObject *items)
 {
     dtlsffi_load l;
     long answer = DTLSFFI_RAISED;
-    dtlsffi_outgoing *out;
+    dtlsffi_outgoing *out = lend(&outgoings);
 
-    (void)self;
-    if (!has_arguments(count, 3) || (out = lend(&outgoings)) == NULL)
+    if (out == NULL)
         return NULL;
-    if (dtlsffi_load_gather(&l, arguments[2], false, false)) {
-        answer = dtlsffi_conn_send_many(address(arguments[0]), address(arguments[1]), l.spans, l.count, out);
+    if (dtlsffi_load_gather(&l, items, conn == NULL, false)) {
+        answer = conn != NULL ? dtlsffi_conn_send_many(conn, udp, l.spans, l.count, out)
+                              : dtlsffi_endpoint_send_many(l.conns, udp, l.spans, l.count, out);
         answer = answer > 0 ? answer : out->answer;
     }
     dtlsffi_load_release(&l);
@@ -128,23 +128,18 @@ static PyObject *send_many(PyObject *self, PyObject *const *arguments, Py_ssize_
     return answered(answer);
 }
 
-/* send_by_many(udp, [(connection, data), ...]): `dtlsffi_endpoint_send_many`. */
+/* send_many(conn, udp, buffers): a record each over the connection's own socket; how many, or why there are none. */
+static PyObject *send_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)self;
+    return has_arguments(count, 3) ? send_over(address(arguments[0]), address(arguments[1]), arguments[2]) : NULL;
+}
+
+/* send_by_many(udp, [(connection, data), ...]): the same over a socket that many share. */
 static PyObject *send_by_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_load l;
-    long answer = DTLSFFI_RAISED;
-    dtlsffi_outgoing *out;
-
     (void)self;
-    if (!has_arguments(count, 2) || (out = lend(&outgoings)) == NULL)
-        return NULL;
-    if (dtlsffi_load_gather(&l, arguments[1], true, false)) {
-        answer = dtlsffi_endpoint_send_many(l.conns, address(arguments[0]), l.spans, l.count, out);
-        answer = answer > 0 ? answer : out->answer;
-    }
-    dtlsffi_load_release(&l);
-    dtlsffi_scratch_give_back(&outgoings, out);
-    return answered(answer);
+    return has_arguments(count, 2) ? send_over(NULL, address(arguments[0]), arguments[1]) : NULL;
 }
 
 /* take(conn): a list of the datagrams that wait to be sent. */
@@ -352,7 +347,7 @@ static bool put_all(PyObject *functions)
 }
 
 /* Puts these functions into a dictionary of Python's, given by its address. Returns 0 where that has failed. */
-int dtlsffi_objects_put(void *dictionary)
+int dtlsffi_calls_put(void *dictionary)
 {
     PyGILState_STATE state = PyGILState_Ensure();
     bool good = put_all(dictionary);

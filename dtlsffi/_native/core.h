@@ -74,13 +74,13 @@ int dtlsffi_module_init(void);
 /* gil.c */
 int dtlsffi_gil_callbacks(void);
 
-/* objects.c */
+/* calls.c */
 #define DTLSFFI_PUMP_COUNT 0xff
 #define DTLSFFI_PUMP_JOINED 0x100       /* some datagrams have come joined to others */
 #define DTLSFFI_PUMP_STRANGERS 0x200    /* some are left in the batch */
 #define DTLSFFI_PUMP_ODD 0x400          /* something else than data has happened to a connection; see the batch's answer */
 #define DTLSFFI_PUMP_MORE 0x800         /* and the batch is not through */
-int dtlsffi_objects_put(void *dictionary);
+int dtlsffi_calls_put(void *dictionary);
 
 /* fault.c */
 dtlsffi_fault *dtlsffi_fault_last(void);

@@ -129,7 +129,7 @@ static int receive(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     return answer == 1 ? drain(conn, inbox) : answer;
 }
 
-/* Takes one datagram from memory, or nothing but what waits; its records go behind those in `inbox`. Returns their
+/* Has a connection that is entered take one datagram from memory, or nothing but what waits; its records go behind those in `inbox`. Returns their
  * count, with DTLSFFI_MORE where there was no room for all, or a negative answer, with or without records. */
 int dtlsffi_conn_receive_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
 {
@@ -149,6 +149,7 @@ int dtlsffi_conn_receive_entered(dtlsffi_conn *conn, const uint8_t *data, size_t
     return answer;
 }
 
+/* The same for a connection that is not entered yet. */
 int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
 {
     int answer = dtlsffi_conn_enter(conn);

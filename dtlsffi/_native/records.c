@@ -12,8 +12,6 @@
  */
 #include "core.h"
 
-#include <endian.h>
-
 #define VERIFY_REQUESTS_AT_MOST 16
 #define HELLO_MAX 8192 /* bytes of a ClientHello: all key shares there are take less */
 #define MESSAGE_HEADER 12
@@ -26,13 +24,15 @@ static uint16_t read16(const uint8_t *p)
     return (uint16_t)((p[0] << 8) | p[1]);
 }
 
+static uint32_t read32(const uint8_t *p)
+{
+    return (uint32_t)read16(p) << 16 | read16(p + 2);
+}
+
 /* The epoch and the sequence number, as one number that grows. */
 static uint64_t read_number(const uint8_t *record)
 {
-    uint64_t number;
-
-    memcpy(&number, record + 3, sizeof(number));
-    return be64toh(number);
+    return (uint64_t)read32(record + 3) << 32 | read32(record + 7);
 }
 
 /* The length of the record that begins here, header included, or 0 if none does. */

@@ -56,10 +56,7 @@ class Port(AwaitedPort):
 
     def _set_timer(self) -> None:
         due, handle = NEVER if self.ended else self.look_at(), self._timer
-        if handle is None:
-            if due == NEVER:
-                return
-        else:
+        if handle is not None:
             if self._looks_at <= due != NEVER:
                 return  # early enough: it is set anew then
             handle.cancel()

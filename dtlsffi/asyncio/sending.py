@@ -25,7 +25,6 @@ class Sending(asyncio.DatagramTransport):
     _low, _high = HIGH_WATER // 4, HIGH_WATER
     _crowd = GATHERED  # bytes from which on something may have to be done
     _paused = False
-    _closing = False  # what waits goes yet, and nothing more
 
     # ---- what the rest does ----
 
@@ -44,13 +43,9 @@ class Sending(asyncio.DatagramTransport):
         self._buffer.append((connection, data))
         self._size += len(data)
         if self._size > self._crowd:
-            self._thin_out()
-
-    def _thin_out(self) -> None:
-        """Much waits: what only waits for more need not, and the protocol may have to stop."""
-        if self._gathers:
-            self._flush()
-        self._pause()
+            if self._gathers:
+                self._flush()
+            self._pause()
 
     def _send_now(self, connection: EndpointConnection, data: bytes) -> bool:
         """Whether it is dealt with."""
@@ -81,20 +76,23 @@ class Sending(asyncio.DatagramTransport):
                 del self._buffer[:gone]
             if failure is not None:
                 self._call(self._protocol.error_received, failure)
-            if self._paused:
-                self._resume()
-        if self._closing:
-            self._settle()
+            self._resume()
+        self._settle()
 
     def _flush_some(self) -> int:
         """Sends some; how many are dealt with."""
-        count = len(self._buffer)
-        if count > 1:
-            sent: int = self._port.send_many(self._buffer if count <= BATCH else self._buffer[:BATCH])
+        if len(self._buffer) > 1:
+            sent: int = self._port.send_many(self._buffer[:BATCH])
             return sent
         connection, data = self._buffer[0]
         connection.send(data)
         return 1
+
+    def _gather(self, on: bool) -> None:
+        """Has datagrams wait for others, or go."""
+        self._gathers = on
+        if not on and self._buffer:
+            self._flush()
 
     def _drop(self) -> None:
         """Nothing waits any more."""

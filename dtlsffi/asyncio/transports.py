@@ -57,13 +57,11 @@ class TransportPort(Port):
         if transport is None:
             super().look()
             return
-        transport._gathers = True
+        transport._gather(True)
         try:
             super().look()
         finally:
-            transport._gathers = False
-            if transport._buffer:
-                transport._flush()
+            transport._gather(False)
 
     def tell(self) -> None:
         """Hands on what has arrived: all at once, unless there is news of a connection, which belongs in between."""
@@ -112,7 +110,7 @@ class DTLSTransport(Sending):
     _protocol: Any
     _remote: Peer | None
     _peers: dict[Any, Peer]
-    _ways: dict[Any, EndpointConnection]  # to those peers whose handshake is finished, by what `sendto` is given
+    _closing = False
     _lost = False  # connection_lost has been called
     _reason: BaseException | None = None  # what it will be told
 
@@ -121,12 +119,12 @@ class DTLSTransport(Sending):
         self = cls.__new__(cls)
         asyncio.DatagramTransport.__init__(self)
         self._port, self._protocol, self._remote = port, protocol, remote
-        self._peers, self._ways = {}, {}
+        self._peers = {}
         self._buffer = []
         port.transport = self
         if remote is not None:
+            remote._announced = True
             self._peers[remote.getpeername()] = remote
-            self._open_way(remote)
         return self
 
     # ---- what comes in ----
@@ -179,15 +177,8 @@ class DTLSTransport(Sending):
         self._peers[address] = peer
         self._announce(peer)
 
-    def _open_way(self, peer: Peer) -> None:
-        """Data for it may go from now on; for a client's only one without its address, too."""
-        peer._announced = True
-        self._ways[peer.getpeername()] = peer._connection
-        if peer is self._remote:
-            self._ways[None] = peer._connection
-
     def _announce(self, peer: Peer) -> None:
-        self._open_way(peer)
+        peer._announced = True
         if isinstance(self._protocol, DTLSDatagramProtocol):
             self._call(self._protocol.peer_connected, peer.getpeername())
 
@@ -216,9 +207,7 @@ class DTLSTransport(Sending):
         if self._peers.get(address) is not peer:
             return
         del self._peers[address]
-        self._ways.pop(address, None)
         if peer is self._remote:
-            self._ways.clear()
             self._reason = failure
         if self._gathers:
             self._flush()  # what the protocol has answered in this turn is older than the end
@@ -240,17 +229,6 @@ class DTLSTransport(Sending):
         `DTLSError` where there is no connection with `addr`, or too much waits for its handshake. Raises TypeError or
         ValueError for wrong arguments, ValueError for empty data.
         """
-        connection = self._ways.get(addr)
-        if connection is None or not self._gathers or type(data) is not bytes or not data or self._closing:
-            self._sendto(data, addr)
-            return
-        self._buffer.append((connection, data))  # which is `_send`, less the call
-        self._size += len(data)
-        if self._size > self._crowd:
-            self._thin_out()
-
-    def _sendto(self, data: Buffer, addr: Any) -> None:
-        """`sendto`, whatever is in its way."""
         if type(data) is not bytes:
             data = copied(data)
         if not data:

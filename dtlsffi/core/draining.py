@@ -27,7 +27,6 @@ ADDRESS: Any = ffi.typeof("dtlsffi_address *")
 STRANGER = struct.Struct("III")
 """A `dtlsffi_stranger`: all of a batch taken apart at once cost less than the attributes of one."""
 c_pump, c_send = calls.pump, calls.send
-spare_batches = batches.pieces
 COUNT, JOINED, STRANGERS, ODD, GO_ON = (
     lib.DTLSFFI_PUMP_COUNT, lib.DTLSFFI_PUMP_JOINED, lib.DTLSFFI_PUMP_STRANGERS, lib.DTLSFFI_PUMP_ODD,
     lib.DTLSFFI_PUMP_MORE,
@@ -81,17 +80,13 @@ class Draining(Admission):
 
         Handshakes move on by a few steps only, so that records of others do not wait for all of them.
         """
-        try:
-            batch = spare_batches.pop()
-        except IndexError:
-            batch = batches.take()
-        most = self._most
+        batch, most = batches.take(), self._most
         try:
             came = c_pump(self._table_at, self._udp_at, batch.at, most, now, self._slots, self._arrived, self._odd)
             if came > COUNT or came < 0 or self._waiting:
                 came = self._see_about(came, batch, now)
         finally:
-            spare_batches.append(batch)
+            batches.give_back(batch)
         if came and (self._tidy_at == NEVER or len(self._arrived) > MANY):
             self._notice(now)
         # How many messages to ask for next: to ask for many costs something, too.

@@ -227,10 +227,7 @@ class Endpoint(Draining):
 
     def look_at(self) -> float:
         """When to call `handle_timers` at the latest, by the owner's clock: quick to tell, and sometimes too early."""
-        heap, tidy_at = self._schedule.heap, self._tidy_at
-        if self._waiting:
-            return 0.0
-        return heap[0][0] if heap and heap[0][0] < tidy_at else tidy_at
+        return 0.0 if self._waiting else min(self._schedule.earliest(), self._tidy_at)
 
     def handle_timers(self, now: float) -> None:
         """Sends flights again, goes on with handshakes, and ends what takes, or has been silent for, too long."""

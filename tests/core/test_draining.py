@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,26 @@ def test_what_nobody_takes_is_limited(
         assert received(server) == [b"%d" % number for number in range(15)]
         assert endpoint.statistics()["dropped_queue_full"] == 25
         assert endpoint.ready() == [server]
+
+
+@pytest.mark.parametrize("count", [2, 100])
+def test_many_connections_send_whatever_is_bytes(
+    count: int, ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Few or many at a time, of any buffers; what is none, or no item at all, is said before anything is sent."""
+    with joined_pair(ports, server_context, client_context, 2) as (clients, servers):
+        endpoint = ports[0].endpoint
+        words = [bytearray(b"%d" % number) for number in range(count)]
+        items = [(servers[number % 2], memoryview(word) if number % 3 else word) for number, word in enumerate(words)]
+        assert endpoint.send_many(iter(items)) == count
+        settle(*ports)
+        assert [received(client) for client in clients] == [words[0::2], words[1::2]]
+        bad: list[Any] = [(servers[0], "text"), (servers[0],), servers[0], (None, b"x"), ("text", b"x")]
+        for item in bad:
+            with pytest.raises(TypeError, match="bytes or a buffer|each item"):
+                endpoint.send_many([*items, item])
+        settle(*ports)
+        assert [received(client) for client in clients] == [[], []]
 
 
 @pytest.mark.parametrize("act", ["send", "send_many", "endpoint.send_many", "close"])
