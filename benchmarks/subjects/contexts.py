@@ -6,6 +6,15 @@ import dtlsffi
 
 from .common import CIPHER, PSK, PSK_CIPHER, Options
 
+RECORD_OVERHEAD = 256
+"""Bytes that a record is longer than its data, or less."""
+
+
+def fitted(context: dtlsffi.DTLSContext, options: Options) -> dtlsffi.DTLSContext:
+    """A context for datagrams that hold the data, where no kernel is asked how large they may be."""
+    context.mtu = max(1200, options.size + RECORD_OVERHEAD)
+    return context
+
 
 def client_context(options: Options, *, psk: bool = False) -> dtlsffi.DTLSContext:
     """A client's: it verifies the server's certificate, or has a key."""

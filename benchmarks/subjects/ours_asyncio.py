@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from .common import END, HOST, Options, bound, enlarge, obey, say, skip
-from .contexts import client_context, server_context
+from .contexts import client_context, fitted, server_context
 from .flows import tell_latency
 
 door: Any
@@ -73,7 +73,7 @@ async def serve(options: Options, protocol: Any) -> Any:
     loop = asyncio.get_running_loop()
     if options.mode == "plain":
         return await loop.create_datagram_endpoint(protocol, sock=nonblocking(bound(options.port)))
-    context = server_context(options, psk=options.mode == "psk")
+    context = fitted(server_context(options, psk=options.mode == "psk"), options)
     return await door.create_dtls_endpoint(protocol, sock=nonblocking(bound(options.port)), context=context)
 
 
@@ -109,7 +109,7 @@ async def pingpong(options: Options) -> None:
         transport, protocol = await loop.create_datagram_endpoint(factory, remote_addr=address)
     else:
         transport, protocol = await door.create_dtls_endpoint(
-            factory, remote_addr=address, context=client_context(options), server_hostname=HOST
+            factory, remote_addr=address, context=fitted(client_context(options), options), server_hostname=HOST
         )
     protocol.begin()
     await asyncio.wait_for(protocol.ended, options.seconds + 10)

@@ -11,7 +11,7 @@ from dtlsffi import Connection, DTLSContext
 from dtlsffi.core.session import DTLSSession
 
 from .common import HOST, Options, obey, skip
-from .contexts import client_context, server_context
+from .contexts import RECORD_OVERHEAD, client_context, server_context
 from .flows import time_handshakes, time_records
 
 
@@ -54,7 +54,7 @@ def time_batches(client: Any, server: Any, buffers: list[bytes], seconds: float)
 def record(options: Options) -> None:
     """Mode `batch`: `--batch` records a call; anything else: one call a record; `busy`: with a busy thread beside."""
     client, server = shake_hands(client_context(options), server_context(options), HOST)
-    client.mtu = server.mtu = options.size + 256
+    client.mtu = server.mtu = options.size + RECORD_OVERHEAD
     data = bytes(options.size)
     if options.mode == "batch":
         for name in ("send_many", "receive_datagrams"):
