@@ -226,8 +226,7 @@ class AwaitedConnection(Knowledge):
 
     async def _await_data(self) -> None:
         """Waits until a record is there; raises what ended the connection where none will come."""
-        received = self._connection._records
-        while not received:
+        while not self._connection._records:
             self._check_on()
             await self._pause()
         self._check()

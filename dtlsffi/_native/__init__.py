@@ -51,6 +51,10 @@ def _visible(everything: Lib) -> Lib:
 class Calls(Protocol):
     """The functions of calls.c. C structures are given by their addresses; a negative int is a `dtlsffi_answer`."""
 
+    def own(self, conn: int, /) -> object:
+        """An object with which the connection is freed."""
+        raise NotImplementedError
+
     def pump(
         self, table: int, udp: int, batch: int, most: int, now: float, slots: list[Any], records: list[Any],
         odd: list[Any], /,

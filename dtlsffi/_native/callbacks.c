@@ -12,6 +12,12 @@ static dtlsffi_conn *conn_of(const SSL *ssl)
     return SSL_get_app_data(ssl);
 }
 
+/* Every setter here says so: a connection has no handle unless its context asks something, or it is pinned. */
+static void note_question(SSL_CTX *ctx, bool on)
+{
+    dtlsffi_ctx_get_data(ctx)->asks |= on;
+}
+
 /* ---- what is only told ---- */
 
 static void pass_key_on(const SSL *ssl, const char *line)
@@ -28,6 +34,7 @@ static void pass_key_on(const SSL *ssl, const char *line)
 
 void dtlsffi_ctx_log_keys(SSL_CTX *ctx, int on)
 {
+    note_question(ctx, on != 0);
     SSL_CTX_set_keylog_callback(ctx, on ? pass_key_on : NULL);
 }
 
@@ -60,6 +67,7 @@ static void trace(int sent, int version, int content, const void *data, size_t l
 
 void dtlsffi_ctx_set_trace(SSL_CTX *ctx, int on)
 {
+    note_question(ctx, on != 0);
     SSL_CTX_set_msg_callback(ctx, on ? trace : NULL);
 }
 
@@ -88,6 +96,7 @@ static unsigned int ask_psk_server(SSL *ssl, const char *identity, unsigned char
 
 void dtlsffi_ctx_ask_psk(SSL_CTX *ctx, int client, int server)
 {
+    note_question(ctx, client || server);
     SSL_CTX_set_psk_client_callback(ctx, client ? ask_psk_client : NULL);
     SSL_CTX_set_psk_server_callback(ctx, server ? ask_psk_server : NULL);
 }
@@ -138,6 +147,7 @@ void dtlsffi_ctx_ask_by_name(SSL_CTX *ctx, int on)
 {
     int (*acknowledge)(SSL *, int *, void *) = on ? acknowledge_name : NULL;
 
+    note_question(ctx, on != 0);
     SSL_CTX_set_client_hello_cb(ctx, on ? ask_by_name : NULL, NULL);
     SSL_CTX_set_tlsext_servername_callback(ctx, acknowledge);
 }
@@ -159,6 +169,7 @@ static int ask_certificate(int ok, X509_STORE_CTX *store)
 
 void dtlsffi_ctx_set_verify(SSL_CTX *ctx, int mode, int ask)
 {
+    note_question(ctx, ask != 0);
     SSL_CTX_set_verify(ctx, mode, ask ? ask_certificate : NULL);
 }
 
@@ -187,6 +198,7 @@ void dtlsffi_ctx_ask_status(SSL_CTX *ctx, int on)
 {
     int (*callback)(SSL *, void *) = on ? ask_status : NULL;
 
+    note_question(ctx, on != 0);
     SSL_CTX_set_tlsext_status_cb(ctx, callback);
 }
 
@@ -223,6 +235,7 @@ static void forget_session(SSL_CTX *ctx, SSL_SESSION *session)
 
 void dtlsffi_ctx_ask_sessions(SSL_CTX *ctx, int give, int find, int forget)
 {
+    note_question(ctx, give || find);
     SSL_CTX_sess_set_new_cb(ctx, give ? give_session : NULL);
     SSL_CTX_sess_set_get_cb(ctx, find ? find_session : NULL);
     SSL_CTX_sess_set_remove_cb(ctx, forget ? forget_session : NULL);

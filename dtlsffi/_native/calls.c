@@ -78,6 +78,21 @@ static long open_all(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t
     return answer;
 }
 
+#define OWNED "dtlsffi_conn"
+
+static void give_up(PyObject *capsule)
+{
+    dtlsffi_conn_free(PyCapsule_GetPointer(capsule, OWNED));
+}
+
+/* own(conn): an object with which the connection is freed: not before every `__del__` of the same garbage has been
+ * called, unlike what ffi.gc makes. */
+static PyObject *own(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)self;
+    return has_arguments(count, 1) ? PyCapsule_New(address(arguments[0]), OWNED, give_up) : NULL;
+}
+
 /* send(conn, data): `dtlsffi_conn_send`. */
 static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
@@ -317,6 +332,7 @@ static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t cou
 }
 
 static PyMethodDef methods[] = {
+    {"own", (PyCFunction)(void *)own, METH_FASTCALL, NULL},
     {"pump", (PyCFunction)(void *)pump, METH_FASTCALL, NULL},
     {"read", (PyCFunction)(void *)read_one, METH_FASTCALL, NULL},
     {"receive", (PyCFunction)(void *)receive, METH_FASTCALL, NULL},

@@ -44,14 +44,18 @@ static bool attach(dtlsffi_conn *conn, SSL_CTX *ctx, int server_side)
     SSL_set_info_callback(conn->ssl, note_alert);
     DTLS_set_timer_cb(conn->ssl, dtlsffi_timer_next);
     dtlsffi_mtu_refresh(conn); /* under SSL_OP_NO_QUERY_MTU nobody asks for it */
-    if (server_side)
-        SSL_set_accept_state(conn->ssl);
-    else
+    if (!server_side) {
         SSL_set_connect_state(conn->ssl);
-    return true;
+        return true;
+    }
+    SSL_set_accept_state(conn->ssl);
+    /* OpenSSL does not look whether a session would pass the rules of the context it is resumed with, only whether this
+     * is the same. (A client's own is in DTLSSession: with one here no PSK of DTLS 1.3 works.) */
+    return SSL_set_session_id_context(conn->ssl, conn->ctx_data->rules, DTLSFFI_RULES) == 1;
 }
 
-/* Returns NULL, with a fault, where OpenSSL cannot make one. `fd` is a connected UDP socket, or -1. */
+/* Returns NULL, with a fault, where OpenSSL cannot make one. `fd` is a connected UDP socket, or -1; `handle` leads to
+ * Python's object, or is NULL where its context asks nothing of Python. */
 dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *handle)
 {
     dtlsffi_conn *conn = OPENSSL_zalloc(sizeof(*conn));
@@ -67,10 +71,12 @@ dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *hand
     conn->ctx_data = dtlsffi_ctx_get_data(ctx);
     conn->fd = fd;
     conn->ipv6 = is_ipv6(fd);
-    conn->mtu = fd < 0 ? DTLSFFI_MTU_DEFAULT : 0;
+    conn->mtu = conn->ctx_data->mtu;
+    if (conn->mtu == 0 && fd < 0)
+        conn->mtu = DTLSFFI_MTU_DEFAULT;
     conn->alert_received = -1;
     conn->shortest = DTLSFFI_SHORTEST;
-    dtlsffi_conn_set_timers(conn, 1000000, 2.0, 60000000); /* RFC 6347 section 4.2.4.1 */
+    conn->timers = conn->ctx_data->timers;
     if (!attach(conn, ctx, server_side)) {
         dtlsffi_fault_take();
         dtlsffi_conn_free(conn);
@@ -99,6 +105,7 @@ void dtlsffi_conn_free(dtlsffi_conn *conn)
     SSL_free(conn->ssl);
     dtlsffi_outbox_clear(&conn->out);
     dtlsffi_conn_drop_held_record(conn);
+    dtlsffi_records_unwatch(&conn->watch);
     dtlsffi_lock_destroy(&conn->lock);
     OPENSSL_free(conn);
 }
@@ -251,12 +258,19 @@ int dtlsffi_conn_established(dtlsffi_conn *conn)
 /* Bytes of a handshake message, behind a shared port: OpenSSL keeps ten that are yet to come of each handshake. */
 #define MESSAGE_MAX 32768
 
-/* Has a new connection's datagrams go to `address`, over a socket that others use, too. Those for it are fed by hand. */
+/* Has a new connection's datagrams go to `address`, over a socket that others use, too, or from memory (NULL). Those for
+ * it are fed by hand. */
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address)
 {
     conn->udp = udp;
     conn->address = *address;
     SSL_set_max_cert_list(conn->ssl, MESSAGE_MAX);
+}
+
+/* The peer's, behind a port that is shared. */
+const dtlsffi_address *dtlsffi_conn_address(dtlsffi_conn *conn)
+{
+    return &conn->address;
 }
 
 /* Which of our own addresses its datagrams leave from; family 0 for any. */

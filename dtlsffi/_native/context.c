@@ -42,6 +42,7 @@ SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method)
         SSL_CTX_free(ctx);
         return NULL;
     }
+    ours->timers = (dtlsffi_timers){.initial = 1000000, .back_off = 2.0, .cap = 60000000}; /* RFC 6347 section 4.2.4.1 */
     if (!dtlsffi_tickets_init(&ours->tickets) || SSL_CTX_set_ex_data(ctx, data_index, ours) != 1) {
         free_data(NULL, ours, NULL, 0, 0, NULL);
         SSL_CTX_free(ctx);
@@ -49,6 +50,24 @@ SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method)
     }
     dtlsffi_ctx_set_cookies(ctx);
     return ctx;
+}
+
+/* What its connections begin with: `rules` stand for those by which a server verifies its peer, `mtu` is 0 where none is
+ * set, and the rest are the timers, in microseconds, with the factor between them. */
+void dtlsffi_ctx_begin_with(SSL_CTX *ctx, const uint8_t *rules, size_t mtu, uint32_t initial, double back_off,
+                            uint32_t cap)
+{
+    dtlsffi_ctx_data *ours = dtlsffi_ctx_get_data(ctx);
+
+    memcpy(ours->rules, rules, sizeof(ours->rules));
+    ours->mtu = mtu;
+    ours->timers = (dtlsffi_timers){.initial = initial, .back_off = back_off, .cap = cap};
+}
+
+/* Whether Python has something to answer, or to be told, in a handshake: who has a connection made needs a handle then. */
+int dtlsffi_ctx_asks(SSL_CTX *ctx)
+{
+    return dtlsffi_ctx_get_data(ctx)->asks;
 }
 
 /* Keeps the id of a session that is not to be resumed any more, in front of a byte with its length. */

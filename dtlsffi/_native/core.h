@@ -191,6 +191,7 @@ int dtlsffi_conn_alert_held(dtlsffi_conn *conn);
 int dtlsffi_conn_established(dtlsffi_conn *conn);
 int dtlsffi_conn_closed(dtlsffi_conn *conn);
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address);
+const dtlsffi_address *dtlsffi_conn_address(dtlsffi_conn *conn);
 dtlsffi_address *dtlsffi_conn_local(dtlsffi_conn *conn);
 void dtlsffi_conn_detach(dtlsffi_conn *conn);
 double dtlsffi_conn_seen(dtlsffi_conn *conn, double now);
@@ -217,7 +218,11 @@ void dtlsffi_conn_set_timers(dtlsffi_conn *conn, uint32_t initial, double back_o
 
 /* context.c, tickets.c */
 #define DTLSFFI_TICKET_KEY 80     /* bytes: name 16, HMAC-SHA256 32, AES-256-CBC 32, as nginx has them */
+#define DTLSFFI_RULES 32          /* bytes that stand for the rules by which a peer is verified */
 SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method);
+void dtlsffi_ctx_begin_with(SSL_CTX *ctx, const uint8_t *rules, size_t mtu, uint32_t initial, double back_off,
+                            uint32_t cap);
+int dtlsffi_ctx_asks(SSL_CTX *ctx);
 uint8_t *dtlsffi_ctx_take_removed(SSL_CTX *ctx, size_t *length);
 int dtlsffi_store_list(X509_STORE *store, X509 **certificates, int room, int *crls);
 int dtlsffi_ctx_set_protocols(SSL_CTX *ctx, const uint8_t *list, size_t length);

@@ -143,7 +143,8 @@ void dtlsffi_outbox_clear(dtlsffi_outbox *box);
 typedef struct {
     uint64_t top;                       /* epoch and sequence number of the newest record delivered */
     uint64_t seen;                      /* bit i: record top - i was delivered */
-    uint64_t fed[DTLSFFI_WATCHED];      /* the records OpenSSL is reading just now */
+    uint64_t fed;                       /* the record that OpenSSL is reading just now */
+    uint64_t *fed_more;                 /* and those behind it in the same datagram, if there are any */
     uint32_t fed_count;
     uint32_t delivered;                 /* how many of them came out as plaintext */
 } dtlsffi_watch;
@@ -152,6 +153,7 @@ size_t dtlsffi_record_length(const uint8_t *data, size_t length);
 size_t dtlsffi_records_shortest(SSL *ssl);
 size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length);
 void dtlsffi_records_settle(dtlsffi_conn *conn);
+void dtlsffi_records_unwatch(dtlsffi_watch *watch);
 
 /* tickets.c */
 typedef struct {
@@ -163,6 +165,15 @@ typedef struct {
 bool dtlsffi_tickets_init(dtlsffi_tickets *tickets);
 void dtlsffi_tickets_free(dtlsffi_tickets *tickets);
 
+/* timer.c */
+typedef struct {
+    uint32_t initial;           /* microseconds */
+    uint32_t cap;
+    double back_off;
+} dtlsffi_timers;
+
+unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous);
+
 /* context.c */
 typedef struct {
     pthread_mutex_t removed_lock;
@@ -171,6 +182,12 @@ typedef struct {
     uint8_t *protocols;         /* ALPN, as on the wire */
     size_t protocols_length;
     dtlsffi_tickets tickets;
+    bool asks;                  /* whether anything is for Python to answer or to be told, in a handshake */
+
+    /* what its connections begin with */
+    uint8_t rules[DTLSFFI_RULES];
+    size_t mtu;                 /* 0: none is set */
+    dtlsffi_timers timers;
 } dtlsffi_ctx_data;
 
 bool dtlsffi_ctx_init(void);
@@ -212,12 +229,10 @@ struct dtlsffi_conn {
     unsigned verify_requests;   /* HelloVerifyRequests so far */
     int io_errno;               /* what the BIO met in this call */
 
-    uint32_t timer_initial;     /* microseconds */
-    uint32_t timer_cap;
-    uint32_t timer_current;
+    uint32_t timer_current;     /* microseconds */
     int fd;                     /* the carrier: a connected socket, or -1 */
     dtlsffi_udp *udp;           /* or one that is shared with others, and datagrams come by hand; or NULL for memory */
-    double timer_back_off;
+    dtlsffi_timers timers;
     int waiting;                /* threads that wait in recv() */
     int64_t patience;           /* microseconds after which the kernel ends recv(); 0: never */
     uint64_t cookie_taken;      /* the hash of the last HelloVerifyRequest's cookie */
@@ -287,9 +302,6 @@ BIO *dtlsffi_datagram_bio_new(dtlsffi_conn *conn);
 size_t dtlsffi_mtu_overhead(const dtlsffi_conn *conn);
 size_t dtlsffi_mtu_fall_back(dtlsffi_conn *conn);
 void dtlsffi_mtu_refresh(dtlsffi_conn *conn);
-
-/* timer.c */
-unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous);
 
 /* fault.c */
 int dtlsffi_fault_system(int errno_value);

@@ -206,8 +206,24 @@ static void watch(dtlsffi_conn *conn, const uint8_t *record)
 {
     dtlsffi_watch *w = &conn->watch;
 
-    if (conn->established && record[0] == APPLICATION_DATA && w->fed_count < DTLSFFI_WATCHED)
-        w->fed[w->fed_count++] = read_number(record);
+    if (!conn->established || record[0] != APPLICATION_DATA || w->fed_count == DTLSFFI_WATCHED)
+        return;
+    if (w->fed_count > 0 && w->fed_more == NULL)
+        w->fed_more = OPENSSL_malloc((DTLSFFI_WATCHED - 1) * sizeof(*w->fed_more));
+    if (w->fed_count == 0)
+        w->fed = read_number(record);
+    else if (w->fed_more != NULL)
+        w->fed_more[w->fed_count - 1] = read_number(record);
+    else
+        return; /* without memory it is not watched */
+    w->fed_count++;
+}
+
+void dtlsffi_records_unwatch(dtlsffi_watch *w)
+{
+    OPENSSL_free(w->fed_more);
+    w->fed_more = NULL;
+    w->fed_count = w->delivered = 0;
 }
 
 /* How much of a datagram OpenSSL may read: its records up to the first that is none, or must not be seen. */
@@ -268,14 +284,17 @@ void dtlsffi_records_settle(dtlsffi_conn *conn)
     uint32_t lost = w->fed_count > w->delivered ? w->fed_count - w->delivered : 0;
 
     for (uint32_t i = 0; i < w->fed_count; i++) {
+        uint64_t number = i == 0 ? w->fed : w->fed_more[i - 1];
+
         if (lost == 0) {
-            mark_delivered(w, w->fed[i]);
-        } else if (was_delivered(w, w->fed[i])) {
+            mark_delivered(w, number);
+        } else if (was_delivered(w, number)) {
             conn->stats.dropped_replayed++;
             lost--;
         }
     }
     conn->stats.dropped_unauthenticated += lost;
-    w->fed_count = 0;
-    w->delivered = 0;
+    if (w->fed_more != NULL)
+        dtlsffi_records_unwatch(w);
+    w->fed_count = w->delivered = 0;
 }

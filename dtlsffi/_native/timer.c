@@ -9,9 +9,7 @@
 
 void dtlsffi_conn_set_timers(dtlsffi_conn *conn, uint32_t initial, double back_off, uint32_t cap)
 {
-    conn->timer_initial = initial;
-    conn->timer_back_off = back_off;
-    conn->timer_cap = cap;
+    conn->timers = (dtlsffi_timers){.initial = initial, .back_off = back_off, .cap = cap};
 }
 
 /* OpenSSL asks with 0 for the first duration of a flight, later with the last one, when it has run out. */
@@ -21,10 +19,10 @@ unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous)
     double longer;
 
     if (previous == 0) {
-        conn->timer_current = conn->timer_initial;
+        conn->timer_current = conn->timers.initial;
     } else {
-        longer = (double)conn->timer_current * conn->timer_back_off;
-        conn->timer_current = longer < (double)conn->timer_cap ? (uint32_t)longer : conn->timer_cap;
+        longer = (double)conn->timer_current * conn->timers.back_off;
+        conn->timer_current = longer < (double)conn->timers.cap ? (uint32_t)longer : conn->timers.cap;
         conn->stats.flights_retransmitted++;
         if (conn->udp != NULL)
             DTLSFFI_COUNT(conn->udp->flights_retransmitted, 1);

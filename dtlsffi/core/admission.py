@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from .._native import CData, ffi, lib
 from .context import DTLSContext
@@ -13,7 +12,6 @@ from .endpoint_connection import EndpointConnection
 from .errors import DTLSError, make
 from .pending import Pending, host_of
 
-ADDRESS: Any = ffi.typeof("dtlsffi_address *")
 HELLO_NONE: int = lib.DTLSFFI_HELLO_NONE
 HELLO_PROVEN: int = lib.DTLSFFI_HELLO_PROVEN
 HELLO_FRAGMENT: int = lib.DTLSFFI_HELLO_FRAGMENT
@@ -39,6 +37,7 @@ class Admission:
     _has_socket: bool
     _handshake_timeout: float
     v6_socket: bool
+    max_queue: int
 
     def __init__(
         self,
@@ -174,8 +173,7 @@ class Admission:
             return None
         if not self._make_room(key, now, proven=proven):
             return None
-        copy = ffi.new(ADDRESS, packed[0])
-        connection = EndpointConnection(self, copy, self._server_context(), server_side=True)
+        connection = EndpointConnection(self, packed, key, self._server_context(), server_side=True)
         for there in (self._replacing.get(key), self._connections.get(key)):
             if there is not None and not there.is_established:
                 connection._is_restart = True

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from .._native import CData, address_of, ffi, lib
+from .._native import CData, address_of, calls, ffi, lib
 from . import ciphers
-from .arguments import TIMERS, host, valid_mtu
-from .callbacks import Link
+from .arguments import host, valid_mtu
+from .callbacks import Parking
 from .constants import DTLSProtocol
 from .context import DTLSContext
 from .errors import (
@@ -32,15 +32,16 @@ from .session import DTLSSession
 logger = logging.getLogger("dtlsffi.handshake")
 
 
-class Association:
-    """One SSL with everything around it.
+class Association(Parking):
+    """One SSL with everything around it, and what its callbacks need to know.
 
-    Slots, so that what every record needs of a connection stands in one place in memory.
+    Slots, so that what every record needs of a connection stands in one place in memory. A peer that says nothing costs
+    what is in them, so they hold no more than what cannot be had from elsewhere.
     """
 
     __slots__ = (
-        "_at", "_conn", "_context", "_failure", "_handle", "_link", "_peer", "_rules", "_server_hostname",
-        "_server_side", "_timers",
+        "_at", "_choosing", "_conn", "_context", "_failure", "_handle", "_origin", "_owner", "_peer",
+        "_pins", "_psk_identity", "_refusal", "_rules", "_served_as", "_server_hostname", "_server_side", "_timers",
     )  # fmt: skip
 
     def __init__(
@@ -63,26 +64,28 @@ class Association:
         self._context = context
         self._server_side = bool(server_side)
         self._server_hostname = name
-        self._peer = peer or (name or "")
+        self._peer = peer
         self._failure: DTLSError | None = None
-        self._link = Link(context, pins)
-        self._link.subject = weakref.ref(self)
-        self._handle = ffi.new_handle(self._link)
-        conn = lib.dtlsffi_conn_new(context._ctx, self._server_side, fileno, self._handle)
+        self._parked = None
+        self._origin = context  # the one it began with: sessions are its matter, whatever a name has chosen
+        self._choosing = False  # whether an sni_callback is just being asked
+        self._pins = pins
+        self._psk_identity: bytes | None = None  # the last one that a key was found for
+        self._refusal: str | None = None  # why we refused a certificate, where OpenSSL has no words for it
+        self._served_as: Callable[[], Any] | None = None  # a weak reference to the door that has it
+        self._handle = ffi.new_handle(weakref.ref(self)) if context._asks or pins is not None else ffi.NULL
+        self._conn = conn = lib.dtlsffi_conn_new(context._ctx, self._server_side, fileno, self._handle)
         if conn == ffi.NULL:
-            raise from_fault(self._peer)
-        self._conn = ffi.gc(conn, self._link.free)
+            raise from_fault(self._who())
         self._at = address_of(conn)
+        self._owner = calls.own(self._at)
         if name is not None:
             self._set_host(name, is_address, check=context.check_hostname and pins is None)
         if session is not None and lib.SSL_set_session(lib.dtlsffi_conn_ssl(conn), session._session) != 1:
             raise ValueError("the session cannot be used")
-        self._apply_rules()
-        self._timers = TIMERS
-        if context._timers != TIMERS:
-            self._set_timers(context._timers)
-        if context._mtu is not None:
-            self._set_mtu(context._mtu)
+        self._timers = context._timers
+        if context._certificate_types is not None or pins is not None:
+            self._apply_rules()
 
     def _set_host(self, name: str, is_address: bool, *, check: bool) -> None:
         """What to ask the server for, and what its certificate has to say."""
@@ -103,11 +106,9 @@ class Association:
         """What the context, and the pins, want to see of the peer."""
         if self._context._certificate_types is not None:
             self._set_certificate_types(*self._context._certificate_types)
-        if self._link.pins is not None:
+        if self._pins is not None:
             lib.dtlsffi_conn_set_pinned(self._conn)
-        if self._server_side:
-            # OpenSSL does not look whether a session would pass the rules of the context it is resumed with, only
-            # whether this is the same. (A client's own is in DTLSSession: with one here no PSK of DTLS 1.3 works.)
+        if self._server_side:  # see conn.c
             lib.SSL_set_session_id_context(lib.dtlsffi_conn_ssl(self._conn), self._rules, len(self._rules))
 
     def _set_certificate_types(self, own: bytes, peer: bytes) -> None:
@@ -132,7 +133,7 @@ class Association:
         """Goes on with another context: what an sni_callback may do."""
         if not isinstance(context, DTLSContext):
             raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
-        if not self._link.choosing:
+        if not self._choosing:
             raise ValueError("the context can be changed by a server's sni_callback only")
         check_side(context, self._server_side, None, None)
         context._freeze()
@@ -140,18 +141,27 @@ class Association:
             has_psk, traces = context._psk_server is not None, context.trace is not None
             if lib.dtlsffi_conn_adopt(self._conn, context._ctx, has_psk, traces) != 1:
                 raise MemoryError
-        self._context = self._link.context = context
-        self._rules = rules_of(context, self._link.pins)
+        self._context = context
+        self._rules = rules_of(context, self._pins)
         self._apply_rules()
 
     def _make_session(self, session: CData) -> DTLSSession:
         """A session of this connection's, whose reference is taken over."""
-        return DTLSSession(session, self._link.origin, self._server_hostname, self._rules)
+        return DTLSSession(session, self._origin, self._server_hostname, self._rules)
 
     def __repr__(self) -> str:
         """Name the side, the peer and the state."""
         side = "server" if self._server_side else "client"
-        return f"<Connection {side}{self._peer and f' {self._peer!r}'} {self._state()}>"
+        who = self._who()
+        return f"<Connection {side}{who and f' {who!r}'} {self._state()}>"
+
+    def _who(self) -> str:
+        """What errors call the other side; "" where nobody has said."""
+        return self._peer or self._server_hostname or ""
+
+    def _subject(self) -> Any:
+        """Whom callbacks get: the door that has this connection (None where it is gone), or the connection itself."""
+        return self if self._served_as is None else self._served_as()
 
     def _state(self) -> str:
         if self._failure is not None:
@@ -180,23 +190,30 @@ class Association:
             error = self._fault()
             if isinstance(error, DTLSError):
                 self._fail(error)
-            self._link.collect()
+            self._collect()
             raise error
-        self._link.collect()
+        self._collect()
         if answer >= 0 or answer in HARMLESS:
             return
         if answer == lib.DTLSFFI_CLOSED and lib.dtlsffi_conn_established(self._conn):
             return
         self._raise(answer)
 
+    def _collect(self) -> None:
+        """Raises what was parked; tells the context's store what must not be resumed any more."""
+        if self._origin._session_removed is not None:
+            self._origin._tell_removed()
+        if self._parked is not None:
+            super()._collect()
+
     def _fail(self, error: DTLSError) -> None:
         """The end of the connection, and why: for later calls, and for whoever looks into the log."""
         self._failure = error
         side = "server" if self._server_side else "client"
         stage = "connection" if lib.dtlsffi_conn_established(self._conn) else "handshake"
-        parked = self._link.parked
+        parked = self._parked
         cause = "" if parked is None else f" (because a callback raised {type(parked).__name__})"
-        logger.debug("%s: the %s with %s failed: %s%s", side, stage, self._peer or "the peer", error, cause)
+        logger.debug("%s: the %s with %s failed: %s%s", side, stage, self._who() or "the peer", error, cause)
 
     def _error(self, answer: int) -> DTLSError:
         """The exception for a negative answer of the C side, other than a fault."""
@@ -211,18 +228,18 @@ class Association:
 
     def _fault(self) -> OSError:
         code = lib.dtlsffi_fault_last().verify_code
-        error = from_fault(self._peer)
+        error = from_fault(self._who())
         if not isinstance(error, DTLSError) or error.reason != "CERTIFICATE_VERIFY_FAILED":
             return error
-        return certificate_refused(code, self._verify_words(code), self._peer)
+        return certificate_refused(code, self._verify_words(code), self._who())
 
     def _verify_words(self, code: int) -> str:
         if code == lib.X509_V_ERR_HOSTNAME_MISMATCH:
             return f"Hostname mismatch, certificate is not valid for '{self._server_hostname}'."
         if code == lib.X509_V_ERR_IP_ADDRESS_MISMATCH:
             return f"IP address mismatch, certificate is not valid for '{self._server_hostname}'."
-        if code == lib.X509_V_ERR_CERT_REJECTED and self._link.refusal is not None:
-            return self._link.refusal
+        if code == lib.X509_V_ERR_CERT_REJECTED and self._refusal is not None:
+            return self._refusal
         return ciphers.text(lib.X509_verify_cert_error_string(code))
 
     def alert_held(self) -> str | None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .._native import CData, ffi, lib
 
 if TYPE_CHECKING:
-    from .context import DTLSContext
-    from .pins import Pins
+    from .association import Association
 
 PasswordSource = str | bytes | bytearray | Callable[[], str | bytes | bytearray] | None
 
@@ -22,20 +21,20 @@ PasswordSource = str | bytes | bytearray | Callable[[], str | bytes | bytearray]
 class Parking:
     """Keeps the exception that a callback raised until the caller can raise it."""
 
-    __slots__ = ("parked",)
+    __slots__ = ("_parked",)
 
     def __init__(self) -> None:
-        self.parked: BaseException | None = None
+        self._parked: BaseException | None = None
 
-    def park(self, error: BaseException) -> None:
+    def _park(self, error: BaseException) -> None:
         """Keeps the first exception: the later ones only follow from it."""
-        if self.parked is None:
-            self.parked = error
+        if self._parked is None:
+            self._parked = error
 
-    def collect(self) -> None:
+    def _collect(self) -> None:
         """Raises what was parked, if anything was."""
-        if self.parked is not None:
-            error, self.parked = self.parked, None
+        if self._parked is not None:
+            error, self._parked = self._parked, None
             raise error
 
 
@@ -69,35 +68,6 @@ class Password(Parking):
         return bytes(password)
 
 
-class Link(Parking):
-    """What a connection's handle leads to: its context, whose callbacks are asked, and whom they are asked for."""
-
-    __slots__ = ("choosing", "context", "freed", "origin", "pins", "psk_identity", "refusal", "subject")
-
-    def __init__(self, context: DTLSContext, pins: Pins | None) -> None:
-        super().__init__()
-        self.context = context
-        self.origin = context  # the one it began with: sessions are its matter, whatever a name has chosen
-        self.choosing = False  # whether an sni_callback is just being asked
-        self.pins = pins
-        self.psk_identity: bytes | None = None  # the last one that a key was found for
-        self.refusal: str | None = None  # why we refused a certificate, where OpenSSL has no words for it
-        self.subject: Callable[[], Any] = lambda: None  # a weak reference to the connection, or to the door that has it
-        self.freed = False  # the garbage collector frees the C side before it calls some __del__
-
-    def free(self, conn: CData) -> None:
-        """Frees the connection's C side."""
-        self.freed = True
-        lib.dtlsffi_conn_free(conn)
-
-    def collect(self) -> None:
-        """Raises what was parked; tells the context's store what must not be resumed any more."""
-        if self.origin._session_removed is not None:
-            self.origin._tell_removed()
-        if self.parked is not None:
-            super().collect()
-
-
 def adapted(callback: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     """A callback as one of two arguments, of which it gets the second, the connection, only if it requires it.
 
@@ -117,18 +87,21 @@ def required(callback: Callable[..., Any]) -> int:
 
 
 def trampoline(error: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes a function the one that C calls by its name, with the object its handle leads to as first argument.
+    """Makes a function the one that C calls by its name, with the connection its handle leads to as first argument.
 
+    A handle leads there by a weak reference: the connection, which holds it, is to go when nobody else has it.
     `error` is what C is told where an exception had to be parked.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(handle: CData, *arguments: Any) -> Any:
-            parking: Parking = ffi.from_handle(handle)
+            connection: Association | None = ffi.from_handle(handle)()
+            if connection is None:  # nobody is there to be asked, or to raise anything
+                return error
             try:
-                return function(parking, *arguments)
-            except BaseException as exception:  # noqa: BLE001 - raised again by Parking.collect()
-                parking.park(exception)
+                return function(connection, *arguments)
+            except BaseException as exception:  # noqa: BLE001 - raised again by Parking._collect()
+                connection._park(exception)
                 return error
 
         ffi.def_extern(name=function.__name__, error=error)(call)
@@ -143,75 +116,78 @@ def dtlsffi_on_password(buffer: CData, size: int, _writing: int, handle: CData) 
     asker: Password = ffi.from_handle(handle)
     try:
         password = asker.answer(size)
-    except BaseException as error:  # noqa: BLE001 - raised again by Parking.collect()
-        asker.park(error)
+    except BaseException as error:  # noqa: BLE001 - raised again by Parking._collect()
+        asker._park(error)
         return -1
     ffi.memmove(buffer, password, len(password))
     return len(password)
 
 
 @trampoline()
-def dtlsffi_on_keylog(link: Link, line: CData) -> None:
+def dtlsffi_on_keylog(connection: Association, line: CData) -> None:
     """SSL_CTX_set_keylog_callback(3): one line, without its end."""
-    link.context._log_keys(ffi.string(line))
+    connection._context._log_keys(ffi.string(line))
 
 
 @trampoline()
-def dtlsffi_on_trace(link: Link, sent: int, version: int, content: int, what: int, length: int) -> None:
+def dtlsffi_on_trace(connection: Association, sent: int, version: int, content: int, what: int, length: int) -> None:
     """SSL_CTX_set_msg_callback(3), less the message."""
-    link.context._trace_message(link.subject(), bool(sent), version, content, what, length)
+    connection._context._trace_message(connection._subject(), bool(sent), version, content, what, length)
 
 
 @trampoline(0)
-def dtlsffi_on_psk_client(link: Link, hint: CData, identity: CData, identity_room: int, key: CData, room: int) -> int:
+def dtlsffi_on_psk_client(
+    connection: Association, hint: CData, identity: CData, identity_room: int, key: CData, room: int
+) -> int:
     """SSL_CTX_set_psk_client_callback(3): writes identity and key, returns the key's length, or 0."""
     hint_bytes = None if hint == ffi.NULL else ffi.string(hint)
-    name, secret = link.context._psk_for_server(link.subject(), hint_bytes, identity_room, room)
+    name, secret = connection._context._psk_for_server(connection._subject(), hint_bytes, identity_room, room)
     ffi.memmove(identity, name + b"\0", len(name) + 1)
     ffi.memmove(key, secret, len(secret))
-    link.psk_identity = name
+    connection._psk_identity = name
     return len(secret)
 
 
 @trampoline(0)
-def dtlsffi_on_psk_server(link: Link, identity: CData, key: CData, room: int) -> int:
+def dtlsffi_on_psk_server(connection: Association, identity: CData, key: CData, room: int) -> int:
     """SSL_CTX_set_psk_server_callback(3): writes the key, returns its length, or 0 for an unknown identity."""
     name = ffi.string(identity)
-    secret = link.context._psk_for_client(link.subject(), name, room)
+    secret = connection._context._psk_for_client(connection._subject(), name, room)
     ffi.memmove(key, secret, len(secret))
-    link.psk_identity = name if secret else None
+    connection._psk_identity = name if secret else None
     return len(secret)
 
 
 @trampoline(lib.SSL_AD_HANDSHAKE_FAILURE)
-def dtlsffi_on_server_name(link: Link, name: CData, length: int) -> int:
+def dtlsffi_on_server_name(connection: Association, name: CData, length: int) -> int:
     """SSL_CTX_set_client_hello_cb(3): the alert to send, or -1 to go on."""
-    link.choosing = True
+    connection._choosing = True
     try:
-        return link.context._choose_by_name(link.subject(), None if name == ffi.NULL else ffi.buffer(name, length)[:])
+        asked = None if name == ffi.NULL else ffi.buffer(name, length)[:]
+        return connection._context._choose_by_name(connection._subject(), asked)
     finally:
-        link.choosing = False
+        connection._choosing = False
 
 
 @trampoline(0)
-def dtlsffi_on_certificate(link: Link, ok: int, store: CData) -> int:
+def dtlsffi_on_certificate(connection: Association, ok: int, store: CData) -> int:
     """SSL_CTX_set_verify(3): 1 to accept what has been found of a certificate, 0 to end the handshake."""
-    return link.context._judge(link, bool(ok), store)
+    return connection._context._judge(connection, bool(ok), store)
 
 
 @trampoline(-1)
-def dtlsffi_on_status(link: Link) -> int:
+def dtlsffi_on_status(connection: Association) -> int:
     """SSL_CTX_set_tlsext_status_cb(3), with its two sides' answers."""
-    return link.context._exchange_status(link.subject())
+    return connection._context._exchange_status(connection._subject())
 
 
 @trampoline()
-def dtlsffi_on_session_new(link: Link, session: CData) -> None:
+def dtlsffi_on_session_new(connection: Association, session: CData) -> None:
     """SSL_CTX_sess_set_new_cb(3)."""
-    link.origin._session_made(link.subject(), session)
+    connection._origin._session_made(connection._subject(), session)
 
 
 @trampoline(ffi.NULL)
-def dtlsffi_on_session_get(link: Link, identifier: CData, length: int) -> CData:
+def dtlsffi_on_session_get(connection: Association, identifier: CData, length: int) -> CData:
     """SSL_CTX_sess_set_get_cb(3): a session with a reference for OpenSSL, or NULL."""
-    return link.origin._session_wanted(link.subject(), bytes(ffi.buffer(identifier, length)))
+    return connection._origin._session_wanted(connection._subject(), bytes(ffi.buffer(identifier, length)))

@@ -149,7 +149,7 @@ def private_key(source: Source, password: PasswordSource = None) -> CData:
             key = read_key(bio, PEM_MARK in contents, handle)
     finally:
         contents[:] = bytes(len(contents))
-    asker.collect()
+    asker._collect()
     if key == ffi.NULL:
         wrong = "cannot be decrypted: the password is wrong" if asker.asked else "holds no readable private key"
         raise take_fault(f"{name} {wrong}")

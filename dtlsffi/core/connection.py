@@ -74,7 +74,7 @@ class Connection(Knowledge, Association):
 
     def serve_as(self, door: object) -> None:
         """Has callbacks get `door`, which holds this connection, in its place."""
-        self._link.subject = weakref.ref(door)
+        self._served_as = weakref.ref(door)
 
     # ---- the five things that happen ----
 
@@ -85,13 +85,13 @@ class Connection(Knowledge, Association):
         connection, and again in every later call.
         """
         answer = c_receive(self._at, data, self._received)
-        if answer < 0 or self._is_watched or self._link.parked is not None:
+        if answer < 0 or self._is_watched or self._parked is not None:
             self._after(answer)
 
     def receive_datagrams(self, datagrams: Iterable[Buffer]) -> None:
         """`receive_datagram` for each of some datagrams, in one go; raises what the first that ends it does."""
         answer = calls.receive_all(self._at, datagrams, self._received)
-        if answer < 0 or self._is_watched or self._link.parked is not None:
+        if answer < 0 or self._is_watched or self._parked is not None:
             self._after(answer)
 
     def do_handshake(self) -> None:
@@ -119,8 +119,8 @@ class Connection(Knowledge, Association):
         answer = c_send(self._at, data)
         if answer <= 0:
             self._not_sent(answer, data)
-        if self._link.parked is not None:
-            self._link.collect()
+        if self._parked is not None:
+            self._collect()
         return answer
 
     def send_many(self, buffers: Iterable[Buffer]) -> int:
@@ -139,8 +139,8 @@ class Connection(Knowledge, Association):
     def _sent(self, answer: int, buffers: list[Buffer]) -> int:
         if answer <= 0 and buffers:
             self._not_sent(answer, buffers[0])
-        if self._link.parked is not None:
-            self._link.collect()
+        if self._parked is not None:
+            self._collect()
         return answer
 
     def _not_sent(self, answer: int, data: Buffer) -> NoReturn:
@@ -175,13 +175,10 @@ class Connection(Knowledge, Association):
     def close(self) -> None:
         """Sends close_notify, once, and nothing after it: RFC 5246 section 7.2.1. Nobody is waited for.
 
-        In a callback of this connection it takes effect when the callback has returned, and ends the handshake. In a
-        `__del__` it does nothing where the garbage collector has freed the connection already.
+        In a callback of this connection it takes effect when the callback has returned, and ends the handshake.
         """
-        if self._link.freed:
-            return
         lib.dtlsffi_conn_shutdown(self._conn)
-        self._link.collect()
+        self._collect()
 
     def update_keys(self, *, request_peer: bool = False) -> None:
         """Encrypts with new keys from now on, and may have the peer do so, too: RFC 8446 section 4.6.3.
@@ -246,7 +243,7 @@ class Connection(Knowledge, Association):
     def try_read(self, limit: int = RECORD_MAX) -> bytes | None:
         """`read`, but None where there is no record yet."""
         record = c_read(self._at, limit)
-        if type(record) is bytes and self._link.parked is None:
+        if type(record) is bytes and self._parked is None:
             return record
         self._nothing_read(record, limit)
         return None
@@ -257,7 +254,7 @@ class Connection(Knowledge, Association):
         It is None also where a signal, or a datagram without a record for us, has come first.
         """
         record = c_wait(self._at, timeout, limit)
-        if type(record) is bytes and self._link.parked is None:
+        if type(record) is bytes and self._parked is None:
             return record
         self._nothing_read(record, limit)
         return None
@@ -268,7 +265,7 @@ class Connection(Knowledge, Association):
         return bool(lib.dtlsffi_conn_waiting(self._conn))
 
     def _nothing_read(self, answer: bytes | int, limit: int) -> None:
-        if answer != WANT_READ or self._link.parked is not None:
+        if answer != WANT_READ or self._parked is not None:
             self._not_read(0 if isinstance(answer, bytes) else answer, limit)
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:
@@ -296,6 +293,4 @@ class Connection(Knowledge, Association):
 
     def detach(self) -> None:
         """Lets go of the socket given as `fileno`; whatever needs it raises OSError (EBADF) from now on."""
-        if self._link.freed:
-            return
         lib.dtlsffi_conn_detach(self._conn)

@@ -81,6 +81,11 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
             self._check_bounds()
             self._rules = self._policy() + self._session_id_context
             self._rules_digest = hashlib.sha256(self._rules).digest()
+            first, factor, longest = self._timers
+            lib.dtlsffi_ctx_begin_with(
+                self._ctx, self._rules_digest, self._mtu or 0, round(first * 1e6), factor, round(longest * 1e6)
+            )
+            self._asks = bool(lib.dtlsffi_ctx_asks(self._ctx))
             self._frozen = True
 
     # ---- protocol ----

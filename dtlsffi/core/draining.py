@@ -137,13 +137,9 @@ class Draining(Admission):
         """Gives each connection what has arrived for it."""
         if not self._arrived:
             return
-        ready, room, lost = self._ready, self.max_queue, 0
+        ready, lost = self._ready, 0
         for connection, record in self.recv_many():
-            records = connection._records
-            if len(records) < room:
-                records.append(record)
-            else:
-                lost += 1
+            lost += not connection._hand_over(record)
             ready[connection] = None
         self._counts["dropped_queue_full"] += lost
 

@@ -18,7 +18,7 @@ from .batches import Buffer
 from .context import DTLSContext
 from .cookies import seems_hello
 from .draining import WARM, Draining
-from .endpoint_connection import NEVER, EndpointConnection
+from .endpoint_connection import NEVER, NONE, EndpointConnection
 from .errors import DTLSError, HandshakeTimeout, make
 from .pending import UNPROVEN_TIMEOUT
 from .pins import Fingerprints, Keys
@@ -133,7 +133,8 @@ class Endpoint(Draining):
     def _look(self, connection: EndpointConnection, now: float) -> None:
         """Takes what there is to take from a connection."""
         if connection._received:
-            self._arrive([(connection, record) for record in connection.data_received()])
+            self._arrive([(connection, record) for record in connection._received])
+        connection._received = NONE
         if not connection._completed:
             self._look_for_proof(connection, now)
             if lib.dtlsffi_conn_established(connection._conn):
@@ -144,9 +145,8 @@ class Endpoint(Draining):
             self._ready[connection] = None
 
     def _complete(self, connection: EndpointConnection, now: float) -> None:
-        connection._completed = True
-        connection._due = connection._deadline = NEVER  # its timers are over
         self._pending.discard(connection)
+        connection._complete()
         lib.dtlsffi_conn_seen(connection._conn, now)
         self._counts["handshakes_completed"] += 1
         self._ready[connection] = None
@@ -191,13 +191,14 @@ class Endpoint(Draining):
         connection = EndpointConnection(
             self,
             packed,
+            key,
             context,
             server_hostname=server_hostname,
             session=session,
             verify_fingerprint=verify_fingerprint,
             verify_public_key=verify_public_key,
         )
-        self._connections[connection._key] = connection
+        self._connections[key] = connection
         self._start(connection, now, proven=True)
         self._after(connection, now, connection._step)
         connection._random = connection.client_random()
@@ -261,7 +262,7 @@ class Endpoint(Draining):
         """Takes what a connection has to send, where there is no socket to which it has gone already."""
         if not self._has_socket:
             for datagram in connection.datagrams_to_send():
-                self._out.append((datagram, addresses.unpack(connection._packed, self.v6_socket)))
+                self._out.append((datagram, connection.address))
                 self._udp.datagrams_sent += 1
 
     def _send(self, datagram: bytes, packed: CData, local: CData) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["EndpointConnection"]
 
 NEVER = float("inf")
+NONE: Any = ()
+"""In the place of a list that nobody has needed yet: nothing of one peer's can get into it and be another's."""
 
 
 class EndpointConnection(Connection):
@@ -27,15 +29,15 @@ class EndpointConnection(Connection):
     """
 
     __slots__ = (
-        "_begun", "_completed", "_cookie_made", "_deadline", "_due", "_endpoint", "_is_in_memory", "_is_restart",
-        "_key", "_packed", "_random", "_records", "_slot", "address", "failure", "gone", "peer_closed",
+        "_address", "_begun", "_completed", "_cookie_made", "_deadline", "_due", "_endpoint", "_is_in_memory",
+        "_is_restart", "_key", "_random", "_records", "_slot", "failure", "gone", "peer_closed",
     )  # fmt: skip
 
-    def __init__(self, endpoint: Admission, packed: CData, context: DTLSContext, **arguments: Any) -> None:
-        self.address: Any = addresses.unpack(packed, endpoint.v6_socket)
-        """The peer's address, as a socket gives it."""
-        super().__init__(context, peer=addresses.text(self.address), **arguments)
-        self._records: list[bytes] = []  # that the endpoint has handed out; an empty deque has 760 bytes
+    def __init__(self, endpoint: Admission, packed: CData, key: bytes, context: DTLSContext, **arguments: Any) -> None:
+        self._address: Any = None
+        super().__init__(context, **arguments)
+        self._received: list[bytes] = NONE
+        self._records: list[bytes] = NONE  # that the endpoint has handed out
         self.failure: BaseException | None = None
         """What ended it, other than a close_notify."""
         self.peer_closed = False
@@ -43,8 +45,7 @@ class EndpointConnection(Connection):
         self.gone = False
         """Whether the endpoint has let go of it."""
         self._endpoint = endpoint
-        self._packed = packed
-        self._key = addresses.key(packed)
+        self._key = key
         self._random = b""
         self._cookie_made = b""
         self._begun = 0.0
@@ -53,20 +54,63 @@ class EndpointConnection(Connection):
         self._due = NEVER
         self._slot = -1  # its number in the endpoint's table, while C finds it there
         self._is_in_memory = not endpoint._has_socket
-        if not self._is_in_memory:
-            lib.dtlsffi_conn_share(self._conn, endpoint._udp, packed)
+        lib.dtlsffi_conn_share(self._conn, ffi.NULL if self._is_in_memory else endpoint._udp, packed)
         self._completed = False
+
+    @property
+    def address(self) -> Any:
+        """The peer's address, as a socket gives it."""
+        if self._address is None:
+            self._address = addresses.unpack(lib.dtlsffi_conn_address(self._conn), self._endpoint.v6_socket)
+        return self._address
+
+    def _who(self) -> str:
+        return addresses.text(self.address)
+
+    def receive_datagram(self, data: Buffer) -> None:
+        """`Connection.receive_datagram`, for the endpoint."""
+        if self._received is NONE:
+            self._received = []
+        super().receive_datagram(data)
+
+    def receive_datagrams(self, datagrams: Iterable[Buffer]) -> None:
+        """`Connection.receive_datagrams`, for the endpoint."""
+        if self._received is NONE:
+            self._received = []
+        super().receive_datagrams(datagrams)
+
+    def data_received(self) -> list[bytes]:
+        """`Connection.data_received`, for the endpoint."""
+        return list(super().data_received())
 
     @property
     def received(self) -> list[bytes]:
         """Records that nobody has taken yet, oldest first. For the thread that moves the endpoint."""
         self._endpoint._hand_out()
+        if self._records is NONE:
+            self._records = []
         return self._records
+
+    def _hand_over(self, record: bytes) -> bool:
+        """Whether there was room for one more."""
+        if self._records is NONE:
+            self._records = []
+        if len(self._records) >= self._endpoint.max_queue:
+            return False
+        self._records.append(record)
+        return True
+
+    def _complete(self) -> None:
+        """Lets go of what is for a handshake only: most peers say little, and there may be very many of them."""
+        self._completed = True
+        self._due = self._deadline = NEVER
+        self._begun = 0.0
+        self._random = self._cookie_made = b""
 
     @property
     def door(self) -> Any:
         """What `serve_as` was given, for as long as somebody holds it; else None."""
-        return self._link.subject()
+        return self._subject()
 
     def ending(self) -> BaseException | None:
         """What has ended it, if anything has, as an exception for the next call to raise."""
@@ -84,6 +128,8 @@ class EndpointConnection(Connection):
 
     def _is_of(self, random: bytes, cookie_made: bytes) -> bool:
         """Whether it has begun with this hello: one with a later cookie is another, of a client that goes by that."""
+        if self._completed:
+            return self.client_random() == random
         return self._random == random and (self.is_established or cookie_made <= self._cookie_made)
 
     def client_random(self) -> bytes:
@@ -131,6 +177,5 @@ class EndpointConnection(Connection):
     def close(self) -> None:
         """Sends close_notify, once, and has the endpoint let go of it; nobody is waited for."""
         super().close()
-        if not self._link.freed:
-            self._endpoint._transmit(self)
+        self._endpoint._transmit(self)
         self._endpoint._forget(self)

@@ -50,7 +50,7 @@ class Knowledge(Peer):
     @property
     def peer(self) -> str:
         """What errors call the other side."""
-        return self._association._peer or "the peer"
+        return self._association._who() or "the peer"
 
     @property
     def server_side(self) -> bool:
@@ -176,7 +176,7 @@ class Knowledge(Peer):
             if identity != ffi.NULL:
                 return readable(ffi.string(identity))
             # In DTLS 1.3 a pre-shared key is resumed like a session, and OpenSSL does not keep its name.
-            asked = self._association._link.psk_identity
+            asked = self._association._psk_identity
             used = asked is not None and lib.SSL_session_reused(ssl_object) and self.version() == "DTLSv1.3"
             return readable(asked) if used and asked is not None else None
 

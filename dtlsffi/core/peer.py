@@ -51,7 +51,7 @@ class Peer:
     def _is_verified(self) -> bool:
         """Whether anything stood up for the peer's certificate."""
         context = self._association._context
-        if self._association._link.pins is not None:
+        if self._association._pins is not None:
             return True
         accepted_unseen = context.accept_any_certificate and context.verify_callback is None
         return context.verify_mode is not ssl.CERT_NONE and not accepted_unseen
@@ -62,7 +62,7 @@ class Peer:
         There is none where nothing was verified, a fault was overruled, or a pin took an authority's place.
         """
         self._need_handshake()
-        if not self._is_verified() or self._association._link.pins is not None:
+        if not self._is_verified() or self._association._pins is not None:
             return []
         with self._association._locked() as ssl_object:
             if lib.SSL_get_verify_result(ssl_object) != lib.X509_V_OK:

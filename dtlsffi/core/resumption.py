@@ -167,9 +167,9 @@ class Resumption(Settings):
             try:
                 self._session_removed(identifiers[1:end])
             except BaseException as error:  # noqa: BLE001 - raised below
-                parking.park(error)
+                parking._park(error)
             identifiers = identifiers[end:]
-        parking.collect()
+        parking._collect()
 
     @property
     def session_id_context(self) -> bytes:

@@ -8,17 +8,19 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .._native import CData, ffi, lib
 from . import certificates, pins
-from .callbacks import Link
 from .certificates import Source
 from .ciphers import text
 from .constants import DTLSProtocol
 from .errors import take_fault
 from .peercert import decode
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .association import Association
 
 __all__ = ["CertificateCheck", "get_default_verify_paths"]
 
@@ -224,24 +226,24 @@ class Trust(Settings):
         self._accept_any = bool(accept)
         self._set_verify()
 
-    def _judge(self, link: Link, ok: bool, store: CData) -> int:
+    def _judge(self, connection: Association, ok: bool, store: CData) -> int:
         """What becomes of one finding: pins come before the chain, and the callback after both.
 
         A fault that is overruled stays in `store`, so that SSL_get_verify_result(3) tells of it.
         """
-        if link.pins is not None:
+        if connection._pins is not None:
             certificate, key = pins.shown(store)
-            if not link.pins.fit(certificate, key):
+            if not connection._pins.fit(certificate, key):
                 lib.X509_STORE_CTX_set_error(store, lib.X509_V_ERR_CERT_REJECTED)  # RFC 8122 section 6.2
-                link.refusal = link.pins.refusal(certificate)
+                connection._refusal = connection._pins.refusal(certificate)
                 return False
         if self._verify_callback is not None and self._verify_mode is not ssl.CERT_NONE:
-            accepted = link.pins is not None or self._accept_any
-            return self._ask_verify_callback(self._verify_callback, link, store, accepted=accepted)
-        return ok or link.pins is not None or self._accept_any
+            accepted = connection._pins is not None or self._accept_any
+            return self._ask_verify_callback(self._verify_callback, connection, store, accepted=accepted)
+        return ok or connection._pins is not None or self._accept_any
 
     @staticmethod
-    def _ask_verify_callback(callback: VerifyCallback, link: Link, store: CData, *, accepted: bool) -> int:
+    def _ask_verify_callback(callback: VerifyCallback, connection: Association, store: CData, *, accepted: bool) -> int:
         x509 = lib.X509_STORE_CTX_get_current_cert(store)
         code = 0 if accepted else lib.X509_STORE_CTX_get_error(store)
         check = CertificateCheck(
@@ -250,12 +252,12 @@ class Trust(Settings):
             verify_code=code,
             verify_message=text(lib.X509_verify_cert_error_string(code)),
         )
-        answer = callback(link.subject(), check)
+        answer = callback(connection._subject(), check)
         if not isinstance(answer, bool):
             raise TypeError(f"a verify_callback returns True or False, not {answer!r}")
         if check.ok and not answer:
             lib.X509_STORE_CTX_set_error(store, lib.X509_V_ERR_CERT_REJECTED)
-            link.refusal = f"the verify_callback has refused the certificate at depth {check.depth}"
+            connection._refusal = f"the verify_callback has refused the certificate at depth {check.depth}"
         return answer
 
     def load_client_ca(self, source: Source) -> None:

@@ -152,6 +152,24 @@ def test_a_cookie_is_for_one_hello(server: Endpoint, client_context: DTLSContext
     assert len(server.connections) == 1
 
 
+def test_a_hello_that_is_said_again_when_all_is_said_begins_nothing(
+    server: Endpoint, client_context: DTLSContext
+) -> None:
+    """Its random is asked of OpenSSL then: nothing is kept of it for an established client."""
+    client, second = with_cookie(server, client_context, client_address(0))
+    server.receive_datagram(second, client_address(0), 0)
+    (connection,) = server.connections
+    for datagrams in iter(server.datagrams_to_send, []):
+        for datagram, _ in datagrams:
+            client.receive_datagram(datagram)
+        for datagram in client.datagrams_to_send():
+            server.receive_datagram(datagram, client_address(0), 0)
+    assert connection.is_established
+    server.receive_datagram(second, client_address(0), 1)
+    assert server.connections == [connection]
+    assert server.statistics()["pending"] == 0
+
+
 def test_hellos_that_are_overheard_begin_few_handshakes(server: Endpoint, client_context: DTLSContext) -> None:
     """Two of them in turn: after the second each has its time."""
     hellos = [with_cookie(server, client_context, client_address(0))[1] for _ in range(2)]

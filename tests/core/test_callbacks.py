@@ -20,12 +20,12 @@ KEY = bytes(16)
 def test_the_first_exception_is_kept_and_raised_once() -> None:
     """The later ones only follow from it."""
     parking = Parking()
-    parking.collect()
-    parking.park(LookupError("first"))
-    parking.park(ValueError("second"))
+    parking._collect()
+    parking._park(LookupError("first"))
+    parking._park(ValueError("second"))
     with pytest.raises(LookupError, match="first"):
-        parking.collect()
-    parking.collect()
+        parking._collect()
+    parking._collect()
 
 
 def test_a_password_that_fits_exactly_is_taken() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi import DTLSContext, Endpoint, EndpointConnection
+from dtlsffi.core import endpoint_connection
 from tests.core.test_endpoint import SERVER, Net, client_address, connect
 
 __all__ = ["net", "server"]
@@ -35,6 +36,24 @@ def test_it_is_a_connection_that_knows_its_peer(net: Net, server: Endpoint, clie
     assert repr(connection) == "<Connection server '10.0.0.8:40007' DTLSv1.2>"
     assert connection.cipher() == client.cipher()
     assert (connection.failure, connection.peer_closed, connection.gone) == (None, False, False)
+
+
+def test_no_peer_has_anothers_records(net: Net, server: Endpoint, client_context: DTLSContext) -> None:
+    """Those who have said nothing share one empty place, into which nothing can be put."""
+    clients = [connect(net, number, client_context) for number in range(3)]
+    net.settle()
+    connections = {connection.address: connection for connection in server.accepted()}
+    clients[0].send(b"one")
+    clients[1].send(b"two")
+    net.settle()
+    assert [connections[client_address(number)].received for number in range(3)] == [[b"one"], [b"two"], []]
+    silent = connections[client_address(2)]
+    silent.receive_datagram(b"junk")
+    silent.receive_datagrams([b"junk"])
+    assert silent.data_received() == []
+    silent.received.append(b"its own")
+    assert [len(connection.received) for connection in connections.values()] == [1, 1, 1]
+    assert endpoint_connection.NONE == ()
 
 
 def test_a_record_that_the_kernel_does_not_take_was_not_sent(client_context: DTLSContext) -> None:
