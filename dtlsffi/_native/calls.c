@@ -308,26 +308,32 @@ static long harvest_some(PyObject *const *arguments, dtlsffi_udp *udp, double no
     return answer;
 }
 
-/* pump(table, udp, batch, most, now, slots, records, odd): what a socket has, at most `most` messages: their count with
- * DTLSFFI_PUMP_..., or -errno. With a `most` of 0 it goes on with the batch. */
+/* pump(table, udp, batch, most, steps, now, slots, records, odd): what a socket has, at most `most` messages, with at
+ * most `steps` of handshakes: the count of messages with DTLSFFI_PUMP_..., or -errno. With a `most` of 0 it goes on with
+ * the batch. */
 static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_udp *udp;
-    long most, came = 0, answer = 0;
+    dtlsffi_batch *batch;
+    long most, steps, came = 0, answer = 0;
     double now;
 
     (void)self;
-    if (!has_arguments(count, 8))
+    if (!has_arguments(count, 9))
         return NULL;
     udp = address(arguments[1]);
+    batch = address(arguments[2]);
     most = PyLong_AsLong(arguments[3]);
-    now = PyFloat_AsDouble(arguments[4]);
+    steps = PyLong_AsLong(arguments[4]);
+    now = PyFloat_AsDouble(arguments[5]);
     if (PyErr_Occurred())
         return NULL;
-    if (most > 0)
-        came = dtlsffi_table_receive(address(arguments[0]), udp, address(arguments[2]), (int)most);
+    if (most > 0) {
+        came = dtlsffi_table_receive(address(arguments[0]), udp, batch, (int)most);
+        batch->steps = (int)steps;
+    }
     if (came > 0 || most == 0)
-        answer = harvest_some(arguments, udp, now, arguments + 5);
+        answer = harvest_some(arguments, udp, now, arguments + 6);
     return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(came | answer);
 }
 

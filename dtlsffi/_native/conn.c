@@ -232,6 +232,22 @@ int dtlsffi_conn_events(dtlsffi_conn *conn)
     return events;
 }
 
+/* `dtlsffi_conn_events` with DTLSFFI_NEWS_..., and above those bits the timer of a handshake that goes on: its
+ * microseconds and one more, 0 for none. */
+int64_t dtlsffi_conn_news(dtlsffi_conn *conn)
+{
+    int64_t news, timer = -1;
+
+    if (dtlsffi_conn_lock(conn) != 0)
+        return 0;
+    news = conn->events | (conn->established ? DTLSFFI_NEWS_ESTABLISHED : 0) | (conn->proven ? DTLSFFI_NEWS_PROVEN : 0);
+    conn->events = 0;
+    if (!conn->established && !conn->failed)
+        timer = dtlsffi_timer_left(conn);
+    dtlsffi_conn_unlock(conn);
+    return news | (timer + 1) << DTLSFFI_NEWS_TIMER;
+}
+
 /* Whether the peer's close_notify has come. */
 int dtlsffi_conn_closed(dtlsffi_conn *conn)
 {

@@ -65,6 +65,9 @@ typedef struct {
 #define DTLSFFI_EVENT_ALERT 2
 #define DTLSFFI_EVENT_CLOSED 4
 #define DTLSFFI_EVENT_MTU 8
+#define DTLSFFI_NEWS_ESTABLISHED 16     /* these are no events, but how things are: dtlsffi_conn_news() */
+#define DTLSFFI_NEWS_PROVEN 32
+#define DTLSFFI_NEWS_TIMER 8            /* the bits above these are the timer's */
 
 typedef struct dtlsffi_conn dtlsffi_conn;
 
@@ -118,10 +121,13 @@ void dtlsffi_udp_do_without(int what);
 #define DTLSFFI_BATCH 64
 #define DTLSFFI_MESSAGE_MAX 65856       /* 64 kB, and a bit: at multiples of 64 kB all would share one set of the cache */
 #define DTLSFFI_STRANGERS 4096          /* as many datagrams as 64 messages can hold */
+#define DTLSFFI_HELLO_RANDOM 36
 typedef struct {
     uint32_t message;
     uint32_t offset;
     uint32_t length;
+    uint32_t proven;                    /* a whole ClientHello with a cookie of ours: here are its random and when that was made */
+    uint8_t random[DTLSFFI_HELLO_RANDOM];
 } dtlsffi_stranger;
 
 /* What has come: messages of `length[i]` bytes, each one datagram or several of `size[i]` bytes. */
@@ -131,6 +137,7 @@ typedef struct {
     uint32_t offset;                    /* and how far */
     uint32_t unfinished;                /* one of its datagrams holds more records than there was room for */
     int answer;                         /* how the last connection with news has failed, or 0 */
+    int steps;                          /* of handshakes there may still be before others have their turn */
     uint32_t joined;                    /* datagrams that came joined to others */
     uint32_t answered;                  /* strangers who were asked for a cookie */
     uint32_t passed_over;               /* and who were not, in a flood */
@@ -156,13 +163,13 @@ typedef struct dtlsffi_table dtlsffi_table;
 dtlsffi_table *dtlsffi_table_new(unsigned warm_at_most);
 void dtlsffi_table_free(dtlsffi_table *table);
 int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner);
+void dtlsffi_table_settle(dtlsffi_conn *conn, double now);
 void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn);
 int dtlsffi_table_tidy(dtlsffi_table *table, double since);
 
 /* cookie.c */
 #define DTLSFFI_COOKIE 32
 #define DTLSFFI_HELLO_VERIFY_REQUEST 60
-#define DTLSFFI_HELLO_RANDOM 36
 typedef struct dtlsffi_cookie_jar dtlsffi_cookie_jar;
 enum dtlsffi_hello {
     DTLSFFI_HELLO_NONE = 0,             /* no ClientHello, or one not to be answered */
@@ -186,6 +193,7 @@ void dtlsffi_conn_unlock(dtlsffi_conn *conn);
 SSL *dtlsffi_conn_ssl(dtlsffi_conn *conn);
 size_t dtlsffi_conn_pending(dtlsffi_conn *conn);
 int dtlsffi_conn_events(dtlsffi_conn *conn);
+int64_t dtlsffi_conn_news(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_received(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_held(dtlsffi_conn *conn);
 int dtlsffi_conn_established(dtlsffi_conn *conn);

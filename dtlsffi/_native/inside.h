@@ -173,6 +173,7 @@ typedef struct {
 } dtlsffi_timers;
 
 unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous);
+int64_t dtlsffi_timer_left(dtlsffi_conn *conn);
 
 /* context.c */
 typedef struct {

@@ -1,6 +1,7 @@
 /* What is done about ClientHellos of strangers: all in C, since this is what a flood is made of. */
 #include "core.h"
 
+#include <string.h>
 #include <sys/socket.h>
 
 /* HelloVerifyRequests on their way. */
@@ -77,6 +78,9 @@ void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *ja
                    || (what == DTLSFFI_HELLO_FRAGMENT && flooded && full && turn % 8 != 0)) {
             batch->passed_over++;
         } else {
+            who->proven = what == DTLSFFI_HELLO_PROVEN;
+            if (who->proven)
+                memcpy(who->random, random, sizeof(random));
             batch->strangers[kept++] = *who;
         }
     }

@@ -1,7 +1,10 @@
 /* Which connection a datagram is for, and what comes of a batch of them.
  *
- * The table knows established connections only. Whatever else there is (strangers, handshakes, plaintext records of
- * anybody) is left in the batch for the endpoint to look at, one by one.
+ * The table knows established connections, and those that are shaking hands with who has proved where it is. Whatever
+ * else there is (strangers, ClientHellos, plaintext records in an established peer's name, steps of handshakes beyond
+ * what one batch may take) is left in the batch for the endpoint to look at, one by one.
+ *
+ * A handshake's step may call Python, and Python may change the table: no entry is looked at after it.
  */
 #include "core.h"
 
@@ -198,7 +201,7 @@ int dtlsffi_table_tidy(dtlsffi_table *table, double since)
     return table->warmest != NULL;
 }
 
-/* A connection whose handshake is finished. It has to be removed before it is freed. Returns 0 without memory. */
+/* Lets a connection in. It has to be removed before it is freed. Returns 0 without memory. */
 int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner)
 {
     entry *at;
@@ -210,9 +213,15 @@ int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner)
     at->conn = conn;
     at->owner = owner;
     conn->table = table;
-    if (!dtlsffi_conn_cool(conn)) /* who has just shaken hands may say nothing for long */
-        dtlsffi_table_warm(conn);
     return 1;
+}
+
+/* A handshake is finished: who has just shaken hands may say nothing for long. */
+void dtlsffi_table_settle(dtlsffi_conn *conn, double now)
+{
+    (void)dtlsffi_conn_seen(conn, now);
+    if (conn->table != NULL && !dtlsffi_conn_cool(conn))
+        dtlsffi_table_warm(conn);
 }
 
 /* Takes a connection out, if it is in; the entries behind it move up. */
@@ -241,30 +250,53 @@ void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn)
     pthread_mutex_unlock(&table->lock);
 }
 
-/* Whether the datagram may go straight to its connection: not a plaintext record (epoch 0). */
+/* Whether it begins with a plaintext record (epoch 0). */
 static bool is_plain(const uint8_t *data, uint32_t length)
 {
     return length < DTLSFFI_RECORD_HEADER || ((data[0] & 0xe0) != 0x20 && data[3] == 0 && data[4] == 0);
 }
 
-static void feed(entry *to, const uint8_t *data, uint32_t length, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
+enum { HANDSHAKE = 22, CLIENT_HELLO = 1 };
+
+static bool is_hello(const uint8_t *data, uint32_t length)
+{
+    return length > DTLSFFI_RECORD_HEADER && data[0] == HANDSHAKE && is_plain(data, length)
+           && data[DTLSFFI_RECORD_HEADER] == CLIENT_HELLO;
+}
+
+/* Whether the datagram may go straight to its connection. */
+static bool is_for(const dtlsffi_conn *conn, const uint8_t *data, uint32_t length, const dtlsffi_batch *batch)
+{
+    if (conn == NULL)
+        return false;
+    return conn->established ? !is_plain(data, length) : batch->steps > 0 && !is_hello(data, length);
+}
+
+static void feed(entry to, const uint8_t *data, uint32_t length, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
 {
     const dtlsffi_address *local = &batch->receivers[batch->at];
+    bool shaking_hands = !to.conn->established;
     uint32_t before = inbox->count;
-    int answer = dtlsffi_conn_receive_more(to->conn, data, length, inbox);
+    int answer;
 
+    if (shaking_hands)
+        batch->steps--;
+    if (shaking_hands && local->family != 0)
+        to.conn->local = *local;
+    answer = dtlsffi_conn_receive_more(to.conn, data, length, inbox);
     for (uint32_t i = before; i < inbox->count; i++)
-        inbox->owner[i] = to->owner;
-    dtlsffi_table_warm(to->conn);
+        inbox->owner[i] = to.owner;
+    if (!shaking_hands)
+        dtlsffi_table_warm(to.conn);
     if (inbox->count > before) { /* what nobody has signed says nothing of where the peer is */
-        to->conn->last_seen = now;
+        to.conn->last_seen = now;
         if (local->family != 0)
-            to->conn->local = *local;
+            to.conn->local = *local;
     }
     if (answer >= DTLSFFI_MORE)
-        batch->unfinished = to->owner + 1;
-    if (answer < 0 || to->conn->events != 0)
-        inbox->odd[inbox->odd_count++] = to->owner;
+        batch->unfinished = to.owner + 1;
+    if (answer < 0 || to.conn->events != 0 || shaking_hands)
+        inbox->odd[inbox->odd_count++] = to.owner;
     if (answer < 0)
         inbox->answer = answer;
 }
@@ -276,6 +308,7 @@ static void leave(dtlsffi_batch *batch, const uint8_t *data, uint32_t length)
     who->message = batch->at;
     who->offset = (uint32_t)(data - batch->data[batch->at]);
     who->length = length;
+    who->proven = 0;
 }
 
 #define CACHE_LINE 64
@@ -303,7 +336,7 @@ static void go_on(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inb
         return;
     batch->unfinished = 0;
     if (at->conn != NULL)
-        feed(at, NULL, 0, batch, inbox, now);
+        feed(*at, NULL, 0, batch, inbox, now);
 }
 
 /* Returns whether that was the last datagram. */
@@ -316,8 +349,8 @@ static bool take_datagram(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch 
     if (data == NULL)
         return true;
     at = look_up(table, &batch->senders[batch->at]);
-    if (at->conn != NULL && !is_plain(data, length))
-        feed(at, data, length, batch, inbox, now);
+    if (is_for(at->conn, data, length, batch))
+        feed(*at, data, length, batch, inbox, now);
     else if (batch->stranger_count < DTLSFFI_STRANGERS)
         leave(batch, data, length);
     else
@@ -326,8 +359,7 @@ static bool take_datagram(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch 
 }
 
 /* Takes the records out of a batch, each with its owner, until it is through, or `inbox` is full or a connection has
- * failed (`more`: see to it and call again). Datagrams that are not for an established connection, or not encrypted,
- * become the batch's strangers. */
+ * failed (`more`: see to it and call again). Datagrams that cannot go straight to one become the batch's strangers. */
 void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
 {
     inbox->count = inbox->used = inbox->odd_count = 0;

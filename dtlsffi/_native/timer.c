@@ -31,7 +31,7 @@ unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous)
 }
 
 /* Microseconds until dtlsffi_conn_handle_timer() is due, or -1 if no timer runs. */
-static int64_t time_left(dtlsffi_conn *conn)
+int64_t dtlsffi_timer_left(dtlsffi_conn *conn)
 {
     struct timeval left;
     int64_t microseconds;
@@ -53,7 +53,7 @@ int64_t dtlsffi_conn_timer(dtlsffi_conn *conn)
 
     if (dtlsffi_conn_enter(conn) != 0)
         return -1;
-    left = conn->failed ? -1 : time_left(conn);
+    left = conn->failed ? -1 : dtlsffi_timer_left(conn);
     dtlsffi_conn_leave(conn);
     return left;
 }
@@ -77,7 +77,7 @@ static int run_out(dtlsffi_conn *conn)
 {
     if (conn->failed)
         return dtlsffi_conn_why_failed(conn);
-    if (time_left(conn) != 0)
+    if (dtlsffi_timer_left(conn) != 0)
         return 0;
     if (conn->alert_is_held && !conn->established)
         return release_alert(conn);

@@ -15,6 +15,7 @@ from .pending import Pending, host_of
 HELLO_NONE: int = lib.DTLSFFI_HELLO_NONE
 HELLO_PROVEN: int = lib.DTLSFFI_HELLO_PROVEN
 HELLO_FRAGMENT: int = lib.DTLSFFI_HELLO_FRAGMENT
+RANDOM = 32
 
 
 RESTART = 0.25
@@ -59,7 +60,10 @@ class Admission:
     def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
         raise NotImplementedError
 
-    def _slow_down(self, connection: EndpointConnection) -> None:
+    def _place(self, connection: EndpointConnection) -> None:
+        raise NotImplementedError
+
+    def _displace(self, connection: EndpointConnection) -> None:
         raise NotImplementedError
 
     def _feed(self, connection: EndpointConnection, data: bytes, local: CData | None, now: float) -> None:
@@ -93,18 +97,28 @@ class Admission:
             return True
         if what == HELLO_FRAGMENT:
             return self._fragment(data, packed, local, key, now)
-        whole = ffi.buffer(self._hello_random)[:]
-        random, made = whole[:32], whole[32:]
-        there = [connection for connection in self._at(key) if connection is not None]
-        if there and any(connection._is_of(random, made) for connection in there):
-            return False  # sent again: OpenSSL knows what to do
-        if what > 0 and self._cookies:
+        proof = ffi.buffer(self._hello_random)[:]
+        if what > 0 and self._cookies and not self._is_said_again(key, proof):
             self._counts["cookies_sent"] += 1
             self._send(ffi.buffer(self._reply, what)[:], packed, local)
             return True
-        if there and (self._has_precedence(key, random) or self._is_too_soon(key, random, now)):
-            return True
-        proven = what == HELLO_PROVEN
+        return self._hello(data, packed, local, key, now, proof, proven=what == HELLO_PROVEN)
+
+    def _is_said_again(self, key: bytes, proof: bytes) -> bool:
+        """Whether a connection has begun with this hello: OpenSSL knows what to do."""
+        random, made = proof[:RANDOM], proof[RANDOM:]
+        return any(there is not None and there._is_of(random, made) for there in self._at(key))
+
+    def _hello(
+        self, data: bytes, packed: CData, local: CData, key: bytes, now: float, proof: bytes, *, proven: bool
+    ) -> bool:
+        """The same for a whole one, with its random and the time of its cookie."""
+        random, made = proof[:RANDOM], proof[RANDOM:]
+        if key in self._connections or key in self._replacing:
+            if self._is_said_again(key, proof):
+                return False
+            if self._has_precedence(key, random) or self._is_too_soon(key, random, now):
+                return True
         connection = self._admit(packed, local, key, now, proven=proven or not self._cookies)
         if connection is not None:
             connection._random, connection._cookie_made = random, made
@@ -182,21 +196,21 @@ class Admission:
         if older is None:
             self._connections[connection._key] = connection
         else:
-            self._slow_down(older)  # what is encrypted may be for either of them now
+            self._displace(older)  # what is encrypted may be for either of them now
             self._replacing[connection._key] = connection
         connection._set_local(local)
         self._start(connection, now, proven=proven)
         if older is None and proven:
+            self._place(connection)
             self._accepted.append(connection)
         return connection
 
-    def _look_for_proof(self, connection: EndpointConnection, now: float) -> None:
+    def _prove(self, connection: EndpointConnection, now: float) -> None:
         """Lets a client in that has just proved its address."""
-        if not self._pending.is_unproven(connection) or not lib.dtlsffi_conn_proven(connection._conn):
-            return
         self._pending.prove(connection)
         connection._deadline = now + self._handshake_timeout
         if self._connections.get(connection._key) is connection:
+            self._place(connection)
             self._accepted.append(connection)
 
     def _server_context(self) -> DTLSContext:

@@ -1,7 +1,7 @@
 """How an endpoint takes datagrams from its socket by the batch, and sends records by the batch.
 
-C finds established connections by itself, and hands out what they have received. Whatever else has come (strangers,
-handshakes, and what pretends to be either) is looked at one by one, as if it had come without a socket.
+C finds connections by itself, moves their handshakes on, and hands out what they have received. Whatever else has come
+(strangers, hellos, what pretends to be either) is looked at one by one, as if it had come without a socket.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from .endpoint_connection import NEVER, EndpointConnection
 
 BUDGET = 8
 """Steps of handshakes in one pump, each of which may take a millisecond: records of others are taken in between."""
+RESERVED = 4
+"""How many of them are for datagrams that have waited, where some have."""
 WAITING = 256
 """Datagrams that may wait for that: what is more is lost, and said again."""
 ADDRESS: Any = ffi.typeof("dtlsffi_address *")
-STRANGER = struct.Struct("III")
+STRANGER = struct.Struct(f"IIII{lib.DTLSFFI_HELLO_RANDOM}s")
 """A `dtlsffi_stranger`: all of a batch taken apart at once cost less than the attributes of one."""
 c_pump, c_send = calls.pump, calls.send
 COUNT, JOINED, STRANGERS, ODD, GO_ON = (
@@ -60,14 +62,16 @@ class Draining(Admission):
         self._odd: list[EndpointConnection | None] = []  # to whom something else than data has happened in a pump
         self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
         self._free_slots: list[int] = []
+        self._pumping = False
+        self._left: list[EndpointConnection] = []  # who has gone while C was at it, which knows them still
         self._most = BATCH
-        self._waiting: deque[tuple[bytes, CData, CData]] = deque()  # for a step of their handshakes
+        self._waiting: deque[tuple[bytes, CData, CData, bytes]] = deque()  # for a step of their handshakes
         if fileno >= 0:
             lib.dtlsffi_udp_prepare(self._udp, fileno, v6_socket, False, True)
 
     # ---- what the rest does ----
 
-    def _receive(self, data: bytes, packed: CData, local: CData, now: float) -> bool:
+    def _receive(self, data: bytes, packed: CData, local: CData, now: float, proof: bytes = b"") -> bool:
         raise NotImplementedError
 
     def _look(self, connection: EndpointConnection, now: float) -> None:
@@ -82,8 +86,8 @@ class Draining(Admission):
         """
         batch, most = batches.take(), self._most
         try:
-            came = c_pump(self._table_at, self._udp_at, batch.at, most, now, self._slots, self._arrived, self._odd)
-            if came > COUNT or came < 0 or self._waiting:
+            came = self._harvest(batch, most, now)
+            if came > COUNT or came < 0 or self._waiting or self._odd:
                 came = self._see_about(came, batch, now)
         finally:
             batches.give_back(batch)
@@ -98,6 +102,26 @@ class Draining(Admission):
             self._most = BATCH
         return came & COUNT == most or bool(self._waiting)
 
+    def _harvest(self, batch: Batch, most: int, now: float) -> int:
+        """One call of C's."""
+        steps = BUDGET - RESERVED if self._waiting else BUDGET
+        outer, self._pumping = self._pumping, True
+        try:
+            return c_pump(
+                self._table_at, self._udp_at, batch.at, most, steps, now, self._slots, self._arrived, self._odd
+            )
+        finally:
+            self._pumping = outer
+            if self._left and not outer:
+                self._bury()
+
+    def _bury(self) -> None:
+        """Nothing knows those any more who have gone in a pump."""
+        for connection in self._left:
+            self._free_slots.append(connection._slot)
+            connection._slot = -1
+        self._left.clear()
+
     def _notice(self, now: float) -> None:
         """Something has come."""
         self._warm(now)
@@ -109,23 +133,36 @@ class Draining(Admission):
         if came < 0:
             self._counts["socket_errors"] += 1
             raise OSError(-came, f"{os.strerror(-came)} (the endpoint's socket)")
-        while came & ODD:
-            self._see_to(batch.memory.answer, now)
-            if not came & GO_ON:
-                break
-            more = c_pump(self._table_at, self._udp_at, batch.at, 0, now, self._slots, self._arrived, self._odd)
-            came = came & COUNT | more
+        interrupt: BaseException | None = None
+        while came & (ODD | GO_ON) or self._odd:
+            if not came & ODD and not self._odd:
+                came = came & COUNT | self._harvest(batch, 0, now)
+                continue
+            answer = batch.memory.answer if came & ODD else 0
+            came &= ~ODD
+            try:
+                self._see_to(answer, now)
+            except BaseException as error:  # noqa: BLE001 - Ctrl-C, raised when the rest of the batch has had its turn
+                interrupt = error
         if came & STRANGERS or self._waiting:
             self._meet(batch.memory, now)
+        if interrupt is not None:
+            raise interrupt
         return came & (COUNT | JOINED)
 
     def _see_to(self, answer: int, now: float) -> None:
         """Those to whom something else than data has happened; what the last has failed with is still to be had."""
-        odd, self._odd = self._odd, []
+        odd = self._odd
         if answer < 0 and (failed := odd.pop()) is not None:
             self._after(failed, now, lambda: failed._after(answer))
-        for connection in dict.fromkeys(odd):
-            if connection is not None and not connection.gone:
+        odd.reverse()
+        while odd:
+            connection = odd.pop()
+            if connection is None:
+                continue
+            if connection._parked is not None or connection._is_watched:
+                self._after(connection, now, connection._collect)
+            else:
                 self._look(connection, now)
 
     def _arrive(self, records: Iterable[tuple[EndpointConnection, bytes]]) -> None:
@@ -159,19 +196,20 @@ class Draining(Admission):
             lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, full)
         counts["cookies_sent"] += batch.answered
         counts["dropped_flood"] += batch.passed_over
-        left = self._go_on(now)
+        left = self._go_on(now, RESERVED + batch.steps) if self._waiting else batch.steps
         if not batch.stranger_count:
             return
         whole, senders, receivers = ffi.buffer(batch.data), batch.senders, batch.receivers
-        for message, offset, length in STRANGER.iter_unpack(
+        for message, offset, length, proven, random in STRANGER.iter_unpack(
             ffi.buffer(batch.strangers, batch.stranger_count * STRANGER.size)
         ):
             start = message * MESSAGE_MAX + offset
             data, packed, local = whole[start : start + length], senders + message, receivers + message
+            proof = random if proven else b""
             if left > 0:
-                left -= self._receive(data, packed, local, now)
-            elif len(self._waiting) < WAITING and self._is_proven(data, packed):
-                self._waiting.append((data, ffi.new(ADDRESS, packed[0]), ffi.new(ADDRESS, local[0])))
+                left -= self._receive(data, packed, local, now, proof)
+            elif len(self._waiting) < WAITING and (proven or self._is_proven(data, packed)):
+                self._waiting.append((data, ffi.new(ADDRESS, packed[0]), ffi.new(ADDRESS, local[0]), proof))
             else:
                 counts["dropped_flood"] += 1
 
@@ -183,11 +221,11 @@ class Draining(Admission):
         connection = self._connections.get(key_of(packed))
         return is_whole_hello(data) if connection is None else not self._pending.is_unproven(connection)
 
-    def _go_on(self, now: float) -> int:
+    def _go_on(self, now: float, left: int = BUDGET) -> int:
         """Gives datagrams that have waited to their handshakes; how many more steps there is time for."""
-        left = BUDGET
         while left > 0 and self._waiting:
-            left -= self._receive(*self._waiting.popleft(), now)
+            data, packed, local, proof = self._waiting.popleft()
+            left -= self._receive(data, packed, local, now, proof)
         return left
 
     # ---- which connections C knows ----
@@ -197,9 +235,9 @@ class Draining(Admission):
         if self._tidy_at == NEVER:
             self._tidy_at = now + WARM
 
-    def _speed_up(self, connection: EndpointConnection, now: float) -> None:
+    def _place(self, connection: EndpointConnection) -> None:
         """Has C find the connection by itself from now on. Not where each record may ask something of Python."""
-        if not self._has_socket or connection.gone or connection.context.trace is not None:
+        if not self._has_socket or connection._slot >= 0 or connection.gone or connection._context._trace is not None:
             return
         slot = self._free_slots.pop() if self._free_slots else len(self._slots)
         if slot == len(self._slots):
@@ -208,14 +246,18 @@ class Draining(Admission):
             self._free_slots.append(slot)
             raise MemoryError
         connection._slot, self._slots[slot] = slot, connection
-        self._warm(now)
 
-    def _slow_down(self, connection: EndpointConnection) -> None:
+    def _displace(self, connection: EndpointConnection) -> None:
         """Has every datagram for it looked at here."""
-        if connection._slot >= 0 and not self._table.freed:
-            lib.dtlsffi_table_remove(self._table.table, connection._conn)
-            self._slots[connection._slot] = None
-            self._free_slots.append(connection._slot)
+        slot = connection._slot
+        if slot < 0 or self._table.freed or self._slots[slot] is not connection:
+            return
+        lib.dtlsffi_table_remove(self._table.table, connection._conn)
+        self._slots[slot] = None
+        if self._pumping:  # in a callback: C may be at this very connection, and its number stands for what has arrived
+            self._left.append(connection)
+        else:
+            self._free_slots.append(slot)
             connection._slot = -1
 
     # ---- out ----

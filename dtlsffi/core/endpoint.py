@@ -80,10 +80,13 @@ class Endpoint(Draining):
             self._counts["datagrams_received"] += 1
             self._receive(bytes(data), addresses.pack(address), NOWHERE, now)
 
-    def _receive(self, data: bytes, packed: CData, local: CData, now: float) -> bool:
-        """Takes one datagram; whether that was much work."""
+    def _receive(self, data: bytes, packed: CData, local: CData, now: float, proof: bytes = b"") -> bool:
+        """Takes one datagram, a ClientHello where there is a `proof`; whether that was much work."""
         key = addresses.key(packed)
-        if self._context is not None and seems_hello(data) and self._hello_untrusted(data, packed, local, key, now):
+        if proof:
+            if self._hello(data, packed, local, key, now, proof, proven=True):
+                return True
+        elif self._context is not None and seems_hello(data) and self._hello_untrusted(data, packed, local, key, now):
             return True
         connection, newer = self._connections.get(key), self._replacing.get(key)
         if connection is None and newer is None:
@@ -132,22 +135,28 @@ class Endpoint(Draining):
 
     def _look(self, connection: EndpointConnection, now: float) -> None:
         """Takes what there is to take from a connection."""
+        if connection.gone:
+            return
         if connection._received:
             self._arrive([(connection, record) for record in connection._received])
         connection._received = NONE
+        news = lib.dtlsffi_conn_news(connection._conn)
         if not connection._completed:
-            self._look_for_proof(connection, now)
-            if lib.dtlsffi_conn_established(connection._conn):
+            if news & NEWS_PROVEN and self._pending.is_unproven(connection):
+                self._prove(connection, now)
+            if news & NEWS_ESTABLISHED:
                 self._complete(connection, now)
-            self._schedule.add(connection, self._when(connection, now))
-        if lib.dtlsffi_conn_events(connection._conn) & EVENT_CLOSED:
+            else:
+                timer = (news >> NEWS_TIMER) - 1
+                when = connection._deadline if timer < 0 else min(connection._deadline, now + timer / 1e6)
+                self._schedule.add(connection, when)
+        if news & EVENT_CLOSED:
             connection.peer_closed = True
             self._ready[connection] = None
 
     def _complete(self, connection: EndpointConnection, now: float) -> None:
         self._pending.discard(connection)
         connection._complete()
-        lib.dtlsffi_conn_seen(connection._conn, now)
         self._counts["handshakes_completed"] += 1
         self._ready[connection] = None
         if self._replacing.get(connection._key) is connection:
@@ -160,7 +169,13 @@ class Endpoint(Draining):
                 self._end(older, make(DTLSError, "REPLACED", "the peer has begun a new connection from this address"))
             self._connections[connection._key] = connection
             self._accepted.append(connection)
-        self._speed_up(connection, now)
+        if connection._context._trace is not None:
+            self._displace(connection)  # a name has chosen this context
+        self._place(connection)
+        lib.dtlsffi_table_settle(connection._conn, now)
+        if connection._slot >= 0:
+            self._warm(now)
+        self._schedule.add(connection, self._when(connection, now))
 
     # ---- as a client ----
 
@@ -200,6 +215,7 @@ class Endpoint(Draining):
         )
         self._connections[key] = connection
         self._start(connection, now, proven=True)
+        self._place(connection)
         self._after(connection, now, connection._step)
         connection._random = connection.client_random()
         return connection
@@ -349,7 +365,7 @@ class Endpoint(Draining):
         connection.gone = True
         if not connection._completed:
             self._pending.discard(connection)
-        self._slow_down(connection)
+        self._displace(connection)
         self._leave_place(connection)
         self._schedule.sweep(len(self._connections) + len(self._replacing))
         connection.detach()
@@ -361,12 +377,14 @@ class Endpoint(Draining):
         if newer is connection:
             del self._replacing[key]
             if older is not None:
-                self._speed_up(older, lib.dtlsffi_conn_seen(older._conn, 0))
+                self._place(older)
+                lib.dtlsffi_table_settle(older._conn, lib.dtlsffi_conn_seen(older._conn, 0))
         elif older is connection:
             del self._connections[key]
             if newer is not None:
                 self._connections[key] = self._replacing.pop(key)
                 if not self._pending.is_unproven(newer):
+                    self._place(newer)
                     self._accepted.append(newer)
 
     def close(self) -> None:
@@ -377,6 +395,9 @@ class Endpoint(Draining):
 
 
 EVENT_CLOSED: int = lib.DTLSFFI_EVENT_CLOSED
+NEWS_ESTABLISHED, NEWS_PROVEN, NEWS_TIMER = (
+    lib.DTLSFFI_NEWS_ESTABLISHED, lib.DTLSFFI_NEWS_PROVEN, lib.DTLSFFI_NEWS_TIMER,
+)  # fmt: skip
 NOWHERE = ffi.new("dtlsffi_address *")
 COUNTERS = (
     "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced", "expired",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from operator import itemgetter
 
 from .endpoint_connection import EndpointConnection
 
@@ -22,7 +22,7 @@ class Pending:
         self._proven: dict[EndpointConnection, None] = {}
         self._unproven: dict[EndpointConnection, None] = {}
         self._ours: set[EndpointConnection] = set()
-        self._by_host: Counter[bytes] = Counter()
+        self._by_host: dict[bytes, int] = {}  # of those that are proven
 
     def __len__(self) -> int:
         """All of them."""
@@ -38,20 +38,23 @@ class Pending:
             self._ours.add(connection)
         elif proven:
             self._proven[connection] = None
-            self._by_host[host(connection)] += 1
+            where = host(connection)
+            self._by_host[where] = self._by_host.get(where, 0) + 1
         else:
             self._unproven[connection] = None
 
     def discard(self, connection: EndpointConnection) -> None:
         """One that has finished, or failed."""
-        self._ours.discard(connection)
-        self._unproven.pop(connection, None)
-        if connection in self._proven:
+        if not connection._server_side:
+            self._ours.discard(connection)
+        elif connection in self._proven:
             del self._proven[connection]
             where = host(connection)
-            self._by_host[where] -= 1
-            if not self._by_host[where]:
-                del self._by_host[where]
+            left = self._by_host.pop(where) - 1
+            if left:
+                self._by_host[where] = left
+        else:
+            self._unproven.pop(connection, None)
 
     def is_unproven(self, connection: EndpointConnection) -> bool:
         """Whether it may be anybody's."""
@@ -73,8 +76,8 @@ class Pending:
             return next(iter(self._unproven))
         if not proven or not self._by_host:
             return None
-        greedy, count = self._by_host.most_common(1)[0]
-        if count <= self._by_host[newcomer] + 1:
+        greedy, count = max(self._by_host.items(), key=itemgetter(1))
+        if count <= self._by_host.get(newcomer, 0) + 1:
             return None
         return next(connection for connection in self._proven if host(connection) == greedy)
 

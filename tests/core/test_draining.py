@@ -421,7 +421,9 @@ def test_garbage_may_be_freed_in_any_order(client_context: DTLSContext, server_c
 def test_strangers_are_laid_out_as_in_c() -> None:
     """What is taken apart without cffi has the fields that cffi sees."""
     field = ffi.typeof("dtlsffi_stranger").fields
-    assert [name for name, _ in field] == ["message", "offset", "length"]
+    assert [name for name, _ in field] == ["message", "offset", "length", "proven", "random"]
     assert STRANGER.size == ffi.sizeof("dtlsffi_stranger")
-    one = ffi.new("dtlsffi_stranger *", {"message": 1, "offset": lib.DTLSFFI_MESSAGE_MAX, "length": 3})
-    assert STRANGER.unpack(ffi.buffer(one)) == (1, lib.DTLSFFI_MESSAGE_MAX, 3)
+    random = bytes(range(lib.DTLSFFI_HELLO_RANDOM))
+    one = ffi.new("dtlsffi_stranger *", {"message": 1, "offset": lib.DTLSFFI_MESSAGE_MAX, "length": 3, "proven": 1})
+    ffi.memmove(one.random, random, len(random))
+    assert STRANGER.unpack(ffi.buffer(one)) == (1, lib.DTLSFFI_MESSAGE_MAX, 3, 1, random)
