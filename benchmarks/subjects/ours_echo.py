@@ -29,8 +29,12 @@ def echo_each(endpoint: Endpoint) -> None:
 
 def echo_all(endpoint: Endpoint) -> None:
     """What has come goes back, in one call."""
-    with suppress(OSError):
-        endpoint.send_many(endpoint.recv_many())
+    arrived = endpoint.recv_many()
+    if arrived:
+        try:
+            endpoint.send_many(arrived)
+        except OSError:
+            pass
     for connection in endpoint.ready():
         if connection.peer_closed:
             connection.close()
@@ -40,20 +44,19 @@ def echo(options: Options) -> None:
     """Mode `psk`: with a key; `each`: without send_many. Ends when stdin does."""
     context = server_context(options, psk=options.mode == "psk")
     answer = echo_each if options.mode == "each" else echo_all
+    stdin, monotonic = sys.stdin.fileno(), time.monotonic
     with bound(options.port) as sock:
         sock.setblocking(False)
         endpoint = Endpoint(context, fileno=sock.fileno(), max_pending=4000)
         poll = select.poll()
         poll.register(sock, select.POLLIN)
-        poll.register(sys.stdin, select.POLLIN)
+        poll.register(stdin, select.POLLIN)
         say(port=sock.getsockname()[1], pid=os.getpid(), how=answer.__name__)
-        while True:
-            now = time.monotonic()
-            timer = endpoint.get_timer(now)
-            ready = poll.poll(1000 if timer is None else min(1000, int(timer * 1000) + 1))
-            if any(descriptor == sys.stdin.fileno() for descriptor, _ in ready):
-                return
-            now = time.monotonic()
+        ready: list[tuple[int, int]] = []
+        while not (ready and ready[-1][0] == stdin):
+            now = monotonic()
+            ready = poll.poll(max(0.0, min(1.0, endpoint.look_at() - now)) * 1000)
+            now = monotonic()
             for _ in range(BATCHES):
                 more = endpoint.pump(now)
                 endpoint.accepted()
