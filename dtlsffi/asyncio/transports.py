@@ -154,7 +154,7 @@ class DTLSTransport(Sending):
         try:
             for connection, data in left:
                 if not (self._closing or connection.gone):
-                    self._protocol.datagram_received(data, connection.address)
+                    self._protocol.datagram_received(data, connection._address or connection.address)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - as in _call
