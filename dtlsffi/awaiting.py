@@ -90,8 +90,10 @@ class AwaitedPort(Endpoint):
         if refusal is not None:
             self._refused(refusal)
         self.handle_timers(now)
-        self.let_go()
-        self.accepted()
+        if self.left:
+            self.let_go()
+        if self._accepted:
+            self.accepted()
         self.tell()
 
     def tell(self) -> None:

@@ -63,7 +63,7 @@ class Draining(Admission):
         self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
         self._free_slots: list[int] = []
         self._pumping = False
-        self._left: list[EndpointConnection] = []  # who has gone while C was at it, which knows them still
+        self._left: list[tuple[int, EndpointConnection]] = []  # who has gone in a pump, with the number they had
         self._most = BATCH
         self._waiting: deque[tuple[bytes, CData, CData, bytes]] = deque()  # for a step of their handshakes
         if fileno >= 0:
@@ -84,13 +84,20 @@ class Draining(Admission):
 
         Handshakes move on by a few steps only, so that records of others do not wait for all of them.
         """
-        batch, most = batches.take(), self._most
+        batch, most, waiting = batches.take(), self._most, self._waiting
+        outer, self._pumping = self._pumping, True
         try:
-            came = self._harvest(batch, most, now)
-            if came > COUNT or came < 0 or self._waiting or self._odd:
+            came = c_pump(
+                self._table_at, self._udp_at, batch.at, most, BUDGET - RESERVED if waiting else BUDGET, now,
+                self._slots, self._arrived, self._odd,
+            )  # fmt: skip
+            if came > COUNT or came < 0 or waiting:
                 came = self._see_about(came, batch, now)
         finally:
+            self._pumping = outer
             batches.give_back(batch)
+            if self._left and not outer:
+                self._bury()
         if came and (self._tidy_at == NEVER or len(self._arrived) > MANY):
             self._notice(now)
         # How many messages to ask for next: to ask for many costs something, too.
@@ -100,26 +107,11 @@ class Draining(Admission):
             self._most = JOINED_BATCH
         elif came == most:
             self._most = BATCH
-        return came & COUNT == most or bool(self._waiting)
-
-    def _harvest(self, batch: Batch, most: int, now: float) -> int:
-        """One call of C's."""
-        steps = BUDGET - RESERVED if self._waiting else BUDGET
-        outer, self._pumping = self._pumping, True
-        try:
-            return c_pump(
-                self._table_at, self._udp_at, batch.at, most, steps, now, self._slots, self._arrived, self._odd
-            )
-        finally:
-            self._pumping = outer
-            if self._left and not outer:
-                self._bury()
+        return came & COUNT == most or bool(waiting)
 
     def _bury(self) -> None:
         """Nothing knows those any more who have gone in a pump."""
-        for connection in self._left:
-            self._free_slots.append(connection._slot)
-            connection._slot = -1
+        self._free_slots += [slot for slot, _ in self._left]
         self._left.clear()
 
     def _notice(self, now: float) -> None:
@@ -136,7 +128,8 @@ class Draining(Admission):
         interrupt: BaseException | None = None
         while came & (ODD | GO_ON) or self._odd:
             if not came & ODD and not self._odd:
-                came = came & COUNT | self._harvest(batch, 0, now)
+                more = c_pump(self._table_at, self._udp_at, batch.at, 0, 0, now, self._slots, self._arrived, self._odd)
+                came = came & COUNT | more
                 continue
             answer = batch.memory.answer if came & ODD else 0
             came &= ~ODD
@@ -250,15 +243,14 @@ class Draining(Admission):
     def _displace(self, connection: EndpointConnection) -> None:
         """Has every datagram for it looked at here."""
         slot = connection._slot
-        if slot < 0 or self._table.freed or self._slots[slot] is not connection:
+        if slot < 0 or self._table.freed:
             return
         lib.dtlsffi_table_remove(self._table.table, connection._conn)
-        self._slots[slot] = None
-        if self._pumping:  # in a callback: C may be at this very connection, and its number stands for what has arrived
-            self._left.append(connection)
+        connection._slot, self._slots[slot] = -1, None
+        if self._pumping:  # C may be at this very connection, and its number stands for what has arrived
+            self._left.append((slot, connection))
         else:
             self._free_slots.append(slot)
-            connection._slot = -1
 
     # ---- out ----
 
@@ -271,8 +263,11 @@ class Draining(Admission):
         """
         if type(items) is not list:
             items = list(items)
-        if len(items) == 1 and self._send_one(*items[0]):
-            return 1
+        if len(items) == 1 and self._has_socket:
+            ((connection, data),) = items
+            # Why one is not gone is found out below: that costs more, which pays where there are many.
+            if type(data) is bytes and c_send(connection._at, data) > 0:
+                return 1
         if not self._has_socket:
             for connection, data in items:
                 connection.send(data)
@@ -283,12 +278,6 @@ class Draining(Admission):
         if answer < 0:
             refused(answer, items[0][0].peer)
         return answer
-
-    def _send_one(self, connection: EndpointConnection, data: Buffer) -> bool:
-        """Whether it is gone. Why not, `send_many` finds out: it costs more, which pays where there are many."""
-        if type(data) is not bytes or not self._has_socket:
-            return False
-        return c_send(connection._at, data) > 0
 
 
 class Table:

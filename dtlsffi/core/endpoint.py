@@ -244,7 +244,10 @@ class Endpoint(Draining):
 
     def look_at(self) -> float:
         """When to call `handle_timers` at the latest, by the owner's clock: quick to tell, and sometimes too early."""
-        return 0.0 if self._waiting else min(self._schedule.earliest(), self._tidy_at)
+        if self._waiting:
+            return 0.0
+        heap, tidy_at = self._schedule.heap, self._tidy_at
+        return heap[0][0] if heap and heap[0][0] < tidy_at else tidy_at
 
     def handle_timers(self, now: float) -> None:
         """Sends flights again, goes on with handshakes, and ends what takes, or has been silent for, too long."""
@@ -308,7 +311,8 @@ class Endpoint(Draining):
 
         Their data is in their `received`, unless it has been taken by `recv_many`.
         """
-        self._hand_out()
+        if self._arrived:
+            self._hand_out()
         if not self._ready:
             return []
         ready, self._ready = list(self._ready), {}

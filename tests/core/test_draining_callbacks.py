@@ -123,7 +123,7 @@ def test_who_is_closed_in_its_callback_is_not_freed_in_it(
         closed.append(weakref.ref(connection))
         connection.close()
         server.endpoint.accepted(), server.endpoint.ready()
-        server.endpoint._schedule._heap.clear()  # as a sweep would
+        server.endpoint._schedule.heap.clear()  # as a sweep would
         return KEY
 
     server.answer = answer
