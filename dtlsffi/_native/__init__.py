@@ -51,6 +51,10 @@ def _visible(everything: Lib) -> Lib:
 class Calls(Protocol):
     """The functions of calls.c. C structures are given by their addresses; a negative int is a `dtlsffi_answer`."""
 
+    def equip(self, cls: type, /) -> None:
+        """Puts methods that are in C into the places of those that stand for them: methods.c."""
+        raise NotImplementedError
+
     def own(self, conn: int, /) -> object:
         """An object with which the connection is freed."""
         raise NotImplementedError
@@ -60,14 +64,6 @@ class Calls(Protocol):
         records: list[Any], odd: list[Any], /,
     ) -> int:  # fmt: skip
         """Takes what a socket has: messages, with DTLSFFI_PUMP_..., or -errno."""
-        raise NotImplementedError
-
-    def read(self, conn: int, limit: int, /) -> bytes | int:
-        """A record from the connection's own socket."""
-        raise NotImplementedError
-
-    def receive(self, conn: int, datagram: Any, records: list[bytes], /) -> int:
-        """Takes one datagram; its records come at the end of the list."""
         raise NotImplementedError
 
     def receive_all(self, conn: int, datagrams: Iterable[Any], records: list[bytes], /) -> int:
@@ -92,14 +88,6 @@ class Calls(Protocol):
 
     def send_many(self, conn: int, udp: int, buffers: Iterable[Any], /) -> int:
         """Sends a record each over the connection's own socket; how many."""
-        raise NotImplementedError
-
-    def take(self, conn: int, /) -> list[bytes]:
-        """The datagrams that wait to be sent."""
-        raise NotImplementedError
-
-    def wait(self, conn: int, timeout: float | None, limit: int, /) -> bytes | int:
-        """`read`, but waits for it, so many seconds or for ever."""
         raise NotImplementedError
 
 

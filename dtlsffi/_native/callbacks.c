@@ -236,6 +236,7 @@ static void forget_session(SSL_CTX *ctx, SSL_SESSION *session)
 void dtlsffi_ctx_ask_sessions(SSL_CTX *ctx, int give, int find, int forget)
 {
     note_question(ctx, give || find);
+    dtlsffi_ctx_get_data(ctx)->watched = forget != 0;
     SSL_CTX_sess_set_new_cb(ctx, give ? give_session : NULL);
     SSL_CTX_sess_set_get_cb(ctx, find ? find_session : NULL);
     SSL_CTX_sess_set_remove_cb(ctx, forget ? forget_session : NULL);

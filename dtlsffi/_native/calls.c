@@ -7,7 +7,6 @@
  */
 #include "objects.h"
 
-static dtlsffi_scratch inboxes = {.size = sizeof(dtlsffi_inbox)};
 static dtlsffi_scratch outgoings = {.size = sizeof(dtlsffi_outgoing)};
 
 static void *address(PyObject *number)
@@ -37,47 +36,6 @@ static PyObject *answered(long answer)
     return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(answer);
 }
 
-static void empty(dtlsffi_inbox *inbox)
-{
-    inbox->count = inbox->used = inbox->odd_count = 0;
-}
-
-/* Gives a connection that is entered one datagram. Returns a negative answer, or DTLSFFI_RAISED, or else. */
-static long feed(dtlsffi_conn *conn, dtlsffi_span datagram, dtlsffi_inbox *inbox, PyObject *records)
-{
-    int answer;
-
-    do {
-        if (!dtlsffi_inbox_has_room(inbox) && !dtlsffi_inbox_hand_out(inbox, records))
-            return DTLSFFI_RAISED;
-        answer = dtlsffi_conn_receive_entered(conn, datagram.data, datagram.length, inbox);
-        datagram.length = 0;
-    } while (answer >= DTLSFFI_MORE);
-    return answer;
-}
-
-/* The same for some datagrams, whose records come at the end of a list. */
-static long open_all(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
-{
-    dtlsffi_inbox *inbox = lend(&inboxes);
-    long answer;
-
-    if (inbox == NULL)
-        return DTLSFFI_RAISED;
-    empty(inbox);
-    answer = dtlsffi_conn_enter(conn);
-    if (answer == 0) {
-        for (uint32_t i = 0; i < count && answer >= 0; i++)
-            if (datagrams[i].length > 0)
-                answer = feed(conn, datagrams[i], inbox, records);
-        dtlsffi_conn_leave(conn);
-    }
-    if (!dtlsffi_inbox_hand_out(inbox, records))
-        answer = DTLSFFI_RAISED;
-    dtlsffi_scratch_give_back(&inboxes, inbox);
-    return answer;
-}
-
 #define OWNED "dtlsffi_conn"
 
 static void give_up(PyObject *capsule)
@@ -91,6 +49,13 @@ static PyObject *own(PyObject *self, PyObject *const *arguments, Py_ssize_t coun
 {
     (void)self;
     return has_arguments(count, 1) ? PyCapsule_New(address(arguments[0]), OWNED, give_up) : NULL;
+}
+
+/* equip(type): puts the methods of methods.c into the places of those that stand for them. */
+static PyObject *equip(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)self;
+    return has_arguments(count, 1) && dtlsffi_methods_put(arguments[0]) ? Py_NewRef(Py_None) : NULL;
 }
 
 /* send(conn, data): `dtlsffi_conn_send`. */
@@ -157,47 +122,6 @@ static PyObject *send_by_many(PyObject *self, PyObject *const *arguments, Py_ssi
     return has_arguments(count, 2) ? send_over(NULL, address(arguments[0]), arguments[1]) : NULL;
 }
 
-/* take(conn): a list of the datagrams that wait to be sent. */
-static PyObject *take(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
-{
-    PyObject *datagrams = has_arguments(count, 1) ? PyList_New(0) : NULL;
-    dtlsffi_conn *conn;
-    const uint8_t *at;
-    bool good = true;
-
-    (void)self;
-    if (datagrams == NULL)
-        return NULL;
-    conn = address(arguments[0]);
-    if (dtlsffi_conn_lock(conn) != 0)
-        return datagrams;
-    at = conn->out.data;
-    for (size_t i = 0; good && i < conn->out.count; at += conn->out.length[i++])
-        good = dtlsffi_objects_append(datagrams, at, conn->out.length[i]);
-    if (good)
-        dtlsffi_outbox_empty(&conn->out);
-    dtlsffi_conn_unlock(conn);
-    if (!good)
-        Py_CLEAR(datagrams);
-    return datagrams;
-}
-
-/* receive(conn, datagram, records): what a datagram holds, at the end of a list; a negative answer, or another. */
-static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
-{
-    PyObject *bytes;
-    dtlsffi_span span;
-    long answer;
-
-    (void)self;
-    if (!has_arguments(count, 3) || (bytes = dtlsffi_objects_bytes(arguments[1], "data")) == NULL)
-        return NULL;
-    span = dtlsffi_objects_span(bytes);
-    answer = open_all(address(arguments[0]), &span, 1, arguments[2]);
-    Py_DECREF(bytes);
-    return answered(answer);
-}
-
 /* receive_all(conn, datagrams, records): the same for each, until one has ended the connection. */
 static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
@@ -208,7 +132,7 @@ static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssiz
     if (!has_arguments(count, 3))
         return NULL;
     if (dtlsffi_load_gather(&l, arguments[1], false, true))
-        answer = open_all(address(arguments[0]), l.spans, l.count, arguments[2]);
+        answer = dtlsffi_open(address(arguments[0]), l.spans, l.count, arguments[2]);
     dtlsffi_load_release(&l);
     return answered(answer);
 }
@@ -228,61 +152,9 @@ static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ss
     do {
         for (count = 0; count < DTLSFFI_FEW && (spans[count].data = dtlsffi_batch_next(batch, &length)) != NULL; count++)
             spans[count].length = length;
-        answer = open_all(address(arguments[0]), spans, (uint32_t)count, arguments[2]);
+        answer = dtlsffi_open(address(arguments[0]), spans, (uint32_t)count, arguments[2]);
     } while (answer >= 0 && count == DTLSFFI_FEW);
     return answered(answer);
-}
-
-static PyObject *read_or_not(dtlsffi_inbox *inbox, int answer)
-{
-    PyObject *result = answer > 0 ? PyBytes_FromStringAndSize((const char *)inbox->data, answer) : PyLong_FromLong(answer);
-
-    dtlsffi_scratch_give_back(&inboxes, inbox);
-    return result;
-}
-
-/* read(conn, limit): a record from the connection's own socket, or a negative answer. */
-static PyObject *read_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
-{
-    dtlsffi_inbox *inbox;
-    size_t limit;
-
-    (void)self;
-    if (!has_arguments(count, 2))
-        return NULL;
-    limit = PyLong_AsSize_t(arguments[1]);
-    if (PyErr_Occurred() || (inbox = lend(&inboxes)) == NULL)
-        return NULL;
-    return read_or_not(inbox, dtlsffi_conn_read(address(arguments[0]), inbox->data, DTLSFFI_RECORD_MAX, limit));
-}
-
-#define LONGEST 2592000.0 /* seconds, a month */
-
-/* How long recv(2) is to wait: microseconds, at least one; 0 is for ever, as None is. */
-static int64_t patience(PyObject *timeout)
-{
-    double seconds = timeout == Py_None ? 0 : PyFloat_AsDouble(timeout);
-
-    if (timeout == Py_None)
-        return 0;
-    return seconds < LONGEST ? (int64_t)(seconds * 1e6) + 1 : (int64_t)(LONGEST * 1e6);
-}
-
-/* wait(conn, timeout, limit): the same, but waits for it, so many seconds, or for ever (None). */
-static PyObject *wait_for_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
-{
-    dtlsffi_inbox *inbox;
-    int64_t microseconds;
-    size_t limit;
-
-    (void)self;
-    if (!has_arguments(count, 3))
-        return NULL;
-    microseconds = patience(arguments[1]);
-    limit = PyLong_AsSize_t(arguments[2]);
-    if (PyErr_Occurred() || (inbox = lend(&inboxes)) == NULL)
-        return NULL;
-    return read_or_not(inbox, dtlsffi_conn_wait(address(arguments[0]), microseconds, inbox, limit));
 }
 
 /* Takes what there is out of a batch, until it is through or there is news of a connection, which Python has to hear of
@@ -290,7 +162,7 @@ static PyObject *wait_for_one(PyObject *self, PyObject *const *arguments, Py_ssi
 static long harvest_some(PyObject *const *arguments, dtlsffi_udp *udp, double now, PyObject *const *lists)
 {
     dtlsffi_batch *batch = address(arguments[2]);
-    dtlsffi_inbox *inbox = lend(&inboxes);
+    dtlsffi_inbox *inbox = dtlsffi_inbox_lend();
     long answer = 0;
 
     if (inbox == NULL)
@@ -304,7 +176,7 @@ static long harvest_some(PyObject *const *arguments, dtlsffi_udp *udp, double no
     if (answer == 0)
         answer = (batch->joined != 0 ? DTLSFFI_PUMP_JOINED : 0) | (batch->stranger_count != 0 ? DTLSFFI_PUMP_STRANGERS : 0)
                  | (inbox->odd_count != 0 ? DTLSFFI_PUMP_ODD : 0) | (inbox->more ? DTLSFFI_PUMP_MORE : 0);
-    dtlsffi_scratch_give_back(&inboxes, inbox);
+    dtlsffi_inbox_give_back(inbox);
     return answer;
 }
 
@@ -338,18 +210,15 @@ static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t cou
 }
 
 static PyMethodDef methods[] = {
+    {"equip", (PyCFunction)(void *)equip, METH_FASTCALL, NULL},
     {"own", (PyCFunction)(void *)own, METH_FASTCALL, NULL},
     {"pump", (PyCFunction)(void *)pump, METH_FASTCALL, NULL},
-    {"read", (PyCFunction)(void *)read_one, METH_FASTCALL, NULL},
-    {"receive", (PyCFunction)(void *)receive, METH_FASTCALL, NULL},
     {"receive_all", (PyCFunction)(void *)receive_all, METH_FASTCALL, NULL},
     {"receive_batch", (PyCFunction)(void *)receive_batch, METH_FASTCALL, NULL},
     {"send", (PyCFunction)(void *)send_one, METH_FASTCALL, NULL},
     {"send_all", (PyCFunction)(void *)send_all, METH_FASTCALL, NULL},
     {"send_by_many", (PyCFunction)(void *)send_by_many, METH_FASTCALL, NULL},
     {"send_many", (PyCFunction)(void *)send_many, METH_FASTCALL, NULL},
-    {"take", (PyCFunction)(void *)take, METH_FASTCALL, NULL},
-    {"wait", (PyCFunction)(void *)wait_for_one, METH_FASTCALL, NULL},
 };
 
 static bool put_all(PyObject *functions)

@@ -184,6 +184,7 @@ typedef struct {
     size_t protocols_length;
     dtlsffi_tickets tickets;
     bool asks;                  /* whether anything is for Python to answer or to be told, in a handshake */
+    bool watched;               /* and whether it wants to hear of sessions that end, which it then asks for */
 
     /* what its connections begin with */
     uint8_t rules[DTLSFFI_RULES];

@@ -204,3 +204,59 @@ bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots
             return false;
     return true;
 }
+
+/* ---- what lies between ---- */
+
+static dtlsffi_scratch inboxes = {.size = sizeof(dtlsffi_inbox)};
+
+/* An empty one, for the time of a call, or NULL with an exception. */
+dtlsffi_inbox *dtlsffi_inbox_lend(void)
+{
+    dtlsffi_inbox *inbox = dtlsffi_scratch_lend(&inboxes);
+
+    if (inbox == NULL)
+        PyErr_NoMemory();
+    else
+        inbox->count = inbox->used = inbox->odd_count = 0;
+    return inbox;
+}
+
+void dtlsffi_inbox_give_back(dtlsffi_inbox *inbox)
+{
+    dtlsffi_scratch_give_back(&inboxes, inbox);
+}
+
+/* Gives a connection that is entered one datagram. Returns a negative answer, or DTLSFFI_RAISED, or else. */
+static long feed(dtlsffi_conn *conn, dtlsffi_span datagram, dtlsffi_inbox *inbox, PyObject *records)
+{
+    int answer;
+
+    do {
+        if (!dtlsffi_inbox_has_room(inbox) && !dtlsffi_inbox_hand_out(inbox, records))
+            return DTLSFFI_RAISED;
+        answer = dtlsffi_conn_receive_entered(conn, datagram.data, datagram.length, inbox);
+        datagram.length = 0;
+    } while (answer >= DTLSFFI_MORE);
+    return answer;
+}
+
+/* The same for some datagrams and a connection that is not entered; their records come at the end of a list. */
+long dtlsffi_open(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
+{
+    dtlsffi_inbox *inbox = dtlsffi_inbox_lend();
+    long answer;
+
+    if (inbox == NULL)
+        return DTLSFFI_RAISED;
+    answer = dtlsffi_conn_enter(conn);
+    if (answer == 0) {
+        for (uint32_t i = 0; i < count && answer >= 0; i++)
+            if (datagrams[i].length > 0)
+                answer = feed(conn, datagrams[i], inbox, records);
+        dtlsffi_conn_leave(conn);
+    }
+    if (!dtlsffi_inbox_hand_out(inbox, records))
+        answer = DTLSFFI_RAISED;
+    dtlsffi_inbox_give_back(inbox);
+    return answer;
+}

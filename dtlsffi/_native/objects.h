@@ -1,4 +1,4 @@
-/* What the two files that know Python's objects share; see calls.c. */
+/* What the files that know Python's objects share; see calls.c. */
 #ifndef DTLSFFI_OBJECTS_H
 #define DTLSFFI_OBJECTS_H
 
@@ -31,7 +31,13 @@ dtlsffi_span dtlsffi_objects_span(PyObject *bytes);
 bool dtlsffi_load_gather(dtlsffi_load *load, PyObject *items, bool by_many, bool empty);
 void dtlsffi_load_release(dtlsffi_load *load);
 bool dtlsffi_objects_append(PyObject *list, const uint8_t *data, size_t length);
+dtlsffi_inbox *dtlsffi_inbox_lend(void);
+void dtlsffi_inbox_give_back(dtlsffi_inbox *inbox);
+long dtlsffi_open(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t count, PyObject *records);
 bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *records);
 bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots, PyObject *records, PyObject *odd);
+
+/* methods.c */
+bool dtlsffi_methods_put(PyObject *type);
 
 #endif

@@ -24,8 +24,6 @@ __all__ = ["Connection"]
 
 RECORD_MAX: int = lib.DTLSFFI_RECORD_MAX
 
-# What every record passes through, without a look-up on its way.
-c_send, c_take, c_receive, c_read, c_wait = calls.send, calls.take, calls.receive, calls.read, calls.wait
 WANT_READ: int = lib.DTLSFFI_WANT_READ
 EVENT_ESTABLISHED, EVENT_ALERT, EVENT_CLOSED, EVENT_MTU = (
     lib.DTLSFFI_EVENT_ESTABLISHED, lib.DTLSFFI_EVENT_ALERT, lib.DTLSFFI_EVENT_CLOSED, lib.DTLSFFI_EVENT_MTU,
@@ -49,7 +47,7 @@ class Connection(Knowledge, Association):
     After `fork` the child's copy raises `DTLSError`: two processes must never encrypt under the same nonce.
     """
 
-    __slots__ = ("_is_watched", "_received")
+    __slots__ = ("_received",)
 
     def __init__(
         self,
@@ -66,7 +64,6 @@ class Connection(Knowledge, Association):
         pins = make_pins(verify_fingerprint, verify_public_key)
         super().__init__(context, server_side, server_hostname, session, peer, fileno, pins)
         self._received: list[bytes] = []
-        self._is_watched = context._session_removed is not None  # somebody wants to hear of sessions that end
 
     @property
     def _association(self) -> Association:
@@ -78,20 +75,18 @@ class Connection(Knowledge, Association):
 
     # ---- the five things that happen ----
 
-    def receive_datagram(self, data: Buffer) -> None:
+    def receive_datagram(self, data: Buffer, /) -> None:
         """Takes one datagram from the wire, whatever it is.
 
         What is not for this connection is counted and dropped. Raises `DTLSError` where the datagram ends the
         connection, and again in every later call.
         """
-        answer = c_receive(self._at, data, self._received)
-        if answer < 0 or self._is_watched or self._parked is not None:
-            self._after(answer)
+        raise NotImplementedError  # methods.c
 
     def receive_datagrams(self, datagrams: Iterable[Buffer]) -> None:
         """`receive_datagram` for each of some datagrams, in one go; raises what the first that ends it does."""
         answer = calls.receive_all(self._at, datagrams, self._received)
-        if answer < 0 or self._is_watched or self._parked is not None:
+        if answer < 0 or self._origin._session_removed is not None or self._parked is not None:
             self._after(answer)
 
     def do_handshake(self) -> None:
@@ -110,18 +105,13 @@ class Connection(Knowledge, Association):
         self._after(answer)
         return answer
 
-    def send(self, data: Buffer) -> int:
+    def send(self, data: Buffer, /) -> int:
         """Encrypts `data` into one record in one datagram; returns its length.
 
         Raises ValueError for empty data (DTLS cannot tell an empty record from none), `DatagramTooLarge` above
         `data_mtu`, `DTLSWantReadError` before the handshake is finished, `DTLSZeroReturnError` after `close`.
         """
-        answer = c_send(self._at, data)
-        if answer <= 0:
-            self._not_sent(answer, data)
-        if self._parked is not None:
-            self._collect()
-        return answer
+        raise NotImplementedError  # methods.c
 
     def send_many(self, buffers: Iterable[Buffer]) -> int:
         """`send` for each of some buffers, in one go; returns how many have become datagrams.
@@ -196,7 +186,7 @@ class Connection(Knowledge, Association):
 
     def datagrams_to_send(self) -> list[bytes]:
         """Takes the datagrams that have to go to the peer now, in their order."""
-        return c_take(self._at)
+        raise NotImplementedError  # methods.c
 
     def data_received(self) -> list[bytes]:
         """Takes the plaintext received so far: one bytes object a record, in the order of their arrival."""
@@ -240,33 +230,21 @@ class Connection(Knowledge, Association):
             self._raise(WANT_READ)
         return record
 
-    def try_read(self, limit: int = RECORD_MAX) -> bytes | None:
+    def try_read(self, limit: int = RECORD_MAX, /) -> bytes | None:
         """`read`, but None where there is no record yet."""
-        record = c_read(self._at, limit)
-        if type(record) is bytes and self._parked is None:
-            return record
-        self._nothing_read(record, limit)
-        return None
+        raise NotImplementedError  # methods.c
 
-    def wait_and_read(self, limit: int, timeout: float | None) -> bytes | None:
+    def wait_and_read(self, limit: int, timeout: float | None, /) -> bytes | None:
         """`try_read`, but waits for the next datagram, `timeout` seconds at the most (None: for ever); None after them.
 
         It is None also where a signal, or a datagram without a record for us, has come first.
         """
-        record = c_wait(self._at, timeout, limit)
-        if type(record) is bytes and self._parked is None:
-            return record
-        self._nothing_read(record, limit)
-        return None
+        raise NotImplementedError  # methods.c
 
     @property
     def is_waited_for(self) -> bool:
         """Whether some thread is in `wait_and_read`."""
         return bool(lib.dtlsffi_conn_waiting(self._conn))
-
-    def _nothing_read(self, answer: bytes | int, limit: int) -> None:
-        if answer != WANT_READ or self._parked is not None:
-            self._not_read(0 if isinstance(answer, bytes) else answer, limit)
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:
         """`read` into the first `size` bytes of `buffer`; returns the record's length."""
@@ -294,3 +272,6 @@ class Connection(Knowledge, Association):
     def detach(self) -> None:
         """Lets go of the socket given as `fileno`; whatever needs it raises OSError (EBADF) from now on."""
         lib.dtlsffi_conn_detach(self._conn)
+
+
+calls.equip(Connection)

@@ -153,7 +153,7 @@ class Draining(Admission):
             connection = odd.pop()
             if connection is None:
                 continue
-            if connection._parked is not None or connection._is_watched:
+            if connection._parked is not None or connection._origin._session_removed is not None:
                 self._after(connection, now, connection._collect)
             else:
                 self._look(connection, now)

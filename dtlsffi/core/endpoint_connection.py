@@ -67,7 +67,7 @@ class EndpointConnection(Connection):
     def _who(self) -> str:
         return addresses.text(self.address)
 
-    def receive_datagram(self, data: Buffer) -> None:
+    def receive_datagram(self, data: Buffer, /) -> None:
         """`Connection.receive_datagram`, for the endpoint."""
         if self._received is NONE:
             self._received = []
@@ -143,7 +143,7 @@ class EndpointConnection(Connection):
         if local is not None and local.family:
             lib.dtlsffi_conn_local(self._conn)[0] = local[0]
 
-    def send(self, data: Buffer) -> int:
+    def send(self, data: Buffer, /) -> int:
         """`Connection.send`, and on its way at once.
 
         Raises `DTLSWantWriteError` where the socket's send buffer is full (nothing was sent), `DatagramTooLarge` where

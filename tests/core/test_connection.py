@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import weakref
 
 import pytest
@@ -219,3 +220,25 @@ def test_what_a_trace_raises_comes_out_of_the_call_it_traced(
     armed.clear()
     link.settle()
     assert link.received[link.server] == [b"x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("send", []), ("send", [b"x", b"y"]), ("receive_datagram", []), ("try_read", [1, 2]), ("wait_and_read", [1]),
+        ("send", ["text"]), ("receive_datagram", [None]), ("try_read", ["many"]), ("wait_and_read", [16384, "long"]),
+        ("datagrams_to_send", [1]),
+    ],
+)  # fmt: skip
+def test_methods_in_c_refuse_what_python_would(name: str, arguments: list[object], joined: MemoryLink) -> None:
+    """They stand among the others, with their docstrings and signatures, and do nothing with wrong arguments."""
+    method = getattr(dtlsffi.Connection, name)
+    assert inspect.getdoc(method)
+    assert "self" in inspect.signature(method).parameters
+    with pytest.raises(TypeError):
+        getattr(joined.client, name)(*arguments)
+    with pytest.raises(TypeError):
+        method(object(), *arguments)
+    assert joined.client.send(b"data") == 4
+    joined.settle()
+    assert joined.received[joined.server] == [b"data"]
