@@ -2,8 +2,8 @@
  *
  * cffi has all the other calls. By it, a record would be converted three times over (an argument, a struct of lengths, a
  * slice of a buffer), which takes the interpreter longer than the rest of the way. These are quicker to call, too, and
- * take a connection by its address. Nobody's Python runs under a connection's lock: lists are made before, and no
- * garbage is collected for the sake of `bytes`.
+ * take a connection by its address. Under a connection's lock Python runs only where a handshake asks something
+ * (callbacks.c): lists are made before, and no garbage is collected for the sake of `bytes`.
  */
 #include "objects.h"
 

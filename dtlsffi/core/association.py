@@ -76,7 +76,7 @@ class Association(Parking):
         self._handle = ffi.new_handle(weakref.ref(self)) if context._asks or pins is not None else ffi.NULL
         self._conn = conn = lib.dtlsffi_conn_new(context._ctx, self._server_side, fileno, self._handle)
         if conn == ffi.NULL:
-            raise from_fault(self._who())
+            raise from_fault(Association._who(self))
         self._at = address_of(conn)
         self._owner = calls.own(self._at)
         if name is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from .._native import CData, address_of, calls, ffi, lib
@@ -91,7 +92,7 @@ class Draining(Admission):
                 self._table_at, self._udp_at, batch.at, most, BUDGET - RESERVED if waiting else BUDGET, now,
                 self._slots, self._arrived, self._odd,
             )  # fmt: skip
-            if came > COUNT or came < 0 or waiting:
+            if came > COUNT or came < 0 or waiting or self._odd:
                 came = self._see_about(came, batch, now)
         finally:
             self._pumping = outer
@@ -125,22 +126,22 @@ class Draining(Admission):
         if came < 0:
             self._counts["socket_errors"] += 1
             raise OSError(-came, f"{os.strerror(-came)} (the endpoint's socket)")
-        interrupt: BaseException | None = None
+        interrupts: list[BaseException] = []  # Ctrl-C, raised when the rest of the batch has had its turn
         while came & (ODD | GO_ON) or self._odd:
-            if not came & ODD and not self._odd:
+            if came & ODD or self._odd:
+                answer = batch.memory.answer if came & ODD else 0
+                came &= ~ODD
+                attempt(partial(self._see_to, answer, now), interrupts)
+            else:
                 more = c_pump(self._table_at, self._udp_at, batch.at, 0, 0, now, self._slots, self._arrived, self._odd)
                 came = came & COUNT | more
-                continue
-            answer = batch.memory.answer if came & ODD else 0
-            came &= ~ODD
-            try:
-                self._see_to(answer, now)
-            except BaseException as error:  # noqa: BLE001 - Ctrl-C, raised when the rest of the batch has had its turn
-                interrupt = error
+        for _, gone in self._left[:]:  # closed by a callback, and what that or its own has raised is still to be told
+            if gone._parked is not None:
+                attempt(partial(self._after, gone, now, gone._collect), interrupts)
         if came & STRANGERS or self._waiting:
             self._meet(batch.memory, now)
-        if interrupt is not None:
-            raise interrupt
+        if interrupts:
+            raise interrupts[0]
         return came & (COUNT | JOINED)
 
     def _see_to(self, answer: int, now: float) -> None:
@@ -178,12 +179,18 @@ class Draining(Admission):
 
         `ready` does not tell of these any more, and they are not in their connection's `received`.
         """
-        arrived, self._arrived = self._arrived, []
+        if self._pumping:  # a callback asks, and C adds to this very list
+            arrived = self._arrived[:]
+            self._arrived.clear()
+        else:
+            arrived, self._arrived = self._arrived, []
         return arrived
 
     def _meet(self, batch: CData, now: float) -> None:
         """What is left of a batch: strangers, handshakes, and what pretends to be either."""
         counts = self._counts
+        if self._udp.fd < 0:  # a callback has closed the endpoint
+            return
         if batch.stranger_count and self._context is not None and self._cookies:
             full = not self._pending.has_room(proven=False)
             lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, full)
@@ -232,12 +239,14 @@ class Draining(Admission):
         """Has C find the connection by itself from now on. Not where each record may ask something of Python."""
         if not self._has_socket or connection._slot >= 0 or connection.gone or connection._context._trace is not None:
             return
+        if self._table.freed:
+            return
         slot = self._free_slots.pop() if self._free_slots else len(self._slots)
         if slot == len(self._slots):
             self._slots.append(None)
         if lib.dtlsffi_table_put(self._table.table, connection._conn, slot) != 1:
-            self._free_slots.append(slot)
-            raise MemoryError
+            self._free_slots.append(slot)  # without memory it goes the slow way
+            return
         connection._slot, self._slots[slot] = slot, connection
 
     def _displace(self, connection: EndpointConnection) -> None:
@@ -278,6 +287,14 @@ class Draining(Admission):
         if answer < 0:
             refused(answer, items[0][0].peer)
         return answer
+
+
+def attempt(call: Callable[[], object], raised: list[BaseException]) -> None:
+    """Calls, and keeps what it raises."""
+    try:
+        call()
+    except BaseException as error:  # noqa: BLE001 - for whoever has the list
+        raised.append(error)
 
 
 class Table:

@@ -261,6 +261,8 @@ class Endpoint(Draining):
             self._run_out(connection, now)
 
     def _run_out(self, connection: EndpointConnection, now: float) -> None:
+        if not connection._completed and connection.is_established:  # Ctrl-C came before that was seen
+            self._look(connection, now)
         if not connection._completed:
             if now >= connection._deadline:
                 words = f"the handshake with {connection.peer} did not finish within {self._handshake_timeout} s"
@@ -382,7 +384,9 @@ class Endpoint(Draining):
             del self._replacing[key]
             if older is not None:
                 self._place(older)
-                lib.dtlsffi_table_settle(older._conn, lib.dtlsffi_conn_seen(older._conn, 0))
+                seen = lib.dtlsffi_conn_seen(older._conn, 0)
+                lib.dtlsffi_table_settle(older._conn, seen)
+                self._warm(seen)
         elif older is connection:
             del self._connections[key]
             if newer is not None:
@@ -396,6 +400,7 @@ class Endpoint(Draining):
         for connection in self.connections:
             connection.close()
         lib.dtlsffi_udp_release(self._udp)
+        self._udp.fd = -1  # the number may be somebody else's soon
 
 
 EVENT_CLOSED: int = lib.DTLSFFI_EVENT_CLOSED

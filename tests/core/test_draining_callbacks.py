@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
@@ -186,6 +187,85 @@ def test_a_callback_may_begin_connections(
     ours = server.endpoint.find(elsewhere)
     assert ours is not None
     assert ours.is_established
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["", "one has waited"])
+def test_a_callback_may_take_what_has_arrived(
+    earlier: bool, ports: list[Port], server: Server, client_context: DTLSContext, joined: list[EndpointConnection]
+) -> None:
+    """What is taken out of the same batch afterwards is not lost."""
+    taken: list[tuple[EndpointConnection, bytes]] = []
+    connections = server.endpoint.connections
+
+    def answer(_connection: EndpointConnection) -> bytes:
+        taken.extend(server.endpoint.recv_many())
+        server.endpoint.ready()
+        return KEY
+
+    server.answer = answer
+    if earlier:
+        joined[0].send(b"before")
+        settle(server)
+    begin(ports, client_context, 1, lambda: [client.send(b"data") for client in joined])
+    server.endpoint._most = BATCH
+    server.endpoint.pump(1)
+    taken += server.endpoint.recv_many()
+    assert taken == [(connections[0], b"before")] * earlier + [(connection, b"data") for connection in connections]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, LookupError])
+def test_who_is_closed_in_its_callback_may_raise_besides(
+    error: type[BaseException], ports: list[Port], server: Server, client_context: DTLSContext
+) -> None:
+    """Ctrl-C is raised to whoever called, and anything else is told as what ended it."""
+
+    def answer(connection: EndpointConnection) -> bytes:
+        connection.close()
+        raise error
+
+    server.answer = answer
+    begin(ports, client_context)
+    (connection,) = server.endpoint.connections
+    with pytest.raises(KeyboardInterrupt) if error is KeyboardInterrupt else nullcontext():
+        settle(server)
+    assert isinstance(connection.failure, error)
+    assert connection in server.endpoint.ready()
+
+
+def test_an_endpoint_that_is_closed_in_a_callback_answers_nobody(
+    ports: list[Port], server: Server, client_context: DTLSContext
+) -> None:
+    """The number of its socket may be somebody else's by then."""
+
+    def answer(_connection: EndpointConnection) -> bytes:
+        server.endpoint.close()
+        return KEY
+
+    server.answer = answer
+    begin(ports, client_context)
+    before = server.endpoint.statistics()["cookies_sent"]
+    ports.append(Port())
+    ports[-1].endpoint.connect(server.address, 1, context=client_context)
+    server.endpoint._most = BATCH
+    server.endpoint.pump(1)
+    assert server.endpoint.statistics()["cookies_sent"] == before
+    assert server.endpoint.connections == []
+
+
+def test_a_finished_handshake_that_nobody_has_looked_at_does_not_run_out(
+    ports: list[Port], server: Server, client_context: DTLSContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Ctrl-C comes in between."""
+    begin(ports, client_context)
+    (connection,) = server.endpoint.connections
+    with monkeypatch.context() as patch:
+        patch.setattr(server.endpoint, "_look", lambda *_: None)
+        server.endpoint.pump(1)
+    assert connection.is_established
+    assert not connection._completed
+    server.endpoint.handle_timers(1000)
+    assert connection._completed
+    assert not connection.gone
 
 
 def test_a_callback_that_raises_ends_its_connection_only(
