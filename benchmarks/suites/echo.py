@@ -21,7 +21,8 @@ latency and the server's CPU time. The C server has one socket, a hash table, re
 Where the rest goes: saturated, 8 % of an echo's time is the interpreter's in an Endpoint, 17 % in asyncio (perf), where
 the protocol is called for each record, and calls back; OpenSSL and the kernel cost what they cost the C server. At
 20,000 a second most records come alone: a turn of the loop, made for a batch, is paid for one, with caches that
-have gone cold meanwhile."""
+have gone cold meanwhile. The interpreter takes 6 us of an Endpoint's 32 then, and 12 of asyncio's 36 (perf), most of
+them for asyncio's own loop."""
 
 
 def servers(bench: Bench) -> list[Subject]:
