@@ -14,7 +14,10 @@ COUNTS = (100, 1000, 2000, 5000, 10000)
 WINDOW = 100  # as many on their way, however many peers
 WORDS = """\
 The server's CPU time for an echo of 64 bytes, saturated with 100 on their way, all peers taking their turns: the more
-there are, the colder the caches. The curve should be flat."""
+there are, the colder the caches. The curve should be flat.
+
+Where the rest goes: to the caches, which hold all that belongs to a hundred peers, and not what belongs to a thousand;
+the C program's curve, with nothing but OpenSSL and a hash table, rises as much. From a thousand peers on it is flat."""
 
 
 def run(bench: Bench) -> None:
