@@ -84,6 +84,7 @@ uint64_t percentile(uint64_t *sorted, size_t count, double share)
 static void make_certificate(X509 **made, EVP_PKEY **key)
 {
     X509 *x = X509_new();
+    X509_NAME *name = X509_NAME_new();
     X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "DNS:" HOST);
 
     *key = EVP_EC_gen("P-256");
@@ -92,8 +93,10 @@ static void make_certificate(X509 **made, EVP_PKEY **key)
     X509_gmtime_adj(X509_getm_notBefore(x), 0);
     X509_gmtime_adj(X509_getm_notAfter(x), 86400);
     X509_set_pubkey(x, *key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const uint8_t *)HOST, -1, -1, 0);
-    X509_set_issuer_name(x, X509_get_subject_name(x));
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const uint8_t *)HOST, -1, -1, 0);
+    X509_set_subject_name(x, name);
+    X509_set_issuer_name(x, name);
+    X509_NAME_free(name);
     X509_add_ext(x, names, -1);
     X509_EXTENSION_free(names);
     if (!X509_sign(x, *key, EVP_sha256()))
@@ -118,7 +121,7 @@ static void load_files(const options *o, SSL_CTX *context, bool server)
         die(o->ca);
 }
 
-static const uint8_t PSK[16] = "0123456789abcdef";
+static const uint8_t PSK[16] = {'0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'};
 
 static unsigned int psk_client(SSL *ssl, const char *hint, char *identity, unsigned int identity_room, uint8_t *psk,
                                unsigned int room)

@@ -65,6 +65,30 @@ static inline EVP_PKEY *X509_STORE_CTX_get0_rpk(const X509_STORE_CTX *store)
 }
 #endif
 
+/* What a store holds, for a look at it: a copy, or itself, which is locked until it is closed. */
+#if OPENSSL_VERSION_NUMBER >= 0x30300000L
+static inline STACK_OF(X509_OBJECT) *dtlsffi_store_open(X509_STORE *store)
+{
+    return X509_STORE_get1_objects(store);
+}
+static inline void dtlsffi_store_close(X509_STORE *store, STACK_OF(X509_OBJECT) *objects)
+{
+    (void)store;
+    sk_X509_OBJECT_pop_free(objects, X509_OBJECT_free);
+}
+#else
+static inline STACK_OF(X509_OBJECT) *dtlsffi_store_open(X509_STORE *store)
+{
+    X509_STORE_lock(store);
+    return X509_STORE_get0_objects(store);
+}
+static inline void dtlsffi_store_close(X509_STORE *store, STACK_OF(X509_OBJECT) *objects)
+{
+    (void)objects;
+    X509_STORE_unlock(store);
+}
+#endif
+
 #if OPENSSL_VERSION_NUMBER >= 0x30400000L
 #define DTLSFFI_HAS_SIGALGS_LIST 1
 #else

@@ -111,8 +111,7 @@ int dtlsffi_store_list(X509_STORE *store, X509 **certificates, int room, int *cr
     int i;
 
     *crls = 0;
-    X509_STORE_lock(store);
-    objects = X509_STORE_get0_objects(store);
+    objects = dtlsffi_store_open(store);
     for (i = 0; i < sk_X509_OBJECT_num(objects); i++) {
         X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
         X509 *certificate = X509_OBJECT_get0_X509(object);
@@ -124,7 +123,7 @@ int dtlsffi_store_list(X509_STORE *store, X509 **certificates, int room, int *cr
             certificates[found] = certificate;
         found++;
     }
-    X509_STORE_unlock(store);
+    dtlsffi_store_close(store, objects);
     return found;
 }
 

@@ -24,7 +24,7 @@ def pack(address: Any) -> CData:
     if not 0 <= int(port) <= 0xFFFF:
         raise ValueError(f"a port is a number from 0 to 65535, not {port}")
     packed.port = int(port).to_bytes(2, "big")
-    if ip.version == 6 and ip.ipv4_mapped is not None:
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
     packed.family = ip.version
     ffi.memmove(packed.ip, ip.packed, len(ip.packed))

@@ -167,7 +167,7 @@ def test_suites_without_certificates_are_no_way_around_a_pin(suite: str, ours: I
     server.set_psk_server_callback(lambda _identity: b"k" * 16)
     for for_client, for_server in (
         ({"verify_fingerprint": server.fingerprint()}, {}),
-        ({"server_hostname": "x"}, {"verify_fingerprint": client.fingerprint()}),
+        ({"server_hostname": "x.example"}, {"verify_fingerprint": client.fingerprint()}),
     ):
         link = connect(client, server, for_client, for_server)
         with pytest.raises(dtlsffi.DTLSError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE|UNEXPECTED_MESSAGE"):
