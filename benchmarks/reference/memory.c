@@ -32,7 +32,7 @@ static void pair_open(pair *p, SSL_CTX *client, SSL_CTX *server, SSL_SESSION *se
     p->server = wire_ssl(server, &p->server_wire, true);
     if (verify) {
         SSL_set_verify(p->client, SSL_VERIFY_PEER, NULL);
-        SSL_set1_host(p->client, HOST);
+        X509_VERIFY_PARAM_set1_host(SSL_get0_param(p->client), HOST, 0);
         SSL_set_tlsext_host_name(p->client, HOST);
     }
     if (session != NULL)

@@ -95,10 +95,11 @@ class Association(Parking):
         if not is_address:  # RFC 6066 section 3: no addresses in SNI
             ok = lib.SSL_set_tlsext_host_name(ssl_object, text) == 1
         if check:
+            param = lib.SSL_get0_param(ssl_object)
             if is_address:
-                ok = ok and lib.X509_VERIFY_PARAM_set1_ip_asc(lib.SSL_get0_param(ssl_object), text) == 1
+                ok = ok and lib.X509_VERIFY_PARAM_set1_ip_asc(param, text) == 1
             else:
-                ok = ok and lib.SSL_set1_host(ssl_object, text) == 1
+                ok = ok and lib.X509_VERIFY_PARAM_set1_host(param, text, len(text)) == 1
         if not ok:
             raise ValueError(f"server_hostname cannot be {name!r}")
 
