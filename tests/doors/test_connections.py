@@ -94,7 +94,7 @@ def test_silence_is_a_handshake_timeout(
         begin = asyncio.get_running_loop().time()
         with pytest.raises(dtlsffi.HandshakeTimeout, match=r"did not finish within 0\.3 s"):
             await dial(silent.getsockname(), client_context, handshake_timeout=0.3)
-        assert 0.3 <= asyncio.get_running_loop().time() - begin < 2
+        assert 0.299 <= asyncio.get_running_loop().time() - begin < 2
 
     run(main)
     silent.setblocking(False)
