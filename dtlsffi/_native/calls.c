@@ -14,23 +14,6 @@ static void *address(PyObject *number)
     return PyLong_AsVoidPtr(number);
 }
 
-static bool has_arguments(Py_ssize_t count, Py_ssize_t expected)
-{
-    if (count == expected)
-        return true;
-    PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", count, expected);
-    return false;
-}
-
-static void *lend(dtlsffi_scratch *scratch)
-{
-    void *piece = dtlsffi_scratch_lend(scratch);
-
-    if (piece == NULL)
-        PyErr_NoMemory();
-    return piece;
-}
-
 static PyObject *answered(long answer)
 {
     return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(answer);
@@ -48,30 +31,21 @@ static void give_up(PyObject *capsule)
 static PyObject *own(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    return has_arguments(count, 1) ? PyCapsule_New(address(arguments[0]), OWNED, give_up) : NULL;
+    return dtlsffi_objects_counted(count, 1, 1) ? PyCapsule_New(address(arguments[0]), OWNED, give_up) : NULL;
 }
 
 /* equip(type): puts the methods of methods.c into the places of those that stand for them. */
 static PyObject *equip(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    return has_arguments(count, 1) && dtlsffi_methods_put(arguments[0]) ? Py_NewRef(Py_None) : NULL;
+    return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_methods_put(arguments[0]) ? Py_NewRef(Py_None) : NULL;
 }
 
 /* send(conn, data): `dtlsffi_conn_send`. */
 static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    PyObject *bytes;
-    dtlsffi_span span;
-    int answer;
-
     (void)self;
-    if (!has_arguments(count, 2) || (bytes = dtlsffi_objects_bytes(arguments[1], "data")) == NULL)
-        return NULL;
-    span = dtlsffi_objects_span(bytes);
-    answer = dtlsffi_conn_send(address(arguments[0]), span.data, span.length);
-    Py_DECREF(bytes);
-    return PyLong_FromLong(answer);
+    return dtlsffi_objects_counted(count, 2, 2) ? answered(dtlsffi_objects_send(address(arguments[0]), arguments[1])) : NULL;
 }
 
 /* send_all(conn, buffers): one record each into memory; how many, or why there are none. */
@@ -81,7 +55,7 @@ static PyObject *send_all(PyObject *self, PyObject *const *arguments, Py_ssize_t
     long answer = DTLSFFI_RAISED;
 
     (void)self;
-    if (!has_arguments(count, 2))
+    if (!dtlsffi_objects_counted(count, 2, 2))
         return NULL;
     if (dtlsffi_load_gather(&l, arguments[1], false, false))
         answer = dtlsffi_conn_send_all(address(arguments[0]), l.spans, l.count);
@@ -94,7 +68,7 @@ static PyObject *send_over(dtlsffi_conn *conn, dtlsffi_udp *udp, PyObject *items
 {
     dtlsffi_load l;
     long answer = DTLSFFI_RAISED;
-    dtlsffi_outgoing *out = lend(&outgoings);
+    dtlsffi_outgoing *out = dtlsffi_objects_lend(&outgoings);
 
     if (out == NULL)
         return NULL;
@@ -112,14 +86,14 @@ static PyObject *send_over(dtlsffi_conn *conn, dtlsffi_udp *udp, PyObject *items
 static PyObject *send_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    return has_arguments(count, 3) ? send_over(address(arguments[0]), address(arguments[1]), arguments[2]) : NULL;
+    return dtlsffi_objects_counted(count, 3, 3) ? send_over(address(arguments[0]), address(arguments[1]), arguments[2]) : NULL;
 }
 
 /* send_by_many(udp, [(connection, data), ...]): the same over a socket that many share. */
 static PyObject *send_by_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    return has_arguments(count, 2) ? send_over(NULL, address(arguments[0]), arguments[1]) : NULL;
+    return dtlsffi_objects_counted(count, 2, 2) ? send_over(NULL, address(arguments[0]), arguments[1]) : NULL;
 }
 
 /* receive_all(conn, datagrams, records): the same for each, until one has ended the connection. */
@@ -129,7 +103,7 @@ static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssiz
     long answer = DTLSFFI_RAISED;
 
     (void)self;
-    if (!has_arguments(count, 3))
+    if (!dtlsffi_objects_counted(count, 3, 3))
         return NULL;
     if (dtlsffi_load_gather(&l, arguments[1], false, true))
         answer = dtlsffi_open(address(arguments[0]), l.spans, l.count, arguments[2]);
@@ -146,7 +120,7 @@ static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ss
     long answer = 0;
 
     (void)self;
-    if (!has_arguments(count, 3))
+    if (!dtlsffi_objects_counted(count, 3, 3))
         return NULL;
     batch = address(arguments[1]);
     do {
@@ -191,7 +165,7 @@ static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t cou
     double now;
 
     (void)self;
-    if (!has_arguments(count, 9))
+    if (!dtlsffi_objects_counted(count, 9, 9))
         return NULL;
     udp = address(arguments[1]);
     batch = address(arguments[2]);

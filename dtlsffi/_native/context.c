@@ -42,7 +42,6 @@ SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method)
         SSL_CTX_free(ctx);
         return NULL;
     }
-    ours->timers = (dtlsffi_timers){.initial = 1000000, .back_off = 2.0, .cap = 60000000}; /* RFC 6347 section 4.2.4.1 */
     if (!dtlsffi_tickets_init(&ours->tickets) || SSL_CTX_set_ex_data(ctx, data_index, ours) != 1) {
         free_data(NULL, ours, NULL, 0, 0, NULL);
         SSL_CTX_free(ctx);

@@ -284,12 +284,6 @@ void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, dtlsffi_cookie_jar *jar, const 
     SSL_set_options(conn->ssl, SSL_OP_COOKIE_EXCHANGE);
 }
 
-/* Whether its client has shown a cookie. */
-int dtlsffi_conn_proven(dtlsffi_conn *conn)
-{
-    return conn->proven;
-}
-
 /* Begins a new server's connection with a ClientHello whose cookie has been checked, and answers it: a first step of
  * the handshake, with what dtlsffi_conn_handshake() returns. */
 int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length)

@@ -207,7 +207,6 @@ const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
 
 /* cookie.c: how a server's connection begins behind a port that it shares */
 void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, dtlsffi_cookie_jar *jar, const dtlsffi_address *address);
-int dtlsffi_conn_proven(dtlsffi_conn *conn);
 int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
 /* flow.c: what moves a connection on */

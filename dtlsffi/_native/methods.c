@@ -29,30 +29,20 @@ static bool is_quiet(PyObject *self, const dtlsffi_conn *conn)
     return parked == Py_None;
 }
 
-static bool has_between(Py_ssize_t count, Py_ssize_t least, Py_ssize_t most)
-{
-    if (count >= least && count <= most)
-        return true;
-    PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", count, count < least ? least : most);
-    return false;
-}
-
 /* send(data) */
 static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_conn *conn = conn_of(self);
-    PyObject *bytes;
-    dtlsffi_span span;
-    int answer;
+    long answer;
 
-    if (conn == NULL || !has_between(count, 1, 1) || (bytes = dtlsffi_objects_bytes(arguments[0], "data")) == NULL)
+    if (conn == NULL || !dtlsffi_objects_counted(count, 1, 1))
         return NULL;
-    span = dtlsffi_objects_span(bytes);
-    answer = dtlsffi_conn_send(conn, span.data, span.length);
-    Py_DECREF(bytes);
+    answer = dtlsffi_objects_send(conn, arguments[0]);
+    if (answer == DTLSFFI_RAISED)
+        return NULL;
     if (answer > 0 && is_quiet(self, conn))
         return PyLong_FromLong(answer);
-    return PyObject_CallMethod(self, "_sent", "i[O]", answer, arguments[0]);
+    return PyObject_CallMethod(self, "_sent", "l[O]", answer, arguments[0]);
 }
 
 /* receive_datagram(data) */
@@ -63,7 +53,10 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
     dtlsffi_span span;
     long answer;
 
-    if (conn == NULL || !has_between(count, 1, 1) || (bytes = dtlsffi_objects_bytes(arguments[0], "data")) == NULL)
+    if (conn == NULL || !dtlsffi_objects_counted(count, 1, 1))
+        return NULL;
+    bytes = dtlsffi_objects_bytes(arguments[0], "data");
+    if (bytes == NULL)
         return NULL;
     records = PyObject_GetAttr(self, received_name);
     span = dtlsffi_objects_span(bytes);
@@ -123,7 +116,7 @@ static PyObject *try_read(PyObject *self, PyObject *const *arguments, Py_ssize_t
     size_t limit = DTLSFFI_RECORD_MAX;
     dtlsffi_inbox *inbox;
 
-    if (!has_between(count, 0, 1))
+    if (!dtlsffi_objects_counted(count, 0, 1))
         return NULL;
     if (count == 1)
         limit = PyLong_AsSize_t(arguments[0]);
@@ -153,7 +146,7 @@ static PyObject *wait_and_read(PyObject *self, PyObject *const *arguments, Py_ss
     int64_t microseconds;
     size_t limit;
 
-    if (!has_between(count, 2, 2))
+    if (!dtlsffi_objects_counted(count, 2, 2))
         return NULL;
     limit = PyLong_AsSize_t(arguments[0]);
     microseconds = patience(arguments[1]);

@@ -3,6 +3,25 @@
 
 PyObject *dtlsffi_objects_at;
 
+/* Whether a call has as many arguments as it takes; else there is an exception. */
+bool dtlsffi_objects_counted(Py_ssize_t count, Py_ssize_t least, Py_ssize_t most)
+{
+    if (count >= least && count <= most)
+        return true;
+    PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", count, count < least ? least : most);
+    return false;
+}
+
+/* A piece of scratch memory, or NULL with an exception. */
+void *dtlsffi_objects_lend(dtlsffi_scratch *scratch)
+{
+    void *piece = dtlsffi_scratch_lend(scratch);
+
+    if (piece == NULL)
+        PyErr_NoMemory();
+    return piece;
+}
+
 /* ---- in ---- */
 
 static void refuse(PyObject *item, const char *what)
@@ -42,6 +61,21 @@ dtlsffi_span dtlsffi_objects_span(PyObject *bytes)
 
     (void)PyBytes_AsStringAndSize(bytes, &data, &length);
     return (dtlsffi_span){(const uint8_t *)data, (size_t)length};
+}
+
+/* `dtlsffi_conn_send` of any buffer, or DTLSFFI_RAISED. */
+long dtlsffi_objects_send(dtlsffi_conn *conn, PyObject *data)
+{
+    PyObject *bytes = dtlsffi_objects_bytes(data, "data");
+    dtlsffi_span span;
+    long answer;
+
+    if (bytes == NULL)
+        return DTLSFFI_RAISED;
+    span = dtlsffi_objects_span(bytes);
+    answer = dtlsffi_conn_send(conn, span.data, span.length);
+    Py_DECREF(bytes);
+    return answer;
 }
 
 /* Room for `count` pieces. */
@@ -212,11 +246,9 @@ static dtlsffi_scratch inboxes = {.size = sizeof(dtlsffi_inbox)};
 /* An empty one, for the time of a call, or NULL with an exception. */
 dtlsffi_inbox *dtlsffi_inbox_lend(void)
 {
-    dtlsffi_inbox *inbox = dtlsffi_scratch_lend(&inboxes);
+    dtlsffi_inbox *inbox = dtlsffi_objects_lend(&inboxes);
 
-    if (inbox == NULL)
-        PyErr_NoMemory();
-    else
+    if (inbox != NULL)
         inbox->count = inbox->used = inbox->odd_count = 0;
     return inbox;
 }

@@ -26,6 +26,9 @@ typedef struct {
 
 extern PyObject *dtlsffi_objects_at; /* "_at": a connection's attribute, its address as a number */
 
+bool dtlsffi_objects_counted(Py_ssize_t count, Py_ssize_t least, Py_ssize_t most);
+void *dtlsffi_objects_lend(dtlsffi_scratch *scratch);
+long dtlsffi_objects_send(dtlsffi_conn *conn, PyObject *data);
 PyObject *dtlsffi_objects_bytes(PyObject *item, const char *what);
 dtlsffi_span dtlsffi_objects_span(PyObject *bytes);
 bool dtlsffi_load_gather(dtlsffi_load *load, PyObject *items, bool by_many, bool empty);

@@ -221,7 +221,8 @@ static void watch(dtlsffi_conn *conn, const uint8_t *record)
 
 void dtlsffi_records_unwatch(dtlsffi_watch *w)
 {
-    OPENSSL_free(w->fed_more);
+    if (w->fed_more != NULL) /* few datagrams hold more than one record */
+        OPENSSL_free(w->fed_more);
     w->fed_more = NULL;
     w->fed_count = w->delivered = 0;
 }
@@ -294,7 +295,5 @@ void dtlsffi_records_settle(dtlsffi_conn *conn)
         }
     }
     conn->stats.dropped_unauthenticated += lost;
-    if (w->fed_more != NULL)
-        dtlsffi_records_unwatch(w);
-    w->fed_count = w->delivered = 0;
+    dtlsffi_records_unwatch(w);
 }

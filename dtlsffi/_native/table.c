@@ -256,12 +256,10 @@ static bool is_plain(const uint8_t *data, uint32_t length)
     return length < DTLSFFI_RECORD_HEADER || ((data[0] & 0xe0) != 0x20 && data[3] == 0 && data[4] == 0);
 }
 
-enum { HANDSHAKE = 22, CLIENT_HELLO = 1 };
-
 static bool is_hello(const uint8_t *data, uint32_t length)
 {
-    return length > DTLSFFI_RECORD_HEADER && data[0] == HANDSHAKE && is_plain(data, length)
-           && data[DTLSFFI_RECORD_HEADER] == CLIENT_HELLO;
+    return length > DTLSFFI_RECORD_HEADER && data[0] == SSL3_RT_HANDSHAKE && is_plain(data, length)
+           && data[DTLSFFI_RECORD_HEADER] == SSL3_MT_CLIENT_HELLO;
 }
 
 /* Whether the datagram may go straight to its connection. */

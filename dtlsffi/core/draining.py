@@ -237,9 +237,9 @@ class Draining(Admission):
 
     def _place(self, connection: EndpointConnection) -> None:
         """Has C find the connection by itself from now on. Not where each record may ask something of Python."""
-        if not self._has_socket or connection._slot >= 0 or connection.gone or connection._context._trace is not None:
+        if not self._has_socket or self._table.freed or connection._slot >= 0 or connection.gone:
             return
-        if self._table.freed:
+        if connection._context._trace is not None:
             return
         slot = self._free_slots.pop() if self._free_slots else len(self._slots)
         if slot == len(self._slots):

@@ -16,7 +16,7 @@ ATTEMPTS = 20
 SOON = (0.1, 1, 0.1)  # retransmission, in seconds: twelve losses are soon over
 
 
-def come_back(crowd: Crowd, lost: list[Client]) -> None:
+def bring_back(crowd: Crowd, lost: list[Client]) -> None:
     """Has clients begin anew with the sessions of their last connections, until they are in."""
     sessions = {client: client.conn.session for client in lost}
     waiting = lost
@@ -53,7 +53,7 @@ def test_when_a_server_is_killed_its_clients_come_back_by_way_of_the_other(
             client.patience, client.tries = 0.1, 20
         crowd.run(1)
         assert [client for client in crowd.clients if client.failure is not None] == lost
-        come_back(crowd, lost)
+        bring_back(crowd, lost)
         crowd.run(1)
         assert in_good_order(crowd)
         assert on(second, crowd) == crowd.clients
