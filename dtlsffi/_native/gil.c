@@ -6,10 +6,7 @@
  *
  * The rule that keeps this free of deadlock: a thread that waits for a connection's lock has let go of the GIL.
  */
-#ifndef Py_GIL_DISABLED
-#define Py_LIMITED_API 0x030a0000
-#endif
-#include <Python.h>
+#include "limited.h"
 
 #include "core.h"
 
