@@ -271,7 +271,10 @@ class DTLSServerConnection(Manners, Knowledge):
                 if found is not None:
                     return found
                 if over is not None:
-                    raise over
+                    try:
+                        raise over
+                    finally:
+                        del over  # it knows this frame, and that the connection
                 if deadline.timeout == 0:
                     raise errors.make(
                         errors.DTLSWantReadError, "WANT_READ", "nothing yet: a datagram has to come first"

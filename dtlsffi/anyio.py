@@ -347,7 +347,10 @@ class Race:
         """The winner, which is kept no longer: a loop may keep the race for a while, in the traceback of its end."""
         won, self._won = self._won, None
         if won is None:
-            raise self._failure
+            try:
+                raise self._failure
+            finally:
+                del self._failure  # it knows frames that know this
         return won
 
     async def _try(self, way: tuple[Any, Any], over: anyio.Event, scope: anyio.CancelScope) -> None:

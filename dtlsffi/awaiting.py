@@ -224,7 +224,7 @@ class AwaitedConnection(Knowledge):
             self._check_on()
             await self._pause()
         if self._connection.failure is not None:
-            raise self._connection.failure
+            raise self._connection.ending() or AssertionError
 
     async def _await_data(self) -> None:
         """Waits until a record is there; raises what ended the connection where none will come."""

@@ -139,6 +139,7 @@ class Race:
             for conn in self._running:
                 if conn is not won:
                     conn.close()
+            self._failure = None  # it knows frames that know this
         return won
 
     def _start_next(self) -> None:

@@ -232,7 +232,7 @@ async def reach(
 
 async def first_of(attempts: Iterator[Coroutine[Any, Any, Any]]) -> Any:
     """What the first of some attempts to succeed returns, each begun when the last has failed or had its time."""
-    failure: BaseException = OSError("getaddrinfo returns an empty list")
+    failures: list[BaseException] = []
     running: set[asyncio.Task[Any]] = set()
     more = True
     try:
@@ -245,18 +245,28 @@ async def first_of(attempts: Iterator[Coroutine[Any, Any, Any]]) -> Any:
                 done, running = await asyncio.wait(
                     running, timeout=ATTEMPT_DELAY if more else None, return_when=asyncio.FIRST_COMPLETED
                 )
+                won = take_first(done, failures)
                 running |= done
-                for task in done:
-                    running.remove(task)
-                    error = task.exception()
-                    if error is None:
-                        return task.result()
-                    failure = error
-                    if isinstance(error, DTLSCertVerificationError):
-                        raise error
-        raise failure
+                if won is not None:
+                    return won
+                if failures and isinstance(failures[-1], DTLSCertVerificationError):
+                    break
+        raise failures.pop() if failures else OSError("getaddrinfo returns an empty list")
     finally:
         await leave(running)
+
+
+def take_first(done: set[asyncio.Task[Any]], failures: list[BaseException]) -> Any:
+    """What one of some tasks has returned, or None; those before it have failed, and so ends all: no certificate."""
+    while done:
+        task = done.pop()
+        error = task.exception()
+        if error is None:
+            return task.result()
+        failures.append(error)
+        if isinstance(error, DTLSCertVerificationError):
+            return None
+    return None
 
 
 async def leave(tasks: set[asyncio.Task[Any]]) -> None:

@@ -188,17 +188,22 @@ class Association(Parking):
     def _after(self, answer: int) -> None:
         """Raises what ended the connection, or was parked by a callback; passes over what has not."""
         if answer == lib.DTLSFFI_FAULT:
-            error = self._fault()
-            if isinstance(error, DTLSError):
-                self._fail(error)
-            self._collect()
-            raise error
+            raise self._faulted()
         self._collect()
         if answer >= 0 or answer in HARMLESS:
             return
         if answer == lib.DTLSFFI_CLOSED and lib.dtlsffi_conn_established(self._conn):
             return
         self._raise(answer)
+
+    def _faulted(self) -> BaseException:
+        """What a fault is, or what a callback has raised, of which it is the consequence."""
+        error = self._fault()
+        if isinstance(error, DTLSError):
+            self._fail(error)
+        if self._origin._session_removed is not None:
+            self._origin._tell_removed()
+        return self._take_parked() or error
 
     def _collect(self) -> None:
         """Raises what was parked; tells the context's store what must not be resumed any more."""
@@ -209,7 +214,7 @@ class Association(Parking):
 
     def _fail(self, error: DTLSError) -> None:
         """The end of the connection, and why: for later calls, and for whoever looks into the log."""
-        self._failure = error
+        self._failure = again(error)  # which nobody raises: it knows no frame, which would know the connection
         side = "server" if self._server_side else "client"
         stage = "connection" if lib.dtlsffi_conn_established(self._conn) else "handshake"
         parked = self._parked

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,3 +92,26 @@ def test_a_callback_that_is_only_told_does_not_end_anything(kind: str, authority
     link.client.send(b"hello")
     link.settle()
     assert link.received[link.server] == [b"hello"]
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_it_leaves_nothing_to_the_garbage_collector(kind: str, authority: Authority) -> None:
+    """Neither side, once nobody has it any more."""
+
+    def broken(_: Any) -> None:
+        raise BrokenError
+
+    def fail() -> list[weakref.ref[Any]]:
+        link = Situation(authority, kind, broken).link()
+        with suppress(BrokenError):
+            link.shake_hands()
+        for side in (link.client, link.server):
+            with suppress(dtlsffi.DTLSError):
+                side.do_handshake()
+        return [weakref.ref(link.client), weakref.ref(link.server)]
+
+    gc.disable()
+    try:
+        assert [side() for side in fail()] == [None, None]
+    finally:
+        gc.enable()
