@@ -66,6 +66,7 @@ class DTLSListener(Patience):
     _context: DTLSContext
     _name: Any
     _handlers: set[threading.Thread]
+    _ending: list[threading.Thread]  # whose handlers have returned: they are gone at any moment
     _server: int | None  # the thread in serve_forever
     _shutting: bool
     _closed = True
@@ -84,6 +85,7 @@ class DTLSListener(Patience):
         self._timeout = sock.gettimeout()
         self._context = context
         self._handlers = set()
+        self._ending = []
         self._server, self._shutting = None, False
         self._engine = engine = Engine(sock, context, **limits)
         kind = (sock.family, sock.type, sock.proto)
@@ -227,6 +229,8 @@ class DTLSListener(Patience):
         conn._listener = self
         name = f"dtlsffi handler of {conn.peer}"
         thread = threading.Thread(target=self._handle, args=(handler, conn), name=name, daemon=True)
+        while self._ending:
+            self._ending.pop().join()
         with self._engine.arrivals:
             try:
                 thread.start()
@@ -248,6 +252,7 @@ class DTLSListener(Patience):
         finally:
             with self._engine.arrivals:
                 self._handlers.discard(threading.current_thread())
+                self._ending.append(threading.current_thread())
                 self._engine.arrivals.notify_all()
 
     def shutdown(self) -> None:
@@ -287,7 +292,7 @@ class DTLSListener(Patience):
             return  # two handlers that close it would wait for one another
         with engine.arrivals:
             self._wait_for_the_server()
-            handlers = list(self._handlers)
+            handlers = [*self._handlers, *self._ending]
         for thread in handlers:
             thread.join()
 
