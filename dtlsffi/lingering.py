@@ -11,7 +11,6 @@ from .core.connection import Connection
 from .core.errors import DTLSWantReadError, DTLSWantWriteError, DTLSZeroReturnError, make
 from .waiting import Deadline, poll, shorter
 
-LULLS = 8  # calls that wait without a look, once one has looked in vain: that is a system call less
 T = TypeVar("T")
 
 
@@ -21,7 +20,6 @@ class Lingering:
     _connection: Connection
     _ended: bool  # shutdown() has stopped us from receiving
     _waiting: int  # threads that poll the socket
-    _lulls: int  # calls that are to wait before they look
     _timeout: float | None
     fileno: Callable[[], int]
 

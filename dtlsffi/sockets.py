@@ -7,12 +7,11 @@ import logging
 import os
 import socket
 import threading
-from time import monotonic
 from typing import Any, NoReturn
 
 from .core.batches import Buffer
 from .core.bulk import Bulk
-from .core.connection import RECORD_MAX, Connection
+from .core.connection import RECORD_MAX, WANT_READ, Connection, equip_socket
 from .core.context import DTLSContext
 from .core.errors import (
     DTLSWantWriteError,
@@ -23,7 +22,7 @@ from .core.errors import (
 from .core.knowledge import Knowledge
 from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
-from .lingering import LULLS, Lingering
+from .lingering import Lingering
 from .manners import Manners
 from .waiting import Deadline
 
@@ -83,9 +82,9 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         connection.serve_as(self)
         self._timeout = timeout
         self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot
-        self._ready = self._quick = self._ended = False
-        self._open = True
-        self._lulls = self._waiting = 0
+        self._at = connection._at
+        self._ready = self._ended = False
+        self._waiting = 0
         self._process = os.getpid()
         if do_handshake_on_connect:
             try:
@@ -101,14 +100,12 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     # Slots, since Python is slow to find any other attribute of what inherits from a socket.
     __slots__ = (
-        "_bulk", "_connection", "_ended", "_handshake_lock", "_lulls", "_open", "_process", "_quick", "_ready",
-        "_timeout", "_waiting",
+        "_at", "_bulk", "_connection", "_ended", "_handshake_lock", "_process", "_ready", "_timeout", "_waiting",
     )  # fmt: skip
+    _at: int  # the connection's C side, for the methods that are in C
     _bulk: Bulk
     _handshake_lock: Any
     _ready: bool  # the handshake is finished
-    _quick: bool  # and no timer runs, nobody joins datagrams, nothing is closed
-    _open: bool
     _process: int
 
     # ---- waiting ----
@@ -153,7 +150,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         finally:
             self._handshake_lock.release()
         self._ready = True
-        self._quick = self._connection.version() != "DTLSv1.3"
+        self._connection.allow(send=True, read=self._connection.version() != "DTLSv1.3")
 
     def _give_up(self, deadline: Deadline) -> NoReturn:
         alert = self._connection.alert_held()
@@ -192,19 +189,22 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         stays full, ConnectionRefusedError where the last datagram found nobody listening (the connection goes on).
         It does not look for what comes in: a peer that has closed is noticed by `recv` only.
         """
-        if self._open and self._ready and not flags:
-            try:
-                return self._connection.send(data)
-            except DTLSWantWriteError:
-                if self._timeout == 0:
-                    raise
-        return self._send(data, flags)
+        raise NotImplementedError  # socket_methods.c
 
-    def _send(self, data: Any, flags: int) -> int:
+    def _send(self, data: Any, flags: int = 0) -> int:
         """`send`, whatever is in its way."""
         deadline = Deadline(self._timeout)
         self._ready_within(deadline, flags)
         return self._retry(lambda: self._connection.send(data), deadline)
+
+    def _sent(self, answer: int, data: Any) -> int:
+        """`send`, where C has got an answer that is no length, or a callback has raised something."""
+        try:
+            return self._connection._sent(answer, [data])
+        except DTLSWantWriteError:
+            if self._timeout == 0:
+                raise
+        return self._send(data)
 
     def _send_some(self, buffers: list[Buffer], deadline: Deadline) -> int:
         return self._retry(lambda: self._bulk.send(buffers), deadline)
@@ -223,28 +223,28 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         TimeoutError, and ConnectionRefusedError where our last datagram found nobody listening (the connection
         goes on).
         """
+        raise NotImplementedError  # socket_methods.c
+
+    def _recv(self, bufsize: int | None = None, flags: int = 0) -> bytes:
+        """`recv`, whatever is in its way."""
         limit = RECORD_MAX if bufsize is None else bufsize
         if limit < 0:
             raise ValueError("negative buffersize in recv")
         try:
-            if self._quick and not flags:
-                if not self._lulls:
-                    data = self._connection.try_read(limit)
-                    if data is not None:
-                        return data
-                timeout = self._timeout
-                if timeout != 0:
-                    self._lulls = (self._lulls or LULLS) - 1
-                    begin = monotonic()
-                    data = self._connection.wait_and_read(limit, timeout)
-                    return self._recv(limit, 0, Deadline(timeout, begin)) if data is None else data
-                self._lulls = 0
-            return self._recv(limit, flags, Deadline(self._timeout))
+            return self._receive(limit, flags, Deadline(self._timeout))
         except DTLSZeroReturnError:
             return b""
 
-    def _recv(self, limit: int, flags: int, deadline: Deadline) -> bytes:
-        """`recv`, whatever is in its way."""
+    def _not_received(self, answer: int, limit: int, begin: float) -> bytes:
+        """`recv`, where C has got no record, or a callback has raised something; it has waited since `begin`."""
+        try:
+            if answer != WANT_READ:
+                self._connection._not_read(min(answer, 0), limit)
+            return self._receive(limit, 0, Deadline(self._timeout, begin))
+        except DTLSZeroReturnError:
+            return b""
+
+    def _receive(self, limit: int, flags: int, deadline: Deadline) -> bytes:
         self._ready_within(deadline, flags)
         read = self._bulk.read if self._bulk.reads else self._connection.read
         return self._retry(lambda: read(limit), deadline)
@@ -260,7 +260,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline, 0)
-            self._quick = False
+            self._connection.allow(send=True, read=False)
             return self._retry(lambda: self._bulk.receive(max), deadline)
         except DTLSZeroReturnError:
             return []
@@ -315,12 +315,13 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         if how != socket.SHUT_RD:
             self._connection.close()
         if how != socket.SHUT_WR:
-            self._ended, self._quick = True, False
+            self._ended = True
+            self._connection.allow(send=self._ready, read=False)
             super().shutdown(socket.SHUT_RD)
 
     def _leave(self) -> None:
         """Says goodbye, wakes whoever waits, and lets go of the descriptor while it is still ours."""
-        self._quick = self._open = False
+        self._connection.allow(send=False, read=False)
         self._connection.close()
         self._connection.detach()
         self._bulk.release()
@@ -387,6 +388,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         raise NotImplementedError(f"makefile not allowed on instances of {type(self).__name__}")
 
 
+equip_socket(DTLSSocket)
 DTLSContext.dtlssocket_class = DTLSSocket
 
 

@@ -55,6 +55,10 @@ class Calls(Protocol):
         """Puts methods that are in C into the places of those that stand for them: methods.c."""
         raise NotImplementedError
 
+    def equip_socket(self, cls: type, /) -> None:
+        """The same with those of socket_methods.c."""
+        raise NotImplementedError
+
     def own(self, conn: int, /) -> object:
         """An object with which the connection is freed."""
         raise NotImplementedError

@@ -38,7 +38,14 @@ static PyObject *own(PyObject *self, PyObject *const *arguments, Py_ssize_t coun
 static PyObject *equip(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_methods_put(arguments[0]) ? Py_NewRef(Py_None) : NULL;
+    return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_methods_equip(arguments[0]) ? Py_NewRef(Py_None) : NULL;
+}
+
+/* equip_socket(type): the same with those of socket_methods.c. */
+static PyObject *equip_socket(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)self;
+    return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_socket_methods_equip(arguments[0]) ? Py_NewRef(Py_None) : NULL;
 }
 
 /* send(conn, data): `dtlsffi_conn_send`. */
@@ -185,6 +192,7 @@ static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t cou
 
 static PyMethodDef methods[] = {
     {"equip", (PyCFunction)(void *)equip, METH_FASTCALL, NULL},
+    {"equip_socket", (PyCFunction)(void *)equip_socket, METH_FASTCALL, NULL},
     {"own", (PyCFunction)(void *)own, METH_FASTCALL, NULL},
     {"pump", (PyCFunction)(void *)pump, METH_FASTCALL, NULL},
     {"receive_all", (PyCFunction)(void *)receive_all, METH_FASTCALL, NULL},

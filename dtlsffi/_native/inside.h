@@ -225,6 +225,8 @@ struct dtlsffi_conn {
     bool alert_is_held;
     bool alert_is_released;
     uint8_t held_alert[DTLSFFI_ALERT_RECORD];
+    uint8_t allowed;            /* DTLSFFI_MAY_...: what the methods of its DTLSSocket need not ask for */
+    uint8_t lulls;              /* calls of its recv() that are to wait before they look */
     int version;                /* that is spoken; 0 before the handshake is finished */
     int events;
     int alert_received;         /* description, or -1 */

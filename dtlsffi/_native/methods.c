@@ -1,4 +1,4 @@
-/* The methods of a connection that every record passes through: a frame of Python's takes longer than all else that is
+/* The methods of a Connection that every record passes through: a frame of Python's takes longer than all else that is
  * ours. Whatever is out of the ordinary is for Python's methods to see about, which get the answer. */
 #include "objects.h"
 
@@ -6,23 +6,14 @@
 
 static PyObject *parked_name, *received_name;
 
-static dtlsffi_conn *conn_of(PyObject *self)
-{
-    PyObject *number = PyObject_GetAttr(self, dtlsffi_objects_at);
-    dtlsffi_conn *conn = number == NULL ? NULL : PyLong_AsVoidPtr(number);
-
-    Py_XDECREF(number);
-    return conn;
-}
-
 /* Whether no callback has raised anything: without a handle there is none. */
-static bool is_quiet(PyObject *self, const dtlsffi_conn *conn)
+bool dtlsffi_methods_quiet(PyObject *connection, const dtlsffi_conn *conn)
 {
     PyObject *parked;
 
     if (conn->handle == NULL)
         return true;
-    parked = PyObject_GetAttr(self, parked_name);
+    parked = PyObject_GetAttr(connection, parked_name);
     Py_XDECREF(parked);
     if (parked == NULL)
         PyErr_Clear();
@@ -32,7 +23,7 @@ static bool is_quiet(PyObject *self, const dtlsffi_conn *conn)
 /* send(data) */
 static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = conn_of(self);
+    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
     long answer;
 
     if (conn == NULL || !dtlsffi_objects_counted(count, 1, 1))
@@ -40,7 +31,7 @@ static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t
     answer = dtlsffi_objects_send(conn, arguments[0]);
     if (answer == DTLSFFI_RAISED)
         return NULL;
-    if (answer > 0 && is_quiet(self, conn))
+    if (answer > 0 && dtlsffi_methods_quiet(self, conn))
         return PyLong_FromLong(answer);
     return PyObject_CallMethod(self, "_sent", "l[O]", answer, arguments[0]);
 }
@@ -48,7 +39,7 @@ static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t
 /* receive_datagram(data) */
 static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = conn_of(self);
+    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
     PyObject *bytes, *records;
     dtlsffi_span span;
     long answer;
@@ -65,7 +56,7 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
     Py_DECREF(bytes);
     if (answer == DTLSFFI_RAISED)
         return NULL;
-    if (answer >= 0 && !conn->ctx_data->watched && is_quiet(self, conn))
+    if (answer >= 0 && !conn->ctx_data->watched && dtlsffi_methods_quiet(self, conn))
         return Py_NewRef(Py_None);
     return PyObject_CallMethod(self, "_after", "l", answer);
 }
@@ -73,7 +64,7 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 /* datagrams_to_send() */
 static PyObject *take(PyObject *self, PyObject *unused)
 {
-    dtlsffi_conn *conn = conn_of(self);
+    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
     PyObject *datagrams = conn == NULL ? NULL : PyList_New(0);
     const uint8_t *at;
     bool good = true;
@@ -98,7 +89,7 @@ static PyObject *read_or_not(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *
     PyObject *record = answer > 0 ? PyBytes_FromStringAndSize((const char *)inbox->data, answer) : Py_NewRef(Py_None);
 
     dtlsffi_inbox_give_back(inbox);
-    if (record == NULL || ((answer > 0 || answer == DTLSFFI_WANT_READ) && is_quiet(self, conn)))
+    if (record == NULL || ((answer > 0 || answer == DTLSFFI_WANT_READ) && dtlsffi_methods_quiet(self, conn)))
         return record;
     Py_DECREF(record);
     return PyObject_CallMethod(self, "_not_read", "in", answer > 0 ? 0 : answer, (Py_ssize_t)limit);
@@ -112,7 +103,7 @@ static dtlsffi_inbox *lend_where_good(const dtlsffi_conn *conn)
 /* try_read(limit) */
 static PyObject *try_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = conn_of(self);
+    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
     size_t limit = DTLSFFI_RECORD_MAX;
     dtlsffi_inbox *inbox;
 
@@ -129,7 +120,7 @@ static PyObject *try_read(PyObject *self, PyObject *const *arguments, Py_ssize_t
 #define LONGEST 2592000.0 /* seconds, a month */
 
 /* How long recv(2) is to wait: microseconds, at least one; 0 is for ever, as None is. */
-static int64_t patience(PyObject *timeout)
+int64_t dtlsffi_methods_patience(PyObject *timeout)
 {
     double seconds = timeout == Py_None ? 0 : PyFloat_AsDouble(timeout);
 
@@ -141,7 +132,7 @@ static int64_t patience(PyObject *timeout)
 /* wait_and_read(limit, timeout) */
 static PyObject *wait_and_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = conn_of(self);
+    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
     dtlsffi_inbox *inbox;
     int64_t microseconds;
     size_t limit;
@@ -149,20 +140,14 @@ static PyObject *wait_and_read(PyObject *self, PyObject *const *arguments, Py_ss
     if (!dtlsffi_objects_counted(count, 2, 2))
         return NULL;
     limit = PyLong_AsSize_t(arguments[0]);
-    microseconds = patience(arguments[1]);
+    microseconds = dtlsffi_methods_patience(arguments[1]);
     inbox = lend_where_good(conn);
     if (inbox == NULL)
         return NULL;
     return read_or_not(self, conn, inbox, dtlsffi_conn_wait(conn, microseconds, inbox, limit), limit);
 }
 
-/* What is in front of a docstring is for inspect.signature(). */
-typedef struct {
-    const char *signature;
-    PyMethodDef method;
-} entry;
-
-static entry entries[] = {
+static dtlsffi_method methods[] = {
     {"($self, /)", {"datagrams_to_send", take, METH_NOARGS, NULL}},
     {"($self, data, /)", {"receive_datagram", (PyCFunction)(void *)receive, METH_FASTCALL, NULL}},
     {"($self, data, /)", {"send", (PyCFunction)(void *)send_one, METH_FASTCALL, NULL}},
@@ -170,45 +155,11 @@ static entry entries[] = {
     {"($self, limit, timeout, /)", {"wait_and_read", (PyCFunction)(void *)wait_and_read, METH_FASTCALL, NULL}},
 };
 
-/* The docstring of what stands for a method so far, behind its signature; it stays for as long as the method does. */
-static char *document(const entry *e, PyObject *type)
-{
-    PyObject *stands = PyObject_GetAttrString(type, e->method.ml_name);
-    PyObject *words = stands == NULL ? NULL : PyObject_GetAttrString(stands, "__doc__");
-    PyObject *text = words == NULL ? NULL : PyUnicode_FromFormat("%s%s\n--\n\n%S", e->method.ml_name, e->signature, words);
-    const char *data = text == NULL ? NULL : PyUnicode_AsUTF8AndSize(text, NULL);
-    char *copy = data == NULL ? NULL : OPENSSL_strdup(data);
-
-    Py_XDECREF(stands);
-    Py_XDECREF(words);
-    Py_XDECREF(text);
-    if (copy == NULL && !PyErr_Occurred())
-        PyErr_NoMemory();
-    return copy;
-}
-
-static bool put(entry *e, PyObject *type)
-{
-    PyObject *method;
-    bool good;
-
-    e->method.ml_doc = document(e, type);
-    if (e->method.ml_doc == NULL)
-        return false;
-    method = PyDescr_NewMethod((PyTypeObject *)type, &e->method);
-    good = method != NULL && PyObject_SetAttrString(type, e->method.ml_name, method) == 0;
-    Py_XDECREF(method);
-    return good;
-}
-
-bool dtlsffi_methods_put(PyObject *type)
+/* Has a Connection's class have them. */
+bool dtlsffi_methods_equip(PyObject *type)
 {
     parked_name = PyUnicode_InternFromString("_parked");
     received_name = PyUnicode_InternFromString("_received");
-    if (parked_name == NULL || received_name == NULL)
-        return false;
-    for (size_t i = 0; i < sizeof(entries) / sizeof(*entries); i++)
-        if (!put(&entries[i], type))
-            return false;
-    return true;
+    return parked_name != NULL && received_name != NULL
+           && dtlsffi_objects_equip(type, methods, sizeof(methods) / sizeof(*methods));
 }

@@ -22,6 +22,16 @@ void *dtlsffi_objects_lend(dtlsffi_scratch *scratch)
     return piece;
 }
 
+/* Whose address is in `_at`: the C side of a Connection, or of who has one; NULL with an exception. */
+dtlsffi_conn *dtlsffi_objects_conn(PyObject *owner)
+{
+    PyObject *number = PyObject_GetAttr(owner, dtlsffi_objects_at);
+    dtlsffi_conn *conn = number == NULL ? NULL : PyLong_AsVoidPtr(number);
+
+    Py_XDECREF(number);
+    return conn;
+}
+
 /* ---- in ---- */
 
 static void refuse(PyObject *item, const char *what)
@@ -106,7 +116,6 @@ void dtlsffi_load_release(dtlsffi_load *l)
 /* Which connection an item of `Endpoint.send_many` is for; its data is `*data`, borrowed. */
 static dtlsffi_conn *conn_of_item(PyObject *item, PyObject **data)
 {
-    PyObject *number;
     dtlsffi_conn *conn;
 
     if (!PyTuple_Check(item) || PyTuple_Size(item) != 2) {
@@ -114,13 +123,9 @@ static dtlsffi_conn *conn_of_item(PyObject *item, PyObject **data)
         return NULL;
     }
     *data = PyTuple_GetItem(item, 1);
-    number = PyObject_GetAttr(PyTuple_GetItem(item, 0), dtlsffi_objects_at);
-    if (number == NULL) {
+    conn = dtlsffi_objects_conn(PyTuple_GetItem(item, 0));
+    if (conn == NULL)
         PyErr_SetString(PyExc_TypeError, "each item begins with a connection of the endpoint's");
-        return NULL;
-    }
-    conn = PyLong_AsVoidPtr(number);
-    Py_DECREF(number);
     return conn;
 }
 
@@ -291,4 +296,46 @@ long dtlsffi_open(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t co
         answer = DTLSFFI_RAISED;
     dtlsffi_inbox_give_back(inbox);
     return answer;
+}
+
+/* ---- methods ---- */
+
+/* The docstring of what stands for a method so far, behind its signature; it stays for as long as the method does. */
+static char *document(const dtlsffi_method *m, PyObject *type)
+{
+    PyObject *stands = PyObject_GetAttrString(type, m->method.ml_name);
+    PyObject *words = stands == NULL ? NULL : PyObject_GetAttrString(stands, "__doc__");
+    PyObject *text = words == NULL ? NULL : PyUnicode_FromFormat("%s%s\n--\n\n%S", m->method.ml_name, m->signature, words);
+    const char *data = text == NULL ? NULL : PyUnicode_AsUTF8AndSize(text, NULL);
+    char *copy = data == NULL ? NULL : OPENSSL_strdup(data);
+
+    Py_XDECREF(stands);
+    Py_XDECREF(words);
+    Py_XDECREF(text);
+    if (copy == NULL && !PyErr_Occurred())
+        PyErr_NoMemory();
+    return copy;
+}
+
+static bool put(dtlsffi_method *m, PyObject *type)
+{
+    PyObject *method;
+    bool good;
+
+    m->method.ml_doc = document(m, type);
+    if (m->method.ml_doc == NULL)
+        return false;
+    method = PyDescr_NewMethod((PyTypeObject *)type, &m->method);
+    good = method != NULL && PyObject_SetAttrString(type, m->method.ml_name, method) == 0;
+    Py_XDECREF(method);
+    return good;
+}
+
+/* Puts methods into the places of those in a class that stand for them. Returns false with an exception. */
+bool dtlsffi_objects_equip(PyObject *type, dtlsffi_method *methods, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!put(&methods[i], type))
+            return false;
+    return true;
 }

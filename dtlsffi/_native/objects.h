@@ -2,10 +2,7 @@
 #ifndef DTLSFFI_OBJECTS_H
 #define DTLSFFI_OBJECTS_H
 
-#ifndef Py_GIL_DISABLED
-#define Py_LIMITED_API 0x030a0000
-#endif
-#include <Python.h>
+#include "limited.h"
 
 #include "core.h"
 
@@ -24,8 +21,16 @@ typedef struct {
     dtlsffi_conn *few_conns[DTLSFFI_FEW];
 } dtlsffi_load;
 
-extern PyObject *dtlsffi_objects_at; /* "_at": a connection's attribute, its address as a number */
+extern PyObject *dtlsffi_objects_at; /* "_at": an attribute, the address of a connection as a number */
 
+/* A method; what is in front of its docstring is for inspect.signature(). */
+typedef struct {
+    const char *signature;
+    PyMethodDef method;
+} dtlsffi_method;
+
+bool dtlsffi_objects_equip(PyObject *type, dtlsffi_method *methods, size_t count);
+dtlsffi_conn *dtlsffi_objects_conn(PyObject *owner);
 bool dtlsffi_objects_counted(Py_ssize_t count, Py_ssize_t least, Py_ssize_t most);
 void *dtlsffi_objects_lend(dtlsffi_scratch *scratch);
 long dtlsffi_objects_send(dtlsffi_conn *conn, PyObject *data);
@@ -41,6 +46,11 @@ bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *records);
 bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots, PyObject *records, PyObject *odd);
 
 /* methods.c */
-bool dtlsffi_methods_put(PyObject *type);
+bool dtlsffi_methods_equip(PyObject *type);
+bool dtlsffi_methods_quiet(PyObject *connection, const dtlsffi_conn *conn);
+int64_t dtlsffi_methods_patience(PyObject *timeout);
+
+/* socket_methods.c */
+bool dtlsffi_socket_methods_equip(PyObject *type);
 
 #endif

@@ -246,6 +246,15 @@ class Connection(Knowledge, Association):
         """Whether some thread is in `wait_and_read`."""
         return bool(lib.dtlsffi_conn_waiting(self._conn))
 
+    def allow(self, *, send: bool, read: bool) -> None:
+        """Lets a DTLSSocket's `send` and `recv` go on in C: the handshake is finished, and nothing is in their way."""
+        lib.dtlsffi_conn_allow(self._conn, send * lib.DTLSFFI_MAY_SEND | read * lib.DTLSFFI_MAY_READ)
+
+    @property
+    def lulls(self) -> int:
+        """How many calls of that `recv` are to wait before they look, since one has looked in vain."""
+        return int(lib.dtlsffi_conn_lulls(self._conn)[0])
+
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:
         """`read` into the first `size` bytes of `buffer`; returns the record's length."""
         with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
@@ -275,3 +284,5 @@ class Connection(Knowledge, Association):
 
 
 calls.equip(Connection)
+equip_socket = calls.equip_socket
+"""Puts methods that are in C into the places of those that stand for them in a class whose `_connection` is one."""

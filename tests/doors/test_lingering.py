@@ -7,59 +7,59 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 import dtlsffi
-from dtlsffi.lingering import LULLS
 from tests.helpers import HOST
 
 Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
 
 
-def count_waits(conn: dtlsffi.DTLSSocket, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
-    """Its timeout, each time that it waits."""
-    waited: list[Any] = []
-    connection = conn._connection
-    wait = connection.wait_and_read
-
-    def note(limit: int, timeout: float | None) -> bytes | None:
-        waited.append(timeout)
-        return wait(limit, timeout)
-
-    monkeypatch.setattr(connection, "wait_and_read", note)
-    return waited
+LULLS = 8
 
 
-def test_what_is_there_is_taken_without_waiting(dtls_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def lull(conn: dtlsffi.DTLSSocket) -> None:
+    """Has its next calls wait before they look: one has looked in vain."""
+    timeout = conn.gettimeout()
+    conn.settimeout(0.001)
+    while conn._connection.lulls < 2:
+        with pytest.raises(TimeoutError):
+            conn.recv()
+    conn.settimeout(timeout)
+
+
+def test_what_is_there_is_taken_without_waiting(dtls_pair: Pair) -> None:
     """No wait for a stream of records."""
     client, server = dtls_pair
-    waited = count_waits(server, monkeypatch)
     for number in range(20):
         client.send(b"%d" % number)
-    assert [server.recv() for _ in range(20)] == [b"%d" % number for number in range(20)]
-    assert waited == []
+    for number in range(20):
+        assert server.recv() == b"%d" % number
+        assert server._connection.lulls == 0
 
 
-def test_after_a_lull_calls_wait_before_they_look(
-    dtls_pair: Pair, monkeypatch: pytest.MonkeyPatch, both: Callable[..., list[Any]]
-) -> None:
+def test_after_a_lull_calls_wait_before_they_look(dtls_pair: Pair, both: Callable[..., list[Any]]) -> None:
     """For some calls; then they look again."""
     client, server = dtls_pair
-    waited = count_waits(server, monkeypatch)
+    lulls = []
 
     def answer() -> None:
         for _ in range(2 * LULLS):
             server.send(server.recv())
+            lulls.append(server._connection.lulls)
 
     def ask() -> None:
         for number in range(2 * LULLS):
             client.send(b"%d" % number)
             assert client.recv() == b"%d" % number
 
+    lull(server)
     both(answer, ask)
-    assert len(waited) >= 2 * LULLS - 2  # all but the calls that looked
+    assert all(after in {before - 1, 0, LULLS - 1} for before, after in pairwise(lulls))
+    assert max(lulls) == LULLS - 1  # it has looked again, and in vain
 
 
 def in_memory(
@@ -100,14 +100,15 @@ def test_the_rest_of_a_datagram_is_not_waited_for(
         for _ in range(3):
             client.send(b"x" * size)
         records = client.datagrams_to_send()
+        lull(server)
         threading.Timer(0.05, lambda: udp_pair[0].send(b"".join(records))).start()
         for _ in range(3):
-            server._lulls = LULLS
             assert server.recv() == b"x" * size
+            assert server._connection.lulls
         client.close()
         udp_pair[0].send(*client.datagrams_to_send())
         for _ in range(3):
-            server._lulls = LULLS
+            assert server._connection.lulls
             assert server.recv() == b""
 
 
@@ -118,22 +119,22 @@ def test_a_refusal_is_told_while_one_waits(dtls_pair: Pair) -> None:
         port.bind(("127.0.0.1", 0))
         nobody = port.getsockname()
     with socket.socket(fileno=socket.dup(client.fileno())) as raw:
+        lull(client)
         raw.connect(nobody)
         raw.send(b"anybody there?")
-        client._lulls = LULLS
         with pytest.raises(ConnectionRefusedError):
             client.recv()
         raw.connect(server.getsockname())
     server.send(b"go on")
-    client._lulls = LULLS
+    assert client._connection.lulls
     assert client.recv() == b"go on"
 
 
 def test_a_record_too_large_is_kept(dtls_pair: Pair) -> None:
     """Waited for or not."""
     client, server = dtls_pair
+    lull(server)
     client.send(b"x" * 100)
-    server._lulls = LULLS
     with pytest.raises(dtlsffi.DatagramTooLarge):
         server.recv(10)
     assert server.recv() == b"x" * 100
@@ -143,18 +144,19 @@ def test_the_plain_socket_comes_back_without_our_patience(dtls_pair: Pair) -> No
     """SO_RCVTIMEO is taken back."""
     client = dtls_pair[0]
     client.settimeout(0.01)
-    client._lulls = LULLS
     with pytest.raises(TimeoutError):
         client.recv()
+    assert client._connection.lulls
     with client.unwrap() as plain:
         assert plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == bytes(16)
 
 
-@pytest.mark.parametrize("lulls", [0, LULLS])
-def test_the_timeout_holds_either_way(lulls: int, dtls_pair: Pair) -> None:
+@pytest.mark.parametrize("after_a_lull", [False, True])
+def test_the_timeout_holds_either_way(after_a_lull: bool, dtls_pair: Pair) -> None:
     """Junk that comes meanwhile does not prolong it."""
     client, server = dtls_pair
-    server._lulls = lulls
+    if after_a_lull:
+        lull(server)
     server.settimeout(0.2)
     stop = threading.Event()
 

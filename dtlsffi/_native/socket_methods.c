@@ -1,0 +1,174 @@
+/* The methods of a DTLSSocket that every record passes through, for as long as nothing is in their way: `_send` and
+ * `_recv`, which are Python's, are for the rest.
+ */
+#include "objects.h"
+
+#include <time.h>
+
+#define LULLS 8 /* calls that wait without a look, once one has looked in vain: that is a system call less */
+
+static PyObject *connection_name, *timeout_name;
+
+/* Which of them may go on without Python: DTLSFFI_MAY_... */
+void dtlsffi_conn_allow(dtlsffi_conn *conn, int what)
+{
+    __atomic_store_n(&conn->allowed, (uint8_t)what, __ATOMIC_RELAXED);
+}
+
+/* How many calls of recv() are to wait before they look. */
+uint8_t *dtlsffi_conn_lulls(dtlsffi_conn *conn)
+{
+    return &conn->lulls;
+}
+
+static bool may(const dtlsffi_conn *conn, int what)
+{
+    return (__atomic_load_n(&conn->allowed, __ATOMIC_RELAXED) & what) != 0;
+}
+
+/* Whether no callback has raised anything. */
+static bool is_quiet(PyObject *self, const dtlsffi_conn *conn)
+{
+    PyObject *connection;
+    bool quiet;
+
+    if (conn->handle == NULL)
+        return true;
+    connection = PyObject_GetAttr(self, connection_name);
+    quiet = connection != NULL && dtlsffi_methods_quiet(connection, conn);
+    Py_XDECREF(connection);
+    return quiet;
+}
+
+/* The arguments that have names, as a dictionary, or NULL with an exception; their values are behind the others. */
+static PyObject *named(PyObject *const *values, PyObject *names)
+{
+    PyObject *found = PyDict_New();
+
+    for (Py_ssize_t i = 0; found != NULL && names != NULL && i < PyTuple_Size(names); i++)
+        if (PyDict_SetItem(found, PyTuple_GetItem(names, i), values[i]) != 0)
+            Py_CLEAR(found);
+    return found;
+}
+
+/* The same call of another method. */
+static PyObject *ask(PyObject *self, const char *name, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    PyObject *method = PyObject_GetAttrString(self, name);
+    PyObject *others = named(arguments + count, names);
+    PyObject *first = PyTuple_New(count);
+    PyObject *answer = NULL;
+
+    for (Py_ssize_t i = 0; first != NULL && i < count; i++)
+        (void)PyTuple_SetItem(first, i, Py_NewRef(arguments[i]));
+    if (method != NULL && others != NULL && first != NULL)
+        answer = PyObject_Call(method, first, others);
+    Py_XDECREF(first);
+    Py_XDECREF(others);
+    Py_XDECREF(method);
+    return answer;
+}
+
+/* send(data, flags=0) */
+static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
+    long answer;
+
+    if (conn == NULL)
+        return NULL;
+    if (count != 1 || names != NULL || !may(conn, DTLSFFI_MAY_SEND))
+        return ask(self, "_send", arguments, count, names);
+    answer = dtlsffi_objects_send(conn, arguments[0]);
+    if (answer == DTLSFFI_RAISED)
+        return NULL;
+    if (answer > 0 && is_quiet(self, conn))
+        return PyLong_FromLong(answer);
+    return PyObject_CallMethod(self, "_sent", "lO", answer, arguments[0]);
+}
+
+/* Whether a buffer size is one for which nothing needs to be said. */
+static bool as_limit(PyObject *size, size_t *limit)
+{
+    if (size == Py_None)
+        return true;
+    *limit = PyLong_CheckExact(size) ? PyLong_AsSize_t(size) : (size_t)-1;
+    if (!PyErr_Occurred())
+        return *limit != (size_t)-1;
+    PyErr_Clear();
+    return false;
+}
+
+/* By Python's monotonic clock. */
+static double monotonic(void)
+{
+    struct timespec time;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+/* Waits for the next datagram, unless the socket never waits. */
+static int wait_for_record(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, size_t limit)
+{
+    PyObject *timeout = PyObject_GetAttr(self, timeout_name);
+    bool never = timeout == NULL || (timeout != Py_None && PyFloat_AsDouble(timeout) == 0);
+    int64_t patience = never ? 0 : dtlsffi_methods_patience(timeout);
+
+    Py_XDECREF(timeout);
+    conn->lulls = never ? 0 : (uint8_t)((conn->lulls == 0 ? LULLS : conn->lulls) - 1);
+    return never ? DTLSFFI_WANT_READ : dtlsffi_conn_wait(conn, patience, inbox, limit);
+}
+
+/* The next record's length, or why there is none; `*begin` is when there was none yet. */
+static int look_or_wait(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, size_t limit, double *begin)
+{
+    int answer = DTLSFFI_WANT_READ;
+
+    if (conn->lulls == 0)
+        answer = dtlsffi_conn_read(conn, inbox->data, DTLSFFI_RECORD_MAX, limit);
+    if (answer != DTLSFFI_WANT_READ)
+        return answer;
+    *begin = monotonic();
+    return is_quiet(self, conn) ? wait_for_record(self, conn, inbox, limit) : answer;
+}
+
+/* recv(bufsize=None, flags=0) */
+static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
+    size_t limit = DTLSFFI_RECORD_MAX;
+    PyObject *record = NULL;
+    dtlsffi_inbox *inbox;
+    double begin = 0;
+    int answer;
+
+    if (conn == NULL)
+        return NULL;
+    if (count > 1 || names != NULL || (count == 1 && !as_limit(arguments[0], &limit)) || !may(conn, DTLSFFI_MAY_READ))
+        return ask(self, "_recv", arguments, count, names);
+    inbox = dtlsffi_inbox_lend();
+    if (inbox == NULL)
+        return NULL;
+    answer = look_or_wait(self, conn, inbox, limit, &begin);
+    if (answer > 0 && is_quiet(self, conn))
+        record = PyBytes_FromStringAndSize((const char *)inbox->data, answer);
+    dtlsffi_inbox_give_back(inbox);
+    if (record != NULL || PyErr_Occurred())
+        return record;
+    return PyObject_CallMethod(self, "_not_received", "ind", answer, (Py_ssize_t)limit, begin);
+}
+
+static dtlsffi_method methods[] = {
+    {"($self, bufsize=None, flags=0)", {"recv", (PyCFunction)(void *)receive, METH_FASTCALL | METH_KEYWORDS, NULL}},
+    {"($self, data, flags=0)", {"send", (PyCFunction)(void *)send_one, METH_FASTCALL | METH_KEYWORDS, NULL}},
+};
+
+/* Has a DTLSSocket's class have them. */
+bool dtlsffi_socket_methods_equip(PyObject *type)
+{
+    connection_name = PyUnicode_InternFromString("_connection");
+    timeout_name = PyUnicode_InternFromString("_timeout");
+    return connection_name != NULL && timeout_name != NULL
+           && dtlsffi_objects_equip(type, methods, sizeof(methods) / sizeof(*methods));
+}
