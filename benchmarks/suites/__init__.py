@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..suite import Suite
-from . import echo, flood, growth, handshakes, memory, oneway, pingpong, record
+from . import echo, flood, growth, handshakes, memory, oneway, pingpong, record, threads
 
 SUITES: tuple[Suite, ...] = (
     record.SUITE,
     oneway.SUITE,
     pingpong.SUITE,
+    threads.SUITE,
     echo.SUITE,
     handshakes.SUITE,
     memory.SUITE,

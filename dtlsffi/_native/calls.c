@@ -145,11 +145,14 @@ static long harvest_some(PyObject *const *arguments, dtlsffi_udp *udp, double no
     dtlsffi_batch *batch = address(arguments[2]);
     dtlsffi_inbox *inbox = dtlsffi_inbox_lend();
     long answer = 0;
+    void *gil;
 
     if (inbox == NULL)
         return DTLSFFI_RAISED;
     do {
+        gil = dtlsffi_gil_release_for(batch->count + batch->joined);
         dtlsffi_table_harvest(address(arguments[0]), udp, batch, inbox, now);
+        dtlsffi_gil_retake_after(gil);
         if (!dtlsffi_inbox_hand_out_by_owner(inbox, lists[0], lists[1], lists[2]))
             answer = DTLSFFI_RAISED;
     } while (answer == 0 && inbox->more && inbox->odd_count == 0);

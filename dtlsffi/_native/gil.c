@@ -10,6 +10,8 @@
 
 #include "core.h"
 
+#include <time.h>
+
 /* Whether this thread has let go of it. */
 static _Thread_local bool is_away;
 
@@ -45,6 +47,55 @@ void dtlsffi_gil_retake(void *token)
 }
 
 #endif
+
+/* ---- batches ---- */
+
+#define LONG 64        /* records, some 50 us: worth letting others go on with theirs */
+#define VERY_LONG 4096 /* some 4 ms: as long as it may take to get the GIL back */
+#define SLOW 1000000   /* ns to get the GIL back: somebody computes */
+#define KEEPING 256    /* long batches before that is tried again */
+
+static _Atomic(unsigned) keeping; /* how many are to keep the GIL */
+
+static bool is_kept(void)
+{
+    unsigned left = atomic_load_explicit(&keeping, memory_order_relaxed);
+
+    if (left > 0)
+        atomic_store_explicit(&keeping, left - 1, memory_order_relaxed);
+    return left > 0;
+}
+
+/* Lets go of the GIL for a batch of so many records or datagrams, so that other threads go on with theirs. Where one of them
+ * computes, getting it back takes milliseconds, longer than the batch: then the GIL is kept for a while. */
+void *dtlsffi_gil_release_for(uint32_t records)
+{
+    if (records < LONG)
+        return NULL;
+    return records < VERY_LONG && is_kept() ? NULL : dtlsffi_gil_release();
+}
+
+static int64_t nanoseconds(void)
+{
+    struct timespec time;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+void dtlsffi_gil_retake_after(void *token)
+{
+    int64_t begin;
+
+    if (token == NULL)
+        return;
+    begin = nanoseconds();
+    dtlsffi_gil_retake(token);
+    if (nanoseconds() - begin > SLOW)
+        atomic_store_explicit(&keeping, KEEPING, memory_order_relaxed);
+}
+
+/* ---- callbacks ---- */
 
 static _Thread_local int callbacks;
 

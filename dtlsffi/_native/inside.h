@@ -38,6 +38,8 @@ void dtlsffi_lock_release(dtlsffi_lock *lock);
 /* gil.c */
 void *dtlsffi_gil_release(void);
 void dtlsffi_gil_retake(void *token);
+void *dtlsffi_gil_release_for(uint32_t records);
+void dtlsffi_gil_retake_after(void *token);
 bool dtlsffi_gil_home(void);
 void dtlsffi_gil_away(bool away);
 
@@ -99,7 +101,6 @@ typedef struct {
 #define DTLSFFI_OUTGOING 1024
 #define DTLSFFI_OUTGOING_BYTES 262144
 #define DTLSFFI_DATAGRAM_MAX 16896      /* one record of the largest size */
-#define DTLSFFI_LONG_BATCH 64           /* records that are worth letting other threads run meanwhile */
 typedef struct {
     uint32_t count;
     uint32_t used;

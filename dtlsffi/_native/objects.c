@@ -263,13 +263,24 @@ void dtlsffi_inbox_give_back(dtlsffi_inbox *inbox)
     dtlsffi_scratch_give_back(&inboxes, inbox);
 }
 
+/* Has the GIL for as long as it takes to hand out. */
+static bool make_inbox_empty(dtlsffi_inbox *inbox, PyObject *records, void **gil)
+{
+    bool was_away = *gil != NULL, good;
+
+    dtlsffi_gil_retake_after(*gil);
+    good = dtlsffi_inbox_hand_out(inbox, records);
+    *gil = was_away ? dtlsffi_gil_release() : NULL;
+    return good;
+}
+
 /* Gives a connection that is entered one datagram. Returns a negative answer, or DTLSFFI_RAISED, or else. */
-static long feed(dtlsffi_conn *conn, dtlsffi_span datagram, dtlsffi_inbox *inbox, PyObject *records)
+static long feed(dtlsffi_conn *conn, dtlsffi_span datagram, dtlsffi_inbox *inbox, PyObject *records, void **gil)
 {
     int answer;
 
     do {
-        if (!dtlsffi_inbox_has_room(inbox) && !dtlsffi_inbox_hand_out(inbox, records))
+        if (!dtlsffi_inbox_has_room(inbox) && !make_inbox_empty(inbox, records, gil))
             return DTLSFFI_RAISED;
         answer = dtlsffi_conn_receive_entered(conn, datagram.data, datagram.length, inbox);
         datagram.length = 0;
@@ -282,14 +293,17 @@ long dtlsffi_open(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t co
 {
     dtlsffi_inbox *inbox = dtlsffi_inbox_lend();
     long answer;
+    void *gil;
 
     if (inbox == NULL)
         return DTLSFFI_RAISED;
     answer = dtlsffi_conn_enter(conn);
     if (answer == 0) {
+        gil = dtlsffi_gil_release_for(count);
         for (uint32_t i = 0; i < count && answer >= 0; i++)
             if (datagrams[i].length > 0)
-                answer = feed(conn, datagrams[i], inbox, records);
+                answer = feed(conn, datagrams[i], inbox, records, &gil);
+        dtlsffi_gil_retake_after(gil);
         dtlsffi_conn_leave(conn);
     }
     if (!dtlsffi_inbox_hand_out(inbox, records))

@@ -192,7 +192,7 @@ static int fill(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
 /* Returns how many are dealt with; what stopped it is in `out->answer`, or 0. */
 static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
 {
-    void *gil = from->count >= DTLSFFI_LONG_BATCH ? dtlsffi_gil_release() : NULL;
+    void *gil = dtlsffi_gil_release_for(from->count);
     uint32_t dealt_with = 0;
     int number = 0;
 
@@ -208,8 +208,7 @@ static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
         if (number != 0)
             out->answer = refusal(number);
     }
-    if (gil != NULL)
-        dtlsffi_gil_retake(gil);
+    dtlsffi_gil_retake_after(gil);
     return dealt_with;
 }
 
@@ -253,9 +252,11 @@ int dtlsffi_conn_send_all(dtlsffi_conn *conn, const dtlsffi_span *spans, uint32_
     int answer = dtlsffi_conn_enter(conn);
     size_t bytes = 0;
     uint32_t i;
+    void *gil;
 
     if (answer != 0)
         return answer;
+    gil = dtlsffi_gil_release_for(count);
     for (i = 0; i < count; i++)
         bytes += spans[i].length + OVERHEAD;
     (void)dtlsffi_outbox_reserve(&conn->out, count, bytes); /* else it grows bit by bit */
@@ -264,6 +265,7 @@ int dtlsffi_conn_send_all(dtlsffi_conn *conn, const dtlsffi_span *spans, uint32_
         if (answer <= 0)
             break;
     }
+    dtlsffi_gil_retake_after(gil);
     dtlsffi_conn_leave(conn);
     return i > 0 ? (int)i : answer;
 }

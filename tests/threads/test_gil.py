@@ -57,6 +57,51 @@ def no_preemption() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
+def batch(link: MemoryLink) -> list[bytes]:
+    """Datagrams of a long batch."""
+    link.client.send_many([b"x" * 200] * 128)
+    return link.client.datagrams_to_send()
+
+
+def test_a_busy_thread_does_not_slow_batches_to_milliseconds(joined: MemoryLink, busy_thread: None) -> None:
+    """The GIL is kept while it is slow to get back; a batch that always let go of it would take 5 ms, and two 10."""
+    del busy_thread
+    count = 300
+    begin = time.perf_counter()
+    for _ in range(count):
+        joined.server.receive_datagrams(batch(joined))
+    assert len(joined.server.data_received()) == 128 * count
+    assert (time.perf_counter() - begin) / count < 0.003
+
+
+@pytest.mark.parametrize("what", ["sealing", "opening"])
+def test_a_batch_lets_other_threads_run(what: str, joined: MemoryLink, no_preemption: None) -> None:
+    """It is for them as if nobody were there, unless the GIL has been slow to get back just before."""
+    del no_preemption
+    stop = threading.Event()
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        while not stop.is_set():
+            ticks += 1
+            time.sleep(0)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    meanwhile = 0
+    for _ in range(600):
+        before = ticks
+        datagrams = batch(joined)
+        if what == "opening":
+            before = ticks
+        joined.server.receive_datagrams(datagrams if what == "opening" else [])
+        meanwhile += ticks - before
+    stop.set()
+    thread.join()
+    assert meanwhile > 100
+
+
 @pytest.fixture
 def heavy_links() -> Iterator[MemoryLink]:
     """Servers that sign with RSA of 4096 bits: several milliseconds in one step."""
