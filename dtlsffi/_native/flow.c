@@ -36,6 +36,8 @@ static int check_shown(dtlsffi_conn *conn)
     return dtlsffi_conn_fail(conn);
 }
 
+#define STEP 256 /* records that take as long, or longer */
+
 /* One step of the handshake: 1 when it is finished. Long enough to let other threads run meanwhile. */
 int dtlsffi_conn_step(dtlsffi_conn *conn)
 {
@@ -47,11 +49,11 @@ int dtlsffi_conn_step(dtlsffi_conn *conn)
         return 1;
     if (conn->failed)
         return dtlsffi_conn_why_failed(conn);
-    gil = dtlsffi_gil_release();
+    gil = dtlsffi_gil_release_for(STEP);
     ret = SSL_do_handshake(conn->ssl);
     if (ret != 1)
         answer = dtlsffi_conn_result(conn, ret);
-    dtlsffi_gil_retake(gil);
+    dtlsffi_gil_retake_after(gil);
     if (ret == 1) {
         establish(conn);
         answer = check_shown(conn);

@@ -2,7 +2,7 @@
  *
  * cffi lets go of the GIL around every call, and taking it back costs a whole switch interval (5 ms) when another
  * thread computes: a record would cost milliseconds. So gil.h makes the generated wrappers keep it, and the few calls
- * that are long (a handshake's step) or that have to wait for another thread (lock.c) let go here.
+ * that are long (a handshake's step, a batch) or that have to wait for another thread (lock.c) let go here.
  *
  * The rule that keeps this free of deadlock: a thread that waits for a connection's lock has let go of the GIL.
  */
@@ -48,32 +48,14 @@ void dtlsffi_gil_retake(void *token)
 
 #endif
 
-/* ---- batches ---- */
+/* ---- for the time of some work ---- */
 
-#define LONG 64        /* records, some 50 us: worth letting others go on with theirs */
-#define VERY_LONG 4096 /* some 4 ms: as long as it may take to get the GIL back */
-#define SLOW 1000000   /* ns to get the GIL back: somebody computes */
-#define KEEPING 256    /* long batches before that is tried again */
+#define LONG 64         /* records, some 50 us: worth letting others go on */
+#define VERY_LONG 4096  /* some 4 ms: as long as it may take to get the GIL back */
+#define SLOW 1000000    /* ns to get it back: somebody computes */
+#define KEEPING 16      /* times as long it is kept then */
 
-static _Atomic(unsigned) keeping; /* how many are to keep the GIL */
-
-static bool is_kept(void)
-{
-    unsigned left = atomic_load_explicit(&keeping, memory_order_relaxed);
-
-    if (left > 0)
-        atomic_store_explicit(&keeping, left - 1, memory_order_relaxed);
-    return left > 0;
-}
-
-/* Lets go of the GIL for a batch of so many records or datagrams, so that other threads go on with theirs. Where one of them
- * computes, getting it back takes milliseconds, longer than the batch: then the GIL is kept for a while. */
-void *dtlsffi_gil_release_for(uint32_t records)
-{
-    if (records < LONG)
-        return NULL;
-    return records < VERY_LONG && is_kept() ? NULL : dtlsffi_gil_release();
-}
+static _Atomic(int64_t) kept_until;
 
 static int64_t nanoseconds(void)
 {
@@ -83,16 +65,28 @@ static int64_t nanoseconds(void)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
+/* Lets go of the GIL for work that takes as long as so many records, so that other threads go on with theirs. Where one of
+ * them computes, it takes milliseconds to get back, longer than the work: then the GIL is kept for a while. */
+void *dtlsffi_gil_release_for(uint32_t records)
+{
+    if (records < LONG)
+        return NULL;
+    if (records < VERY_LONG && nanoseconds() < atomic_load_explicit(&kept_until, memory_order_relaxed))
+        return NULL;
+    return dtlsffi_gil_release();
+}
+
 void dtlsffi_gil_retake_after(void *token)
 {
-    int64_t begin;
+    int64_t begin, end;
 
     if (token == NULL)
         return;
     begin = nanoseconds();
     dtlsffi_gil_retake(token);
-    if (nanoseconds() - begin > SLOW)
-        atomic_store_explicit(&keeping, KEEPING, memory_order_relaxed);
+    end = nanoseconds();
+    if (end - begin > SLOW)
+        atomic_store_explicit(&kept_until, end + KEEPING * (end - begin), memory_order_relaxed);
 }
 
 /* ---- callbacks ---- */
