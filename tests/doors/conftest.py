@@ -1,4 +1,4 @@
-"""The loops that the tests of event loops run in."""
+"""What the tests of doors share: event loops to run in, a listener, and addresses where nobody answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+import dtlsffi
+from dtlsffi.server import DTLSListener, create_server
+from tests.doors.accepting import Both, Pair, accept, connect
 from tests.doors.loops import LOOPBACK, GoTo, Runner, anyio_runner, turns
 
 __all__ = ["turns"]
@@ -45,6 +48,26 @@ def warned() -> Iterator[Callable[[], list[str]]]:
             return messages
 
         yield take
+
+
+@pytest.fixture
+def listener(server_context: dtlsffi.DTLSContext) -> Iterator[DTLSListener]:
+    """One on a free port, whose calls take 10 seconds at most."""
+    with create_server((LOOPBACK, 0), context=server_context) as made:
+        made.settimeout(10)
+        yield made
+
+
+@pytest.fixture
+def pair(listener: DTLSListener, client_context: dtlsffi.DTLSContext, both: Both) -> Iterator[Pair]:
+    """A client and the listener's connection with it."""
+    client, server = both(
+        lambda: connect(listener.getsockname(), client_context),
+        lambda: accept(listener),
+    )
+    with client, server:
+        server.do_handshake()
+        yield client, server
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi.core.batches import do_without
-from tests.doors.test_server import accept, connect
+from tests.doors.accepting import accept, connect
 
 GIFTS = [[], ["gro"], ["gso"], ["gso", "gro"]]
 SO_NO_CHECK = 11  # socket(7) of Linux

@@ -1,0 +1,89 @@
+"""Clients of a DTLSListener, what answers them, and threads that wait in its calls."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import dtlsffi
+from dtlsffi.accepted import DTLSServerConnection
+from dtlsffi.server import DTLSListener
+from tests.helpers import HOST
+
+LOOPBACK = ("127.0.0.1", 0)
+Both = Callable[..., list[Any]]
+Pair = tuple[dtlsffi.DTLSSocket, DTLSServerConnection]
+
+
+def connect(address: Any, context: dtlsffi.DTLSContext, **more: Any) -> dtlsffi.DTLSSocket:
+    return dtlsffi.create_connection(address[:2], context=context, **{"server_hostname": HOST, "timeout": 10} | more)
+
+
+def accept(listener: DTLSListener) -> DTLSServerConnection:
+    conn, _ = listener.accept()
+    conn.settimeout(10)
+    return conn
+
+
+@contextmanager
+def serving(listener: DTLSListener, handler: Callable[..., object], **more: Any) -> Iterator[None]:
+    """serve_forever in a thread, until the end of the block."""
+    thread = threading.Thread(target=listener.serve_forever, args=(handler,), kwargs=more)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown()
+        thread.join()
+
+
+def echo(conn: DTLSServerConnection, _address: Any = None) -> None:
+    while data := conn.recv():
+        conn.send(data)
+
+
+def raises_in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    """A thread that is in `call`, and what that will raise."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, failures
+
+
+class Stepwise:
+    """A client that goes on only when it is told to: it has been accepted, and stops there."""
+
+    def __init__(self, address: Any, context: dtlsffi.DTLSContext) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.connect(address)
+        self.sock.settimeout(10)
+        self.connection = dtlsffi.Connection(context, server_hostname=HOST)
+        with suppress(dtlsffi.DTLSWantReadError):
+            self.connection.do_handshake()
+        self._send()
+        self.receive()  # HelloVerifyRequest
+
+    def _send(self) -> None:
+        for datagram in self.connection.datagrams_to_send():
+            self.sock.send(datagram)
+
+    def receive(self) -> None:
+        """Takes one datagram, and answers it."""
+        self.connection.receive_datagram(self.sock.recv(65535))
+        self._send()
+
+    def __enter__(self) -> Stepwise:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
