@@ -20,6 +20,7 @@ from dtlsffi.awaiting import AwaitedConnection, AwaitedPort
 HOST = "device.example"
 LOOPBACK = "127.0.0.1"
 GoTo = Callable[..., None]
+Warned = Callable[[], list[str]]
 WITHIN = 60  # seconds for a whole test
 
 
