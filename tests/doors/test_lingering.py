@@ -1,4 +1,4 @@
-"""dtlsffi.lingering: the quick way, where there is no timer to be minded. The other ways are in test_sockets.py."""
+"""dtlsffi.lingering: the quick way, where no timer is to be minded. The other ways are in test_sockets_waiting.py."""
 
 from __future__ import annotations
 

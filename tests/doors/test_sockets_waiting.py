@@ -1,0 +1,216 @@
+"""dtlsffi.sockets: how long a DTLSSocket waits: timeouts, none, no waiting at all, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+import dtlsffi
+from dtlsffi.testing import Relay
+from tests.doors.listening import HOST, Pair, Sockets, listening
+
+
+def test_a_timeout_is_for_the_whole_call(dtls_pair: Pair) -> None:
+    """TimeoutError, and the connection goes on."""
+    client, server = dtls_pair
+    client.settimeout(0.05)
+    begin = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"timed out after 0.05 s"):
+        client.recv()
+    assert 0.05 <= time.monotonic() - begin < 1
+    server.send(b"late")
+    assert client.recv() == b"late"
+
+
+@pytest.mark.parametrize("timeout", [1e-9, 86400 * 365.0])
+def test_a_timeout_is_neither_too_short_nor_too_long_to_wait(dtls_pair: Pair, timeout: float) -> None:
+    """0 would be for ever to setsockopt(2), and there is a largest number of seconds, too."""
+    client, server = dtls_pair
+    client.settimeout(timeout)
+    if timeout < 1:
+        with pytest.raises(TimeoutError):
+            client.recv()
+        return
+    thread = threading.Thread(target=server.send, args=(b"at last",))
+    thread.start()
+    assert client.recv() == b"at last"
+    thread.join()
+
+
+def test_junk_does_not_prolong_a_timeout(udp_pair: Sockets, client_context: dtlsffi.DTLSContext) -> None:
+    """However much of it comes."""
+    stop = threading.Event()
+
+    def flood() -> None:
+        while not stop.is_set():
+            try:
+                udp_pair[1].send(b"junk" * 10)
+            except OSError:
+                pass
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    begin = time.monotonic()
+    try:
+        udp_pair[0].settimeout(0.3)
+        with pytest.raises(dtlsffi.HandshakeTimeout, match="datagrams came, but not all"):
+            client_context.wrap_socket(udp_pair[0], server_hostname=HOST)
+    finally:
+        stop.set()
+        thread.join()
+    assert 0.3 <= time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize("value", [-1, -0.001, float("nan")])
+def test_a_negative_timeout_is_refused(dtls_pair: Pair, value: float) -> None:
+    """And the old one stays."""
+    with pytest.raises(ValueError, match="out of range"):
+        dtls_pair[0].settimeout(value)
+    assert dtls_pair[0].gettimeout() == 10
+
+
+def test_blocking_modes_are_those_of_socket(dtls_pair: Pair) -> None:
+    """settimeout, setblocking and their getters agree."""
+    client, _ = dtls_pair
+    for change, timeout, blocking in (
+        (lambda: client.settimeout(3), 3.0, True),
+        (lambda: client.settimeout(0), 0.0, False),
+        (lambda: client.settimeout(None), None, True),
+        (lambda: client.setblocking(False), 0.0, False),
+        (lambda: client.setblocking(True), None, True),
+    ):
+        change()
+        assert (client.gettimeout(), client.timeout, client.getblocking()) == (timeout, timeout, blocking)
+    with pytest.raises(TypeError):
+        client.settimeout("soon")  # type: ignore[arg-type]
+
+
+def test_a_handshake_takes_its_retransmissions_inside_the_timeout(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """A third of everything is lost, and settimeout(20) means twenty seconds in all."""
+    with (
+        listening(server_context, lambda conn: conn.send(conn.recv())) as server,
+        Relay(server.getsockname(), seed=1, loss=1 / 3) as wire,
+        dtlsffi.create_connection(wire.address, context=client_context, server_hostname=HOST, timeout=20) as conn,
+    ):
+        assert conn.statistics()["flights_retransmitted"] > 0
+        conn.settimeout(0.05)
+        echo = b""
+        while not echo:
+            conn.send(b"x")
+            with suppress(TimeoutError):
+                echo = conn.recv()
+
+
+def test_without_blocking_the_caller_waits(
+    udp_pair: Sockets, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """The select loop of the README: DTLSWantReadError, get_timer(), handle_timer()."""
+    for sock in udp_pair:
+        sock.setblocking(False)
+    with (
+        client_context.wrap_socket(udp_pair[0], server_hostname=HOST, do_handshake_on_connect=False) as client,
+        server_context.wrap_socket(udp_pair[1], server_side=True, do_handshake_on_connect=False) as server,
+    ):
+        assert client.get_timer() is None
+        unfinished = [server, client]
+        lost = False
+        while True:
+            for conn in list(unfinished):
+                try:
+                    conn.do_handshake()
+                    unfinished.remove(conn)
+                except dtlsffi.DTLSWantReadError:
+                    pass
+            if not lost and select.select([server], [], [], 0)[0]:
+                socket.socket.recv(server, 65535)  # the first flight gets lost, so the timer has to run out
+                lost = True
+            if not unfinished:
+                break
+            timers = [timer for conn in unfinished if (timer := conn.get_timer()) is not None]
+            select.select(unfinished, [], [], min(timers, default=5))
+            for conn in unfinished:
+                if conn.get_timer() == 0:
+                    conn.handle_timer()
+        assert client.statistics()["flights_retransmitted"] >= 1
+        with pytest.raises(dtlsffi.DTLSWantReadError):
+            client.recv()
+        server.send(b"x")
+        select.select([client], [], [], 5)
+        assert client.recv() == b"x"
+
+
+def test_a_full_send_buffer_is_want_write(
+    both: Callable[..., list[dtlsffi.DTLSSocket]],
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+) -> None:
+    """Nothing was sent then, and the same data can be sent again later; a blocking send waits.
+
+    Loopback never fills up, it drops; a pair of local datagram sockets does fill up.
+    """
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for sock in pair:
+        sock.settimeout(10)
+    client, server = both(
+        lambda: client_context.wrap_socket(pair[0], server_hostname=HOST),
+        lambda: server_context.wrap_socket(pair[1], server_side=True),
+    )
+    with client, server:
+        client.setblocking(False)
+        sent = 0
+        with pytest.raises(dtlsffi.DTLSWantWriteError, match="send buffer is full"):
+            while True:
+                client.send(sent.to_bytes(4, "big"))
+                sent += 1
+        assert sent > 0
+        assert client.statistics()["records_sent"] == sent
+        client.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            client.send(b"no room")
+        client.settimeout(10)
+        _, received = both(lambda: client.send(b"after all"), lambda: [server.recv() for _ in range(sent + 1)])
+        assert received == [*(number.to_bytes(4, "big") for number in range(sent)), b"after all"]
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own way with SIGINT, which a background job may have been started without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_ends_a_blocking_call_at_once(dtls_pair: Pair) -> None:
+    """KeyboardInterrupt, and the connection goes on."""
+    client, _ = dtls_pair
+    client.settimeout(None)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        client.recv()
+    assert time.monotonic() - begin < 5
+    timer.join()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_ends_a_handshake_at_once_and_closes(udp_pair: Sockets, client_context: dtlsffi.DTLSContext) -> None:
+    """No socket is left behind."""
+    udp_pair[0].settimeout(None)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        client_context.wrap_socket(udp_pair[0], server_hostname=HOST)
+    timer.join()
+    assert udp_pair[0].fileno() == -1
