@@ -111,6 +111,12 @@ async def joined(
             over.set()
 
 
+async def settled() -> None:
+    """The loop has gone round, so that every task has begun to wait."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 def vanish(conn: AwaitedConnection) -> None:
     """Closes its port without a close_notify."""
     conn._port._udp.fd = -1
