@@ -11,19 +11,10 @@ import pytest
 import dtlsffi
 from dtlsffi import DTLSContext, Endpoint, EndpointConnection
 from dtlsffi.core.admission import RESTART
-from tests.core.test_endpoint import SERVER, Address, Net, client_address, connect, fragments, hello
+from tests.core.net import SERVER, Address, Net, client_address, client_context, connect, fragments, hello
 from tests.helpers import HOST, record
 
-
-@pytest.fixture
-def client_context(authority: dtlsffi.testing.Authority) -> DTLSContext:
-    """A client in no hurry."""
-    return authority.client_context()
-
-
-@pytest.fixture
-def net() -> Net:
-    return Net()
+__all__ = ["client_context"]
 
 
 @pytest.fixture

@@ -22,16 +22,12 @@ from dtlsffi.core import draining
 from dtlsffi.core.batches import BATCH, do_without
 from dtlsffi.core.draining import BUDGET, STRANGER
 from dtlsffi.core.endpoint import WARM
-from tests.core.test_endpoint import fragments, hello
+from tests.core.net import client_context, fragments, hello
 from tests.helpers import HOST, record
 
+__all__ = ["client_context"]
+
 GIFTS = [[], ["gro"], ["gso"], ["gso", "gro"]]
-
-
-@pytest.fixture
-def client_context(authority: dtlsffi.testing.Authority) -> DTLSContext:
-    """A client in no hurry."""
-    return authority.client_context()
 
 
 class Port:

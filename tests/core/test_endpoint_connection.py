@@ -9,19 +9,7 @@ import pytest
 import dtlsffi
 from dtlsffi import DTLSContext, Endpoint, EndpointConnection
 from dtlsffi.core import endpoint_connection
-from tests.core.test_endpoint import SERVER, Net, client_address, connect
-
-__all__ = ["net", "server"]
-
-
-@pytest.fixture
-def net() -> Net:
-    return Net()
-
-
-@pytest.fixture
-def server(net: Net, server_context: DTLSContext) -> Endpoint:
-    return net.add(SERVER, server_context)
+from tests.core.net import SERVER, Net, client_address, connect
 
 
 def test_it_is_a_connection_that_knows_its_peer(net: Net, server: Endpoint, client_context: DTLSContext) -> None:
