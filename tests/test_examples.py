@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import dtlsffi
 from dtlsffi.testing import Authority, Identity
-from tests.interop.peers import Files, Program, free_port, wait_until_bound
+from tests.interop.programs import Files, Program, free_port, wait_until_bound
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PYTHON = [sys.executable, "-X", "dev", "-W", "error"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.peers import Program, free_port, wait_until_bound
+from tests.interop.programs import Program, free_port, wait_until_bound
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 MARKED = re.compile(r"<!-- (shell|python): ([\w-]+) -->\n```\w+\n(.*?)```", re.DOTALL)

@@ -13,7 +13,7 @@ import dtlsffi
 from dtlsffi import cli
 from dtlsffi.core import pins
 from dtlsffi.testing import Authority
-from tests.interop.peers import Files, Program, free_port, wait_until_bound
+from tests.interop.programs import Files, Program, free_port, wait_until_bound
 
 DTLSFFI = [sys.executable, "-X", "dev", "-W", "error", "-m", "dtlsffi"]
 HOST = "device.example"

@@ -19,7 +19,8 @@ from dtlsffi.server import DTLSListener, create_server
 from dtlsffi.testing import Authority, Relay
 from tests.doors.accepting import LOOPBACK, Both, Pair, Stepwise, accept, connect, echo, serving
 from tests.helpers import HOST
-from tests.interop.peers import Files, OpenSSLClient
+from tests.interop.peers import OpenSSLClient
+from tests.interop.programs import Files
 
 # ---- many clients ----
 

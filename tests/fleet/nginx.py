@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.interop.peers import free_port, wait_until_bound
+from tests.interop.programs import free_port, wait_until_bound
 
 if TYPE_CHECKING:
     from typing_extensions import Self

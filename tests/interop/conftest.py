@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import dtlsffi
-from tests.interop.peers import Files, OurServer, Serve
+from tests.interop.peers import OurServer, Serve
+from tests.interop.programs import Files
 
 
 @pytest.fixture

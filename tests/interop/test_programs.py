@@ -7,7 +7,8 @@ import pytest
 import dtlsffi
 from dtlsffi.testing import Authority
 from tests.bad_certificates import CASES
-from tests.interop.peers import CLIENTS, HOST, SERVERS, Files, Serve, connect
+from tests.interop.peers import CLIENTS, HOST, SERVERS, Serve, connect
+from tests.interop.programs import Files
 
 pytestmark = pytest.mark.interop
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 import dtlsffi
-from tests.interop.peers import PSK_CLIENTS, PSK_SERVERS, PSK_SUITES, Files, Serve, connect, openssl_suite
+from tests.interop.peers import Serve, connect
+from tests.interop.programs import Files
+from tests.interop.psk_peers import PSK_CLIENTS, PSK_SERVERS, PSK_SUITES, openssl_suite
 
 pytestmark = pytest.mark.interop
 

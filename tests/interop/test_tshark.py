@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import dtlsffi
-from tests.interop.peers import PATIENCE, Program, Serve, connect
+from tests.interop.peers import Serve, connect
+from tests.interop.programs import PATIENCE, Program
 
 pytestmark = [
     pytest.mark.interop,

@@ -11,7 +11,9 @@ import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority
-from tests.interop.peers import Files, GnuTLSClient, MbedTLS, OpenSSLClient, Printer
+from tests.interop.mbed import MbedTLS
+from tests.interop.peers import GnuTLSClient, OpenSSLClient
+from tests.interop.programs import Files, Printer
 from tests.serving.doors import Door
 
 pytestmark = pytest.mark.interop
