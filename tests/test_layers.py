@@ -11,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "dtlsffi"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 NO_IO = {"socket", "select", "selectors", "threading", "asyncio", "time", "anyio", "trio"}
 DOORS = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"} | {"asyncio"}
 
@@ -129,7 +130,7 @@ def test_versions_are_looked_at_in_one_place(path: Path) -> None:
         assert re.fullmatch(r"\s*(DTLSFFI_\w+|Py_GIL_DISABLED|EAGAIN != EWOULDBLOCK)", condition), condition
 
 
-@pytest.mark.parametrize("path", [*MODULES, *C_FILES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*MODULES, *C_FILES, *TESTS], ids=lambda path: str(path.relative_to(PACKAGE.parent)))
 def test_no_file_is_too_long(path: Path) -> None:
     """Above 450 lines a file is two rooms."""
     assert len(path.read_text().splitlines()) <= 450

@@ -29,7 +29,7 @@ def test_it_is_accepted_and_never_made() -> None:
 
 
 def test_recvs_patience(pair: Pair) -> None:
-    """The same for a connection; it goes on."""
+    """How long it waits, or that it does not; the connection goes on."""
     client, server = pair
     server.settimeout(0.01)
     with pytest.raises(TimeoutError, match=r"timed out after 0\.01 s"):
