@@ -15,27 +15,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-/* CPU time of all its threads: /proc/PID/stat, in ticks, which the kernel scales to the precise sum. */
+/* CPU time of all its threads, in seconds. */
 double process_cpu(long pid)
 {
-    char path[64];
-    char line[1024] = "";
-    const char *after;
-    unsigned long user = 0;
-    unsigned long system = 0;
-    FILE *file;
+    clockid_t clock;
+    struct timespec time;
 
-    snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
-    file = fopen(path, "r");
-    if (file == NULL || fgets(line, sizeof(line), file) == NULL)
-        die(path);
-    fclose(file);
-    after = strrchr(line, ')');
-    if (after == NULL || sscanf(after + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-        die("stat");
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    if (clock_getcpuclockid((pid_t)pid, &clock) != 0 || clock_gettime(clock, &time) != 0)
+        die("the server's CPU time");
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 long process_rss(long pid)

@@ -6,7 +6,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -74,31 +74,37 @@ def test_a_busy_thread_does_not_slow_batches_to_milliseconds(joined: MemoryLink,
     assert (time.perf_counter() - begin) / count < 0.003
 
 
-@pytest.mark.parametrize("what", ["sealing", "opening"])
-def test_a_batch_lets_other_threads_run(what: str, joined: MemoryLink, no_preemption: None) -> None:
-    """It is for them as if nobody were there, unless the GIL has been slow to get back just before."""
+@pytest.fixture
+def turns(no_preemption: None) -> Iterator[Callable[[], int]]:
+    """How often a thread that always gives way has had its turn so far."""
     del no_preemption
     stop = threading.Event()
-    ticks = 0
+    count = 0
 
     def tick() -> None:
-        nonlocal ticks
+        nonlocal count
         while not stop.is_set():
-            ticks += 1
+            count += 1
             time.sleep(0)
 
     thread = threading.Thread(target=tick)
     thread.start()
-    meanwhile = 0
-    for _ in range(600):
-        before = ticks
-        datagrams = batch(joined)
-        if what == "opening":
-            before = ticks
-        joined.server.receive_datagrams(datagrams if what == "opening" else [])
-        meanwhile += ticks - before
+    yield lambda: count
     stop.set()
     thread.join()
+
+
+@pytest.mark.parametrize("what", ["sealing", "opening"])
+def test_a_batch_lets_other_threads_run(what: str, joined: MemoryLink, turns: Callable[[], int]) -> None:
+    """It is for them as if nobody were there, unless the GIL has been slow to get back just before."""
+    meanwhile = 0
+    for _ in range(600):
+        before = turns()
+        datagrams = batch(joined)
+        if what == "opening":
+            before = turns()
+            joined.server.receive_datagrams(datagrams)
+        meanwhile += turns() - before
     assert meanwhile > 100
 
 
@@ -123,29 +129,15 @@ def hello(link: MemoryLink) -> bytes:
     return datagram
 
 
-def test_a_handshake_lets_other_threads_run(heavy_links: Iterator[MemoryLink], no_preemption: None) -> None:
+def test_a_handshake_lets_other_threads_run(heavy_links: Iterator[MemoryLink], turns: Callable[[], int]) -> None:
     """While OpenSSL computes, Python goes on."""
-    del no_preemption
-    stop = threading.Event()
-    ticks = 0
-
-    def tick() -> None:
-        nonlocal ticks
-        while not stop.is_set():
-            ticks += 1
-            time.sleep(0)
-
-    thread = threading.Thread(target=tick)
-    thread.start()
     meanwhile = []
     for link in itertools.islice(heavy_links, 20):
         datagram = hello(link)
-        before = ticks
+        before = turns()
         link.server.receive_datagram(datagram)
-        meanwhile.append(ticks - before)
+        meanwhile.append(turns() - before)
         assert link.server.datagrams_to_send(), "the server has signed"
-    stop.set()
-    thread.join()
     assert max(meanwhile) > 3, meanwhile
 
 
