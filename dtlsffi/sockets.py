@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+from operator import index
 from typing import Any, NoReturn
 
 from .core.batches import Buffer
@@ -227,7 +228,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     def _recv(self, bufsize: int | None = None, flags: int = 0) -> bytes:
         """`recv`, whatever is in its way."""
-        limit = RECORD_MAX if bufsize is None else bufsize
+        limit = RECORD_MAX if bufsize is None else index(bufsize)
         if limit < 0:
             raise ValueError("negative buffersize in recv")
         try:

@@ -43,6 +43,9 @@ class Endpoint(Draining):
     `max_connections` in all, `max_queue` records that wait in
     one connection, `handshake_timeout` and `idle_timeout` in seconds (None: never idle for too long). What is refused
     is counted in `statistics`.
+
+    One thread at a time calls it, and `close` of its connections: whoever has more holds a lock of his own. `send` and
+    `send_many` of a connection may be called by any thread.
     """
 
     def __init__(

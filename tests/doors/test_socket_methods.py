@@ -1,0 +1,104 @@
+"""DTLSSocket.send and recv as C has them (socket_methods.c): arguments of every form mean what they mean in Python."""
+
+from __future__ import annotations
+
+import inspect
+from array import array
+from typing import Any
+
+import pytest
+
+import dtlsffi
+
+Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
+
+
+class Index:
+    """A number that is no int."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __index__(self) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize("data", [b"abcd", bytearray(b"abcd"), memoryview(b"xabcd")[1:], array("H", [1, 2])])
+def test_any_buffer_is_sent_by_any_call(data: Any, dtls_pair: Pair) -> None:
+    """With flags or without, and by name."""
+    client, server = dtls_pair
+    calls = [client.send(data), client.send(data, 0), client.send(data, flags=0), client.send(data=data)]
+    assert calls == [4] * 4
+    assert [server.recv() for _ in calls] == [bytes(data)] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), {}),
+        ((None,), {}),
+        ((10,), {}),
+        ((10, 0), {}),
+        ((Index(10),), {}),
+        ((), {"bufsize": 10}),
+        ((10,), {"flags": 0}),
+    ],
+)
+def test_any_call_receives(arguments: tuple[Any, ...], named: dict[str, Any], dtls_pair: Pair) -> None:
+    """Whatever the way it goes."""
+    client, server = dtls_pair
+    client.send(b"abcd")
+    assert server.recv(*arguments, **named) == b"abcd"
+
+
+def test_what_is_refused_has_taken_nothing(dtls_pair: Pair) -> None:
+    """The types of the exceptions are those of a socket's."""
+    client, server = dtls_pair
+    client.send(b"abcd")
+    with pytest.raises(ValueError, match="non-zero flags"):
+        server.recv(10, 1)
+    with pytest.raises(ValueError, match="negative buffersize"):
+        server.recv(-1)
+    with pytest.raises(TypeError):
+        server.recv("10")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        server.recv(10, 0, 0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        server.recv(size=10)  # type: ignore[call-arg]
+    with pytest.raises(dtlsffi.DatagramTooLarge):
+        server.recv(3)
+    with pytest.raises(dtlsffi.DatagramTooLarge):
+        server.recv(0)
+    with pytest.raises(OverflowError):
+        server.recv(2**80)
+    assert server.recv(2**40) == b"abcd"
+    with pytest.raises(ValueError, match="non-zero flags"):
+        client.send(b"x", 1)
+    with pytest.raises(ValueError, match="empty"):
+        client.send(b"")
+    with pytest.raises(TypeError, match="not str"):
+        client.send("x")
+    with pytest.raises(TypeError):
+        client.send()  # type: ignore[call-arg]
+    client.send(b"last")
+    assert server.recv() == b"last"
+
+
+def test_they_look_like_methods() -> None:
+    """For help() and for IDEs."""
+    assert str(inspect.signature(dtlsffi.DTLSSocket.send)) == "(self, /, data, flags=0)"
+    assert str(inspect.signature(dtlsffi.DTLSSocket.recv)) == "(self, /, bufsize=None, flags=0)"
+    assert (dtlsffi.DTLSSocket.send.__doc__ or "").startswith("Sends `data`")
+
+
+def test_an_heir_may_have_its_own(dtls_pair: Pair) -> None:
+    """And call ours."""
+    client, server = dtls_pair
+
+    class Loud(dtlsffi.DTLSSocket):
+        def send(self, data: Any, flags: int = 0) -> int:
+            return super().send(bytes(data).upper(), flags)
+
+    client.__class__ = Loud
+    assert client.sendall(b"abcd") is None  # type: ignore[func-returns-value]
+    assert server.recv() == b"ABCD"
