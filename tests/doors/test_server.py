@@ -151,7 +151,7 @@ def test_twenty_handshakes_get_through_a_lossy_wire(authority: Authority) -> Non
 
     with (
         create_server(LOOPBACK, context=server_context) as listener,
-        Relay(listener.getsockname(), seed=3, loss=0.3) as wire,
+        Relay(listener.getsockname(), seed=3, loss=0.2) as wire,
         ThreadPoolExecutor(20) as pool,
         serving(listener, echo),
     ):
