@@ -54,8 +54,9 @@ def echo(options: Options) -> None:
         say(port=sock.getsockname()[1], pid=os.getpid(), how=answer.__name__)
         ready: list[tuple[int, int]] = []
         while not (ready and ready[-1][0] == stdin):
-            now = monotonic()
-            ready = poll.poll(max(0.0, min(1.0, endpoint.look_at() - now)) * 1000)
+            due = endpoint.look_at()
+            wait = due - monotonic()
+            ready = poll.poll(1000 if wait > 1 else wait * 1000 if wait > 0 else 0)
             now = monotonic()
             for _ in range(BATCHES):
                 more = endpoint.pump(now)
@@ -63,7 +64,8 @@ def echo(options: Options) -> None:
                 answer(endpoint)
                 if not more:
                     break
-            endpoint.handle_timers(now)
+            if now >= due:
+                endpoint.handle_timers(now)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
  */
 #include "core.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -80,6 +81,21 @@ void dtlsffi_udp_do_without(int what)
     without = what;
 }
 
+/* Whether the socket has one address, which all it sends leaves from anyway. */
+static bool has_one_address(int fd)
+{
+    dtlsffi_sockaddr own = {0};
+    socklen_t length = sizeof(own);
+    const struct in6_addr *v6 = &own.v6.sin6_addr;
+
+    if (getsockname(fd, &own.any, &length) != 0)
+        return false;
+    if (own.any.sa_family == AF_INET)
+        return own.v4.sin_addr.s_addr != htonl(INADDR_ANY) && !IN_MULTICAST(ntohl(own.v4.sin_addr.s_addr));
+    return own.any.sa_family == AF_INET6 && !IN6_IS_ADDR_UNSPECIFIED(v6) && !IN6_IS_ADDR_MULTICAST(v6)
+           && !IN6_IS_ADDR_V4MAPPED(v6);
+}
+
 /* Makes the most of a socket: `joined` where it may join datagrams, which nobody else may read then. What the kernel
  * refuses is done without. */
 void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int joined)
@@ -90,7 +106,7 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int jo
     udp->v6 = v6;
     udp->connected = connected;
     udp->segments = DTLSFFI_HAS_GSO && (without & DTLSFFI_WITHOUT_GSO) == 0;
-    if (!connected) {
+    if (!connected && !has_one_address(fd)) {
         (void)setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
     }

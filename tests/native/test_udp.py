@@ -56,6 +56,18 @@ def ports() -> Iterator[list[Port]]:
         port.sock.close()
 
 
+IP_PKTINFO = 8
+
+
+@pytest.mark.parametrize(("host", "asks"), [("127.0.0.1", False), ("0.0.0.0", True), ("::1", False), ("::", True)])  # noqa: S104
+def test_only_a_socket_for_any_address_asks_which_it_was(host: str, asks: bool, ports: list[Port]) -> None:
+    """One address is what all that is sent leaves from anyway."""
+    ports.append(Port(host))
+    v6 = ":" in host
+    level, option = (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO) if v6 else (socket.IPPROTO_IP, IP_PKTINFO)
+    assert ports[0].sock.getsockopt(level, option) == asks
+
+
 @pytest.mark.parametrize(
     ("listen", "to", "seen"),
     [
