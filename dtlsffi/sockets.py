@@ -151,7 +151,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         finally:
             self._handshake_lock.release()
         self._ready = True
-        self._connection.allow(send=True, read=self._connection.version() != "DTLSv1.3")
+        self._connection.allow()
 
     def _give_up(self, deadline: Deadline) -> NoReturn:
         alert = self._connection.alert_held()
@@ -239,7 +239,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
     def _not_received(self, answer: int, limit: int, begin: float) -> bytes:
         """`recv`, where C has got no record, or a callback has raised something; it has waited since `begin`."""
         try:
-            if answer != WANT_READ:
+            if answer != WANT_READ or self._connection._parked is not None:
                 self._connection._not_read(min(answer, 0), limit)
             return self._receive(limit, 0, Deadline(self._timeout, begin))
         except DTLSZeroReturnError:
@@ -261,7 +261,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline, 0)
-            self._connection.allow(send=True, read=False)
+            self._connection.forbid_reading()
             return self._retry(lambda: self._bulk.receive(max), deadline)
         except DTLSZeroReturnError:
             return []
@@ -317,12 +317,11 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
             self._connection.close()
         if how != socket.SHUT_WR:
             self._ended = True
-            self._connection.allow(send=self._ready, read=False)
+            self._connection.forbid_reading()
             super().shutdown(socket.SHUT_RD)
 
     def _leave(self) -> None:
         """Says goodbye, wakes whoever waits, and lets go of the descriptor while it is still ours."""
-        self._connection.allow(send=False, read=False)
         self._connection.close()
         self._connection.detach()
         self._bulk.release()

@@ -222,6 +222,7 @@ int dtlsffi_conn_waiting(dtlsffi_conn *conn);
 #define DTLSFFI_MAY_SEND 1              /* the handshake is finished */
 #define DTLSFFI_MAY_READ 2              /* and no timer runs, nobody joins datagrams, nothing is closed */
 void dtlsffi_conn_allow(dtlsffi_conn *conn, int what);
+void dtlsffi_conn_forbid(dtlsffi_conn *conn, int what);
 uint8_t *dtlsffi_conn_lulls(dtlsffi_conn *conn);
 
 /* timer.c: microseconds; the back-off is a factor of at least 1 */

@@ -181,6 +181,16 @@ static int hold_record(dtlsffi_conn *conn, const uint8_t *record, size_t length)
     return DTLSFFI_TOO_LARGE;
 }
 
+/* Keeps a record for the next call, that has been read, and that nobody has got. */
+void dtlsffi_conn_keep_record(dtlsffi_conn *conn, const uint8_t *record, size_t length)
+{
+    if (dtlsffi_conn_lock(conn) != 0)
+        return;
+    if (conn->held_record == NULL)
+        (void)hold_record(conn, record, length);
+    dtlsffi_conn_unlock(conn);
+}
+
 /* The next record of a connection that is entered. */
 int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit)
 {

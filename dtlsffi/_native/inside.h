@@ -286,6 +286,7 @@ int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, 
 int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_send_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_outgoing *out);
+void dtlsffi_conn_keep_record(dtlsffi_conn *conn, const uint8_t *record, size_t length);
 bool dtlsffi_conn_cool(dtlsffi_conn *conn);
 
 /* wait.c: the one call that waits */

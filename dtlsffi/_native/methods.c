@@ -83,16 +83,40 @@ static PyObject *take(PyObject *self, PyObject *unused)
     return datagrams;
 }
 
+/* data_received(): the list that records come at the end of stays the same one, for whoever adds to it meanwhile. */
+static PyObject *take_records(PyObject *self, PyObject *unused)
+{
+    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
+    PyObject *received = conn == NULL ? NULL : PyObject_GetAttr(self, received_name);
+    bool locked = received != NULL && dtlsffi_conn_lock(conn) == 0; /* not after fork() */
+    Py_ssize_t count = received != NULL && PyList_Check(received) ? PyList_Size(received) : 0;
+    PyObject *taken = NULL;
+
+    (void)unused;
+    if (received != NULL)
+        taken = count > 0 ? PyList_GetSlice(received, 0, count) : PyList_New(0);
+    if (taken != NULL && count > 0 && PyList_SetSlice(received, 0, count, NULL) != 0)
+        Py_CLEAR(taken);
+    if (locked)
+        dtlsffi_conn_unlock(conn);
+    Py_XDECREF(received);
+    return taken;
+}
+
 /* A record that has been read into an inbox, or None where there is none yet. */
 static PyObject *read_or_not(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, int answer, size_t limit)
 {
-    PyObject *record = answer > 0 ? PyBytes_FromStringAndSize((const char *)inbox->data, answer) : Py_NewRef(Py_None);
+    bool good = (answer > 0 || answer == DTLSFFI_WANT_READ) && dtlsffi_methods_quiet(self, conn);
+    PyObject *record = good ? Py_NewRef(Py_None) : NULL;
 
+    if (good && answer > 0) {
+        Py_DECREF(record);
+        record = PyBytes_FromStringAndSize((const char *)inbox->data, answer);
+    }
+    if (answer > 0 && record == NULL)
+        dtlsffi_conn_keep_record(conn, inbox->data, (size_t)answer);
     dtlsffi_inbox_give_back(inbox);
-    if (record == NULL || ((answer > 0 || answer == DTLSFFI_WANT_READ) && dtlsffi_methods_quiet(self, conn)))
-        return record;
-    Py_DECREF(record);
-    return PyObject_CallMethod(self, "_not_read", "in", answer > 0 ? 0 : answer, (Py_ssize_t)limit);
+    return good ? record : PyObject_CallMethod(self, "_not_read", "in", answer > 0 ? 0 : answer, (Py_ssize_t)limit);
 }
 
 static dtlsffi_inbox *lend_where_good(const dtlsffi_conn *conn)
@@ -117,42 +141,12 @@ static PyObject *try_read(PyObject *self, PyObject *const *arguments, Py_ssize_t
     return read_or_not(self, conn, inbox, dtlsffi_conn_read(conn, inbox->data, DTLSFFI_RECORD_MAX, limit), limit);
 }
 
-#define LONGEST 2592000.0 /* seconds, a month */
-
-/* How long recv(2) is to wait: microseconds, at least one; 0 is for ever, as None is. */
-int64_t dtlsffi_methods_patience(PyObject *timeout)
-{
-    double seconds = timeout == Py_None ? 0 : PyFloat_AsDouble(timeout);
-
-    if (timeout == Py_None)
-        return 0;
-    return seconds < LONGEST ? (int64_t)(seconds * 1e6) + 1 : (int64_t)(LONGEST * 1e6);
-}
-
-/* wait_and_read(limit, timeout) */
-static PyObject *wait_and_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
-{
-    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
-    dtlsffi_inbox *inbox;
-    int64_t microseconds;
-    size_t limit;
-
-    if (!dtlsffi_objects_counted(count, 2, 2))
-        return NULL;
-    limit = PyLong_AsSize_t(arguments[0]);
-    microseconds = dtlsffi_methods_patience(arguments[1]);
-    inbox = lend_where_good(conn);
-    if (inbox == NULL)
-        return NULL;
-    return read_or_not(self, conn, inbox, dtlsffi_conn_wait(conn, microseconds, inbox, limit), limit);
-}
-
 static dtlsffi_method methods[] = {
+    {"($self, /)", {"data_received", take_records, METH_NOARGS, NULL}},
     {"($self, /)", {"datagrams_to_send", take, METH_NOARGS, NULL}},
     {"($self, data, /)", {"receive_datagram", (PyCFunction)(void *)receive, METH_FASTCALL, NULL}},
     {"($self, data, /)", {"send", (PyCFunction)(void *)send_one, METH_FASTCALL, NULL}},
     {"($self, limit=16384, /)", {"try_read", (PyCFunction)(void *)try_read, METH_FASTCALL, NULL}},
-    {"($self, limit, timeout, /)", {"wait_and_read", (PyCFunction)(void *)wait_and_read, METH_FASTCALL, NULL}},
 };
 
 /* Has a Connection's class have them. */

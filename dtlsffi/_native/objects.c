@@ -263,51 +263,62 @@ void dtlsffi_inbox_give_back(dtlsffi_inbox *inbox)
     dtlsffi_scratch_give_back(&inboxes, inbox);
 }
 
-/* Has the GIL for as long as it takes to hand out. */
-static bool make_inbox_empty(dtlsffi_inbox *inbox, PyObject *records, void **gil)
+/* What is being opened: `next` is the first datagram that has not been looked at; of the one before it records may be left. */
+typedef struct {
+    const dtlsffi_span *datagrams;
+    uint32_t count;
+    uint32_t next;
+    bool unfinished;
+} intake;
+
+/* Gives a connection that is entered datagrams until there is no room in the inbox, or one has ended it. */
+static int feed(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 {
-    bool was_away = *gil != NULL, good;
+    int answer = 0;
 
-    dtlsffi_gil_retake_after(*gil);
-    good = dtlsffi_inbox_hand_out(inbox, records);
-    *gil = was_away ? dtlsffi_gil_release() : NULL;
-    return good;
-}
+    while (answer >= 0 && dtlsffi_inbox_has_room(inbox) && (in->unfinished || in->next < in->count)) {
+        dtlsffi_span datagram = {NULL, 0};
 
-/* Gives a connection that is entered one datagram. Returns a negative answer, or DTLSFFI_RAISED, or else. */
-static long feed(dtlsffi_conn *conn, dtlsffi_span datagram, dtlsffi_inbox *inbox, PyObject *records, void **gil)
-{
-    int answer;
-
-    do {
-        if (!dtlsffi_inbox_has_room(inbox) && !make_inbox_empty(inbox, records, gil))
-            return DTLSFFI_RAISED;
+        if (!in->unfinished)
+            datagram = in->datagrams[in->next++];
+        if (datagram.length == 0 && !in->unfinished)
+            continue;
         answer = dtlsffi_conn_receive_entered(conn, datagram.data, datagram.length, inbox);
-        datagram.length = 0;
-    } while (answer >= DTLSFFI_MORE);
+        in->unfinished = answer >= DTLSFFI_MORE;
+    }
     return answer;
 }
 
-/* The same for some datagrams and a connection that is not entered; their records come at the end of a list. */
+/* The same for one that is not entered. Others may have their turn meanwhile; see outgoing.c for the order of the two. */
+static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
+{
+    int answer = dtlsffi_conn_enter(conn);
+    void *gil;
+
+    if (answer != 0)
+        return answer;
+    gil = dtlsffi_gil_release_for(in->count - in->next);
+    answer = feed(in, conn, inbox);
+    dtlsffi_conn_leave(conn);
+    dtlsffi_gil_retake_after(gil);
+    return answer;
+}
+
+/* Has a connection take some datagrams; their records come at the end of a list. Returns a negative answer, or
+ * DTLSFFI_RAISED, or else. */
 long dtlsffi_open(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
 {
+    intake in = {.datagrams = datagrams, .count = count};
     dtlsffi_inbox *inbox = dtlsffi_inbox_lend();
     long answer;
-    void *gil;
 
     if (inbox == NULL)
         return DTLSFFI_RAISED;
-    answer = dtlsffi_conn_enter(conn);
-    if (answer == 0) {
-        gil = dtlsffi_gil_release_for(count);
-        for (uint32_t i = 0; i < count && answer >= 0; i++)
-            if (datagrams[i].length > 0)
-                answer = feed(conn, datagrams[i], inbox, records, &gil);
-        dtlsffi_gil_retake_after(gil);
-        dtlsffi_conn_leave(conn);
-    }
-    if (!dtlsffi_inbox_hand_out(inbox, records))
-        answer = DTLSFFI_RAISED;
+    do {
+        answer = feed_some(&in, conn, inbox);
+        if (!dtlsffi_inbox_hand_out(inbox, records))
+            answer = DTLSFFI_RAISED;
+    } while (answer >= 0 && (in.unfinished || in.next < in.count));
     dtlsffi_inbox_give_back(inbox);
     return answer;
 }

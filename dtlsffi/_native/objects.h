@@ -48,7 +48,6 @@ bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots
 /* methods.c */
 bool dtlsffi_methods_equip(PyObject *type);
 bool dtlsffi_methods_quiet(PyObject *connection, const dtlsffi_conn *conn);
-int64_t dtlsffi_methods_patience(PyObject *timeout);
 
 /* socket_methods.c */
 bool dtlsffi_socket_methods_equip(PyObject *type);

@@ -192,7 +192,6 @@ static int fill(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
 /* Returns how many are dealt with; what stopped it is in `out->answer`, or 0. */
 static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
 {
-    void *gil = dtlsffi_gil_release_for(from->count);
     uint32_t dealt_with = 0;
     int number = 0;
 
@@ -208,21 +207,25 @@ static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
         if (number != 0)
             out->answer = refusal(number);
     }
-    dtlsffi_gil_retake_after(gil);
     return dealt_with;
 }
 
-/* Sends `count` records of one connection. Returns how many are gone; what stopped it is in `out->answer`, or 0. The lock
+/* Everywhere here the GIL is taken back when the connection has been let go of. In a thread that nobody waits for it may
+ * never come back (the interpreter ends), and a lock that was kept would stop whoever closes the connection then.
+ *
+ * Sends `count` records of one connection. Returns how many are gone; what stopped it is in `out->answer`, or 0. The lock
  * is held to the end, so that nobody closes the socket meanwhile. */
 uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_span *spans, uint32_t count,
                                 dtlsffi_outgoing *out)
 {
     source from = {.entered = conn, .spans = spans, .count = count};
     uint32_t gone;
+    void *gil;
 
     out->answer = dtlsffi_conn_enter(conn);
     if (out->answer != 0)
         return 0;
+    gil = dtlsffi_gil_release_for(count);
     if (conn->detached) {
         out->answer = dtlsffi_fault_system(EBADF);
         gone = 0;
@@ -234,6 +237,7 @@ uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtls
     conn->stats.records_sent += gone;
     conn->stats.datagrams_sent += gone;
     dtlsffi_conn_leave(conn);
+    dtlsffi_gil_retake_after(gil);
     return gone;
 }
 
@@ -242,8 +246,11 @@ uint32_t dtlsffi_endpoint_send_many(dtlsffi_conn **conns, dtlsffi_udp *udp, cons
                                     dtlsffi_outgoing *out)
 {
     source from = {.conns = conns, .spans = spans, .count = count};
+    void *gil = dtlsffi_gil_release_for(count);
+    uint32_t dealt_with = send_all(&from, udp, out);
 
-    return send_all(&from, udp, out);
+    dtlsffi_gil_retake_after(gil);
+    return dealt_with;
 }
 
 /* The same into memory: its datagrams wait in the outbox. Returns how many, or why there are none. */
@@ -265,7 +272,7 @@ int dtlsffi_conn_send_all(dtlsffi_conn *conn, const dtlsffi_span *spans, uint32_
         if (answer <= 0)
             break;
     }
-    dtlsffi_gil_retake_after(gil);
     dtlsffi_conn_leave(conn);
+    dtlsffi_gil_retake_after(gil);
     return i > 0 ? (int)i : answer;
 }

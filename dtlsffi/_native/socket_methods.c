@@ -9,10 +9,15 @@
 
 static PyObject *connection_name, *timeout_name;
 
-/* Which of them may go on without Python: DTLSFFI_MAY_... */
+/* Which of them may go on without Python, or not any more: DTLSFFI_MAY_... None may where the socket has gone. */
 void dtlsffi_conn_allow(dtlsffi_conn *conn, int what)
 {
-    __atomic_store_n(&conn->allowed, (uint8_t)what, __ATOMIC_RELAXED);
+    (void)__atomic_fetch_or(&conn->allowed, (uint8_t)what, __ATOMIC_RELAXED);
+}
+
+void dtlsffi_conn_forbid(dtlsffi_conn *conn, int what)
+{
+    (void)__atomic_fetch_and(&conn->allowed, (uint8_t)~what, __ATOMIC_RELAXED);
 }
 
 /* How many calls of recv() are to wait before they look. */
@@ -23,7 +28,7 @@ uint8_t *dtlsffi_conn_lulls(dtlsffi_conn *conn)
 
 static bool may(const dtlsffi_conn *conn, int what)
 {
-    return (__atomic_load_n(&conn->allowed, __ATOMIC_RELAXED) & what) != 0;
+    return (__atomic_load_n(&conn->allowed, __ATOMIC_RELAXED) & what) != 0 && !conn->detached;
 }
 
 /* Whether no callback has raised anything. */
@@ -92,11 +97,16 @@ static bool as_limit(PyObject *size, size_t *limit)
 {
     if (size == Py_None)
         return true;
-    *limit = PyLong_CheckExact(size) ? PyLong_AsSize_t(size) : (size_t)-1;
-    if (!PyErr_Occurred())
-        return *limit != (size_t)-1;
-    PyErr_Clear();
-    return false;
+    if (!PyLong_CheckExact(size))
+        return false;
+    *limit = PyLong_AsSize_t(size);
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        return false;
+    }
+    if (*limit > DTLSFFI_RECORD_MAX)
+        *limit = DTLSFFI_RECORD_MAX;
+    return true;
 }
 
 /* By Python's monotonic clock. */
@@ -108,16 +118,29 @@ static double monotonic(void)
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
+#define LONGEST 2592000.0 /* seconds, a month */
+
+/* How long recv(2) is to wait: microseconds, at least one; 0 is for ever, as None is. */
+static int64_t patience(PyObject *timeout)
+{
+    double seconds = timeout == Py_None ? 0 : PyFloat_AsDouble(timeout);
+
+    if (timeout == Py_None)
+        return 0;
+    return seconds < LONGEST ? (int64_t)(seconds * 1e6) + 1 : (int64_t)(LONGEST * 1e6);
+}
+
 /* Waits for the next datagram, unless the socket never waits. */
 static int wait_for_record(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, size_t limit)
 {
     PyObject *timeout = PyObject_GetAttr(self, timeout_name);
     bool never = timeout == NULL || (timeout != Py_None && PyFloat_AsDouble(timeout) == 0);
-    int64_t patience = never ? 0 : dtlsffi_methods_patience(timeout);
+    int64_t microseconds = never ? 0 : patience(timeout);
+    uint8_t lulls = conn->lulls;
 
     Py_XDECREF(timeout);
-    conn->lulls = never ? 0 : (uint8_t)((conn->lulls == 0 ? LULLS : conn->lulls) - 1);
-    return never ? DTLSFFI_WANT_READ : dtlsffi_conn_wait(conn, patience, inbox, limit);
+    conn->lulls = never ? 0 : (uint8_t)((lulls == 0 ? LULLS : lulls) - 1);
+    return never ? DTLSFFI_WANT_READ : dtlsffi_conn_wait(conn, microseconds, inbox, limit);
 }
 
 /* The next record's length, or why there is none; `*begin` is when there was none yet. */
@@ -153,6 +176,8 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
     answer = look_or_wait(self, conn, inbox, limit, &begin);
     if (answer > 0 && is_quiet(self, conn))
         record = PyBytes_FromStringAndSize((const char *)inbox->data, answer);
+    if (answer > 0 && record == NULL)
+        dtlsffi_conn_keep_record(conn, inbox->data, (size_t)answer);
     dtlsffi_inbox_give_back(inbox);
     if (record != NULL || PyErr_Occurred())
         return record;

@@ -75,7 +75,8 @@ static bool grow(dtlsffi_table *table, size_t room)
         if (table->entries[i].conn != NULL)
             *look_up(&larger, &table->entries[i].conn->address) = table->entries[i];
     OPENSSL_free(table->entries);
-    *table = larger;
+    table->entries = larger.entries; /* and nothing else: who sends meanwhile is in the list of those that are warm */
+    table->room = larger.room;
     return true;
 }
 
@@ -139,7 +140,8 @@ void dtlsffi_table_warm(dtlsffi_conn *conn)
     if (conn->warm || table == NULL)
         return;
     pthread_mutex_lock(&table->lock);
-    link_warm(table, conn);
+    if (conn->table == table) /* it may have been removed meanwhile */
+        link_warm(table, conn);
     pthread_mutex_unlock(&table->lock);
 }
 

@@ -190,8 +190,7 @@ class Connection(Knowledge, Association):
 
     def data_received(self) -> list[bytes]:
         """Takes the plaintext received so far: one bytes object a record, in the order of their arrival."""
-        received, self._received = self._received, []
-        return received
+        raise NotImplementedError  # methods.c
 
     def events_received(self) -> list[Event]:
         """Takes what has happened beside data since the last call: `dtlsffi.core.events`."""
@@ -234,21 +233,19 @@ class Connection(Knowledge, Association):
         """`read`, but None where there is no record yet."""
         raise NotImplementedError  # methods.c
 
-    def wait_and_read(self, limit: int, timeout: float | None, /) -> bytes | None:
-        """`try_read`, but waits for the next datagram, `timeout` seconds at the most (None: for ever); None after them.
-
-        It is None also where a signal, or a datagram without a record for us, has come first.
-        """
-        raise NotImplementedError  # methods.c
-
     @property
     def is_waited_for(self) -> bool:
-        """Whether some thread is in `wait_and_read`."""
+        """Whether some thread waits for a datagram in a DTLSSocket's `recv`."""
         return bool(lib.dtlsffi_conn_waiting(self._conn))
 
-    def allow(self, *, send: bool, read: bool) -> None:
-        """Lets a DTLSSocket's `send` and `recv` go on in C: the handshake is finished, and nothing is in their way."""
-        lib.dtlsffi_conn_allow(self._conn, send * lib.DTLSFFI_MAY_SEND | read * lib.DTLSFFI_MAY_READ)
+    def allow(self) -> None:
+        """Lets a DTLSSocket's `send` and `recv` go on in C: the handshake is finished. DTLS 1.3 has a timer to mind."""
+        reads = self.version() != "DTLSv1.3"
+        lib.dtlsffi_conn_allow(self._conn, lib.DTLSFFI_MAY_SEND | reads * lib.DTLSFFI_MAY_READ)
+
+    def forbid_reading(self) -> None:
+        """Has that `recv` ask Python again: something else takes what comes, or nothing is to come."""
+        lib.dtlsffi_conn_forbid(self._conn, lib.DTLSFFI_MAY_READ)
 
     @property
     def lulls(self) -> int:

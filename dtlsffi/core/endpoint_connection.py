@@ -79,10 +79,6 @@ class EndpointConnection(Connection):
             self._received = []
         super().receive_datagrams(datagrams)
 
-    def data_received(self) -> list[bytes]:
-        """`Connection.data_received`, for the endpoint."""
-        return list(super().data_received())
-
     @property
     def received(self) -> list[bytes]:
         """Records that nobody has taken yet, oldest first. For the thread that moves the endpoint."""
@@ -175,7 +171,10 @@ class EndpointConnection(Connection):
         return self._send_batch(buffers, self._endpoint._udp_at)
 
     def close(self) -> None:
-        """Sends close_notify, once, and has the endpoint let go of it; nobody is waited for."""
+        """Sends close_notify, once, and has the endpoint let go of it; nobody is waited for.
+
+        For the thread that moves the endpoint; what other threads may call is `send` and `send_many`.
+        """
         super().close()
         self._endpoint._transmit(self)
         self._endpoint._forget(self)

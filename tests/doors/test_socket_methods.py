@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
+import socket
 from array import array
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import dtlsffi
+from tests.helpers import HOST, record
 
 Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
 
@@ -82,6 +86,65 @@ def test_what_is_refused_has_taken_nothing(dtls_pair: Pair) -> None:
         client.send()  # type: ignore[call-arg]
     client.send(b"last")
     assert server.recv() == b"last"
+
+
+def test_any_size_is_one(dtls_pair: Pair) -> None:
+    """Where nothing is there yet, too."""
+    server = dtls_pair[1]
+    server.settimeout(0.01)
+    for size in (2**63 - 1, 2**63, 2**64 - 1):
+        with pytest.raises(TimeoutError):
+            server.recv(size)
+
+
+def test_what_is_closed_stays_closed(dtls_pair: Pair) -> None:
+    """Whatever is called afterwards."""
+    client = dtls_pair[0]
+    client.close()
+    for _ in range(2):
+        for call in (lambda: client.send(b"x"), client.recv, client.recv_many):
+            with pytest.raises(OSError, match="closed") as caught:
+                call()
+            assert caught.value.errno == errno.EBADF
+
+
+@pytest.mark.parametrize("after_a_lull", [False, True])
+@pytest.mark.parametrize("timeout", [0, 1])
+def test_what_a_callback_raises_costs_no_record(
+    after_a_lull: bool,
+    timeout: int,
+    udp_pair: tuple[socket.socket, socket.socket],
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    both: Callable[..., list[Any]],
+) -> None:
+    """A trace that raises over what is forged, before a good record, or over that one."""
+    armed = False
+
+    def trace(*_: object) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise LookupError
+
+    client_context.trace = trace
+    client, server = both(
+        lambda: client_context.wrap_socket(udp_pair[0], server_hostname=HOST),
+        lambda: server_context.wrap_socket(udp_pair[1], server_side=True),
+    )
+    with client, server:
+        client.settimeout(0.01)
+        if after_a_lull:
+            with pytest.raises(TimeoutError):
+                client.recv()
+        with socket.socket(fileno=socket.dup(server.fileno())) as raw:
+            raw.send(record(23, bytes(60), epoch=1, number=99))
+        server.send(b"precious")
+        client.settimeout(timeout)
+        armed = True
+        with pytest.raises(LookupError):
+            client.recv()
+        assert client.recv() == b"precious"
 
 
 def test_they_look_like_methods() -> None:

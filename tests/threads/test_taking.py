@@ -77,3 +77,26 @@ def test_each_record_is_taken_once(
         assert client.send_many([b"%d" % number for number in range(start, start + 100)]) == 100
         shares = both(partial(take, pair), partial(take, pair), partial(take, one))
         assert sorted(map(int, chain(*shares))) == list(range(start, start + 100))
+
+
+def test_what_is_received_by_the_batch_is_taken_once(joined: MemoryLink) -> None:
+    """Two threads take while a third opens long batches, for which it lets go of the GIL."""
+    client, server = joined.client, joined.server
+    taken: list[bytes] = []
+    done = threading.Event()
+
+    def take() -> None:
+        while not done.is_set():
+            taken.extend(server.data_received())
+
+    takers = [threading.Thread(target=take) for _ in range(2)]
+    for thread in takers:
+        thread.start()
+    for start in range(0, 51200, 512):
+        client.send_many([b"%d" % number for number in range(start, start + 512)])
+        server.receive_datagrams(client.datagrams_to_send())
+    done.set()
+    for thread in takers:
+        thread.join()
+    taken += server.data_received()
+    assert sorted(map(int, taken)) == list(range(51200))

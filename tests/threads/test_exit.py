@@ -1,0 +1,56 @@
+"""The end of the interpreter, which waits for no daemon thread: whoever is in a batch then keeps no lock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys, threading, types
+import dtlsffi
+from dtlsffi.testing import Authority, MemoryLink
+
+class Owner:
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __del__(self):
+        self.connection.close()
+
+authority = Authority()
+link = MemoryLink(
+    dtlsffi.Connection(authority.client_context(), server_hostname="device.example"),
+    dtlsffi.Connection(authority.server_context("device.example"), server_side=True),
+)
+link.shake_hands()
+data = [bytes(1000)] * 3000
+link.client.send_many(data)
+datagrams = link.client.datagrams_to_send()
+begun = threading.Event()
+
+def sealing():
+    link.client.send_many(data)
+    link.client.datagrams_to_send()
+
+def opening():
+    link.server.receive_datagrams(datagrams)
+
+def run():
+    while True:
+        begun.set()
+        WHAT()
+
+sys.modules["owners"] = owners = types.ModuleType("owners")  # which is torn down late
+owners.sealing, owners.opening = Owner(link.client), Owner(link.server)
+threading.Thread(target=run, daemon=True).start()
+begun.wait()
+"""
+
+
+@pytest.mark.parametrize("what", ["sealing", "opening"])
+def test_a_daemon_thread_in_a_batch_stops_nobody(what: str) -> None:
+    """Its connection is closed while everything is torn down."""
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", PROGRAM.replace("WHAT", what)], check=True, timeout=30)
