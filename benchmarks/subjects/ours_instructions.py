@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from .common import HOST, Options, bound, connected
 from .contexts import client_context, server_context
 from .ours_echo import echo_all, echo_each
 from .ours_memory import shake_hands
+from .ours_sockets import socket_pair
 
 BATCH = 32
 DATA = bytes(64)
@@ -55,20 +55,6 @@ def memory_batch(options: Options) -> Run:
             server.data_received()
 
     return run
-
-
-def socket_pair(options: Options) -> tuple[Any, Any]:
-    """A client and a server in one process."""
-    ours = bound()
-    theirs = connected(ours.getsockname()[1])
-    ours.connect(theirs.getsockname())
-    made: list[Any] = []
-    server = server_context(options)
-    thread = threading.Thread(target=lambda: made.append(server.wrap_socket(ours, server_side=True)))
-    thread.start()
-    client = client_context(options).wrap_socket(theirs, server_hostname=HOST)
-    thread.join()
-    return client, made[0]
 
 
 def socket_single(options: Options) -> Run:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import dtlsffi
 
-from .common import END, HOST, PATIENCE, Options, connected, first_client, obey, say, skip
+from .common import END, HOST, PATIENCE, Options, bound, connected, first_client, obey, say, skip
 from .contexts import client_context, server_context
 from .flows import echo, end_one_way, ping, receive_one_way, send_one_way, tell_received
 
@@ -26,6 +27,20 @@ def connect(options: Options) -> Any:
     conn = client_context(options).wrap_socket(connected(options.port), server_hostname=HOST)
     conn.settimeout(PATIENCE)
     return conn
+
+
+def socket_pair(options: Options) -> tuple[Any, Any]:
+    """A client and a server in one process."""
+    ours = bound()
+    theirs = connected(ours.getsockname()[1])
+    ours.connect(theirs.getsockname())
+    made: list[Any] = []
+    server = server_context(options)
+    thread = threading.Thread(target=lambda: made.append(server.wrap_socket(ours, server_side=True)))
+    thread.start()
+    client = client_context(options).wrap_socket(theirs, server_hostname=HOST)
+    thread.join()
+    return client, made[0]
 
 
 def needs(name: str) -> None:

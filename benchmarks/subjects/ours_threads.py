@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-from .common import HOST, PATIENCE, Options, enlarge, obey, say
-from .contexts import client_context, server_context
+from .common import PATIENCE, Options, obey, say
 from .ours_memory import spin
+from .ours_sockets import socket_pair
 
 BATCH = 128  # records a call
 
 
-def joined(options: Options) -> tuple[Any, Any]:
-    """Two sockets that have shaken hands."""
-    pair = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
-    for sock in pair:
-        enlarge(sock)
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(PATIENCE)
-    for sock, other in zip(pair, reversed(pair), strict=True):
-        sock.connect(other.getsockname())
-    with ThreadPoolExecutor(1) as pool:
-        server = pool.submit(server_context(options).wrap_socket, pair[1], server_side=True)
-        return client_context(options).wrap_socket(pair[0], server_hostname=HOST), server.result()
-
-
 def mover(options: Options) -> Callable[[], None]:
     """What moves one batch."""
-    client, server = joined(options)
+    client, server = socket_pair(options)
+    for conn in (client, server):
+        conn.settimeout(PATIENCE)
     buffers = [bytes(options.size)] * BATCH
 
     def move() -> None:
