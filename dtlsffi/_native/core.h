@@ -223,7 +223,7 @@ int dtlsffi_conn_waiting(dtlsffi_conn *conn);
 #define DTLSFFI_MAY_READ 2              /* and no timer runs, nobody joins datagrams, nothing is closed */
 void dtlsffi_conn_allow(dtlsffi_conn *conn, int what);
 void dtlsffi_conn_forbid(dtlsffi_conn *conn, int what);
-uint8_t *dtlsffi_conn_lulls(dtlsffi_conn *conn);
+int dtlsffi_conn_lulls(const dtlsffi_conn *conn);
 
 /* timer.c: microseconds; the back-off is a factor of at least 1 */
 int64_t dtlsffi_conn_timer(dtlsffi_conn *conn);

@@ -4,13 +4,13 @@
  * thread computes: a record would cost milliseconds. So gil.h makes the generated wrappers keep it, and the few calls
  * that are long (a handshake's step, a batch) or that have to wait for another thread (lock.c) let go here.
  *
- * The rule that keeps this free of deadlock: a thread that waits for a connection's lock has let go of the GIL.
+ * Two rules keep this free of deadlock. A thread that waits for a connection's lock has let go of the GIL. And a batch asks
+ * for the GIL when it has let go of its connection: in a daemon thread it may never come back (the interpreter ends), and a
+ * lock that was kept would stop whoever closes the connection then.
  */
 #include "limited.h"
 
 #include "core.h"
-
-#include <time.h>
 
 /* Whether this thread has let go of it. */
 static _Thread_local bool is_away;
@@ -57,21 +57,13 @@ void dtlsffi_gil_retake(void *token)
 
 static _Atomic(int64_t) kept_until;
 
-static int64_t nanoseconds(void)
-{
-    struct timespec time;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
 /* Lets go of the GIL for work that takes as long as so many records, so that other threads go on with theirs. Where one of
  * them computes, it takes milliseconds to get back, longer than the work: then the GIL is kept for a while. */
 void *dtlsffi_gil_release_for(uint32_t records)
 {
     if (records < LONG)
         return NULL;
-    if (records < VERY_LONG && nanoseconds() < atomic_load_explicit(&kept_until, memory_order_relaxed))
+    if (records < VERY_LONG && dtlsffi_nanoseconds() < atomic_load_explicit(&kept_until, memory_order_relaxed))
         return NULL;
     return dtlsffi_gil_release();
 }
@@ -82,9 +74,9 @@ void dtlsffi_gil_retake_after(void *token)
 
     if (token == NULL)
         return;
-    begin = nanoseconds();
+    begin = dtlsffi_nanoseconds();
     dtlsffi_gil_retake(token);
-    end = nanoseconds();
+    end = dtlsffi_nanoseconds();
     if (end - begin > SLOW)
         atomic_store_explicit(&kept_until, end + KEEPING * (end - begin), memory_order_relaxed);
 }

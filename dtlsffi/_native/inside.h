@@ -173,6 +173,7 @@ typedef struct {
     double back_off;
 } dtlsffi_timers;
 
+int64_t dtlsffi_nanoseconds(void);
 unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous);
 int64_t dtlsffi_timer_left(dtlsffi_conn *conn);
 

@@ -106,17 +106,14 @@ static PyObject *take_records(PyObject *self, PyObject *unused)
 /* A record that has been read into an inbox, or None where there is none yet. */
 static PyObject *read_or_not(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, int answer, size_t limit)
 {
-    bool good = (answer > 0 || answer == DTLSFFI_WANT_READ) && dtlsffi_methods_quiet(self, conn);
-    PyObject *record = good ? Py_NewRef(Py_None) : NULL;
+    bool quiet = (answer > 0 || answer == DTLSFFI_WANT_READ) && dtlsffi_methods_quiet(self, conn);
+    PyObject *record = dtlsffi_inbox_take(inbox, conn, answer, quiet);
 
-    if (good && answer > 0) {
-        Py_DECREF(record);
-        record = PyBytes_FromStringAndSize((const char *)inbox->data, answer);
-    }
-    if (answer > 0 && record == NULL)
-        dtlsffi_conn_keep_record(conn, inbox->data, (size_t)answer);
-    dtlsffi_inbox_give_back(inbox);
-    return good ? record : PyObject_CallMethod(self, "_not_read", "in", answer > 0 ? 0 : answer, (Py_ssize_t)limit);
+    if (record != NULL || PyErr_Occurred())
+        return record;
+    if (quiet)
+        return Py_NewRef(Py_None);
+    return PyObject_CallMethod(self, "_not_read", "in", answer > 0 ? 0 : answer, (Py_ssize_t)limit);
 }
 
 static dtlsffi_inbox *lend_where_good(const dtlsffi_conn *conn)

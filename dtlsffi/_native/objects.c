@@ -263,6 +263,20 @@ void dtlsffi_inbox_give_back(dtlsffi_inbox *inbox)
     dtlsffi_scratch_give_back(&inboxes, inbox);
 }
 
+/* A record that has been read into an inbox, which is given back: its bytes, or NULL where there is none or where, since a
+ * callback has raised something (`quiet` is false), it is kept for the next call. */
+PyObject *dtlsffi_inbox_take(dtlsffi_inbox *inbox, dtlsffi_conn *conn, int length, bool quiet)
+{
+    PyObject *record = NULL;
+
+    if (length > 0 && quiet)
+        record = PyBytes_FromStringAndSize((const char *)inbox->data, length);
+    if (length > 0 && record == NULL)
+        dtlsffi_conn_keep_record(conn, inbox->data, (size_t)length);
+    dtlsffi_inbox_give_back(inbox);
+    return record;
+}
+
 /* What is being opened: `next` is the first datagram that has not been looked at; of the one before it records may be left. */
 typedef struct {
     const dtlsffi_span *datagrams;
@@ -289,7 +303,7 @@ static int feed(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     return answer;
 }
 
-/* The same for one that is not entered. Others may have their turn meanwhile; see outgoing.c for the order of the two. */
+/* The same for one that is not entered; others may have their turn meanwhile. */
 static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 {
     int answer = dtlsffi_conn_enter(conn);

@@ -41,6 +41,7 @@ void dtlsffi_load_release(dtlsffi_load *load);
 bool dtlsffi_objects_append(PyObject *list, const uint8_t *data, size_t length);
 dtlsffi_inbox *dtlsffi_inbox_lend(void);
 void dtlsffi_inbox_give_back(dtlsffi_inbox *inbox);
+PyObject *dtlsffi_inbox_take(dtlsffi_inbox *inbox, dtlsffi_conn *conn, int length, bool quiet);
 long dtlsffi_open(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t count, PyObject *records);
 bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *records);
 bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots, PyObject *records, PyObject *odd);

@@ -210,10 +210,7 @@ static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
     return dealt_with;
 }
 
-/* Everywhere here the GIL is taken back when the connection has been let go of. In a thread that nobody waits for it may
- * never come back (the interpreter ends), and a lock that was kept would stop whoever closes the connection then.
- *
- * Sends `count` records of one connection. Returns how many are gone; what stopped it is in `out->answer`, or 0. The lock
+/* Sends `count` records of one connection. Returns how many are gone; what stopped it is in `out->answer`, or 0. The lock
  * is held to the end, so that nobody closes the socket meanwhile. */
 uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_span *spans, uint32_t count,
                                 dtlsffi_outgoing *out)

@@ -3,8 +3,6 @@
  */
 #include "objects.h"
 
-#include <time.h>
-
 #define LULLS 8 /* calls that wait without a look, once one has looked in vain: that is a system call less */
 
 static PyObject *connection_name, *timeout_name;
@@ -21,9 +19,9 @@ void dtlsffi_conn_forbid(dtlsffi_conn *conn, int what)
 }
 
 /* How many calls of recv() are to wait before they look. */
-uint8_t *dtlsffi_conn_lulls(dtlsffi_conn *conn)
+int dtlsffi_conn_lulls(const dtlsffi_conn *conn)
 {
-    return &conn->lulls;
+    return conn->lulls;
 }
 
 static bool may(const dtlsffi_conn *conn, int what)
@@ -109,24 +107,18 @@ static bool as_limit(PyObject *size, size_t *limit)
     return true;
 }
 
-/* By Python's monotonic clock. */
-static double monotonic(void)
-{
-    struct timespec time;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
-
 #define LONGEST 2592000.0 /* seconds, a month */
 
-/* How long recv(2) is to wait: microseconds, at least one; 0 is for ever, as None is. */
+/* How long recv(2) is to wait: microseconds, at least one; 0 is for ever, as None is, and -1 not at all, as 0 is. */
 static int64_t patience(PyObject *timeout)
 {
-    double seconds = timeout == Py_None ? 0 : PyFloat_AsDouble(timeout);
+    double seconds;
 
     if (timeout == Py_None)
         return 0;
+    seconds = PyFloat_AsDouble(timeout);
+    if (seconds == 0)
+        return -1;
     return seconds < LONGEST ? (int64_t)(seconds * 1e6) + 1 : (int64_t)(LONGEST * 1e6);
 }
 
@@ -134,13 +126,12 @@ static int64_t patience(PyObject *timeout)
 static int wait_for_record(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, size_t limit)
 {
     PyObject *timeout = PyObject_GetAttr(self, timeout_name);
-    bool never = timeout == NULL || (timeout != Py_None && PyFloat_AsDouble(timeout) == 0);
-    int64_t microseconds = never ? 0 : patience(timeout);
+    int64_t microseconds = timeout == NULL ? -1 : patience(timeout);
     uint8_t lulls = conn->lulls;
 
     Py_XDECREF(timeout);
-    conn->lulls = never ? 0 : (uint8_t)((lulls == 0 ? LULLS : lulls) - 1);
-    return never ? DTLSFFI_WANT_READ : dtlsffi_conn_wait(conn, microseconds, inbox, limit);
+    conn->lulls = microseconds < 0 ? 0 : (uint8_t)((lulls == 0 ? LULLS : lulls) - 1);
+    return microseconds < 0 ? DTLSFFI_WANT_READ : dtlsffi_conn_wait(conn, microseconds, inbox, limit);
 }
 
 /* The next record's length, or why there is none; `*begin` is when there was none yet. */
@@ -152,7 +143,7 @@ static int look_or_wait(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox
         answer = dtlsffi_conn_read(conn, inbox->data, DTLSFFI_RECORD_MAX, limit);
     if (answer != DTLSFFI_WANT_READ)
         return answer;
-    *begin = monotonic();
+    *begin = (double)dtlsffi_nanoseconds() * 1e-9;
     return is_quiet(self, conn) ? wait_for_record(self, conn, inbox, limit) : answer;
 }
 
@@ -161,8 +152,8 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 {
     dtlsffi_conn *conn = dtlsffi_objects_conn(self);
     size_t limit = DTLSFFI_RECORD_MAX;
-    PyObject *record = NULL;
     dtlsffi_inbox *inbox;
+    PyObject *record;
     double begin = 0;
     int answer;
 
@@ -174,11 +165,7 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
     if (inbox == NULL)
         return NULL;
     answer = look_or_wait(self, conn, inbox, limit, &begin);
-    if (answer > 0 && is_quiet(self, conn))
-        record = PyBytes_FromStringAndSize((const char *)inbox->data, answer);
-    if (answer > 0 && record == NULL)
-        dtlsffi_conn_keep_record(conn, inbox->data, (size_t)answer);
-    dtlsffi_inbox_give_back(inbox);
+    record = dtlsffi_inbox_take(inbox, conn, answer, answer > 0 && is_quiet(self, conn));
     if (record != NULL || PyErr_Occurred())
         return record;
     return PyObject_CallMethod(self, "_not_received", "ind", answer, (Py_ssize_t)limit, begin);

@@ -6,6 +6,16 @@
 #include "core.h"
 
 #include <sys/time.h>
+#include <time.h>
+
+/* For all that is not OpenSSL's: by the clock of Python's time.monotonic(). */
+int64_t dtlsffi_nanoseconds(void)
+{
+    struct timespec time;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
 
 void dtlsffi_conn_set_timers(dtlsffi_conn *conn, uint32_t initial, double back_off, uint32_t cap)
 {

@@ -197,13 +197,12 @@ class Association(Parking):
         self._raise(answer)
 
     def _faulted(self) -> BaseException:
-        """What a fault is, or what a callback has raised, of which it is the consequence."""
+        """What a fault is; raises what a callback has raised instead, where that is what it comes from."""
         error = self._fault()
         if isinstance(error, DTLSError):
             self._fail(error)
-        if self._origin._session_removed is not None:
-            self._origin._tell_removed()
-        return self._take_parked() or error
+        self._collect()
+        return error
 
     def _collect(self) -> None:
         """Raises what was parked; tells the context's store what must not be resumed any more."""

@@ -31,15 +31,14 @@ class Parking:
         if self._parked is None:
             self._parked = error
 
-    def _take_parked(self) -> BaseException | None:
-        """What was parked, if anything was. An exception is in no variable where it is raised: it knows that frame."""
-        parked, self._parked = self._parked, None
-        return parked
-
     def _collect(self) -> None:
         """Raises what was parked, if anything was."""
         if self._parked is not None:
-            raise self._take_parked() or AssertionError
+            error, self._parked = self._parked, None
+            try:
+                raise error
+            finally:
+                del error  # it knows this frame
 
 
 def is_callback() -> bool:

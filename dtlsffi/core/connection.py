@@ -250,7 +250,7 @@ class Connection(Knowledge, Association):
     @property
     def lulls(self) -> int:
         """How many calls of that `recv` are to wait before they look, since one has looked in vain."""
-        return int(lib.dtlsffi_conn_lulls(self._conn)[0])
+        return int(lib.dtlsffi_conn_lulls(self._conn))
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:
         """`read` into the first `size` bytes of `buffer`; returns the record's length."""
