@@ -83,7 +83,6 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         connection.serve_as(self)
         self._timeout = timeout
         self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot
-        self._at = connection._at
         self._ready = self._ended = False
         self._waiting = 0
         self._process = os.getpid()
@@ -101,9 +100,8 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     # Slots, since Python is slow to find any other attribute of what inherits from a socket.
     __slots__ = (
-        "_at", "_bulk", "_connection", "_ended", "_handshake_lock", "_process", "_ready", "_timeout", "_waiting",
+        "_bulk", "_connection", "_ended", "_handshake_lock", "_process", "_ready", "_timeout", "_waiting",
     )  # fmt: skip
-    _at: int  # the connection's C side, for the methods that are in C
     _bulk: Bulk
     _handshake_lock: Any
     _ready: bool  # the handshake is finished

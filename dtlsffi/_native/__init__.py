@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     CData = ffi.CData
 
-__all__ = ["CData", "address_of", "calls", "ffi", "lib"]
+__all__ = ["CData", "Holder", "address_of", "calls", "ffi", "lib"]
 
 # name -> the DTLSFFI_HAS_X that says whether this libssl has it
 CONDITIONAL: dict[str, str] = {
@@ -59,8 +59,8 @@ class Calls(Protocol):
         """The same with those of socket_methods.c."""
         raise NotImplementedError
 
-    def own(self, conn: int, /) -> object:
-        """An object with which the connection is freed."""
+    def hold(self, connection: Holder, conn: int, /) -> None:
+        """Has a connection's object own the C side of it."""
         raise NotImplementedError
 
     def pump(
@@ -70,19 +70,19 @@ class Calls(Protocol):
         """Takes what a socket has: messages, with DTLSFFI_PUMP_..., or -errno."""
         raise NotImplementedError
 
-    def receive_all(self, conn: int, datagrams: Iterable[Any], records: list[bytes], /) -> int:
-        """The same for some datagrams."""
+    def receive_all(self, connection: Holder, datagrams: Iterable[Any], /) -> int:
+        """Takes some datagrams; their records are kept for `data_received`."""
         raise NotImplementedError
 
-    def receive_batch(self, conn: int, batch: int, records: list[bytes], /) -> int:
-        """The same for what a socket has given."""
+    def receive_batch(self, connection: Holder, batch: int, records: list[bytes], /) -> int:
+        """Takes what a socket has given."""
         raise NotImplementedError
 
-    def send(self, conn: int, data: Any, /) -> int:
+    def send(self, connection: Holder, data: Any, /) -> int:
         """Sends one record; its length."""
         raise NotImplementedError
 
-    def send_all(self, conn: int, buffers: Iterable[Any], /) -> int:
+    def send_all(self, connection: Holder, buffers: Iterable[Any], /) -> int:
         """Sends a record each into memory; how many."""
         raise NotImplementedError
 
@@ -90,7 +90,7 @@ class Calls(Protocol):
         """Sends records of many connections over the socket that they share; how many are dealt with."""
         raise NotImplementedError
 
-    def send_many(self, conn: int, udp: int, buffers: Iterable[Any], /) -> int:
+    def send_many(self, connection: Holder, udp: int, buffers: Iterable[Any], /) -> int:
         """Sends a record each over the connection's own socket; how many."""
         raise NotImplementedError
 
@@ -113,3 +113,13 @@ if not lib.dtlsffi_module_init():
     raise ImportError("dtlsffi: OpenSSL could not be prepared (no memory, or no free BIO type)")
 
 calls = _calls()
+
+if TYPE_CHECKING:
+
+    class Holder:
+        """What a connection begins with in memory: its C side, freed with it, and what has come for it: holder.c."""
+
+        __slots__ = ()
+
+else:
+    Holder = calls.Holder

@@ -1,8 +1,7 @@
 /* The calls that every record passes through: built-in functions of Python's, which take and give its own objects.
  *
  * cffi has all the other calls. By it, a record would be converted three times over (an argument, a struct of lengths, a
- * slice of a buffer), which takes the interpreter longer than the rest of the way. These are quicker to call, too, and
- * take a connection by its address. Under a connection's lock Python runs only where a handshake asks something
+ * slice of a buffer), which takes the interpreter longer than the rest of the way. These are quicker to call, too. Under a connection's lock Python runs only where a handshake asks something
  * (callbacks.c): lists are made before, and no garbage is collected for the sake of `bytes`.
  */
 #include "objects.h"
@@ -19,19 +18,20 @@ static PyObject *answered(long answer)
     return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(answer);
 }
 
-#define OWNED "dtlsffi_conn"
-
-static void give_up(PyObject *capsule)
+/* The C side of what is given as a connection, or NULL with an exception. */
+static dtlsffi_conn *connection(PyObject *holder)
 {
-    dtlsffi_conn_free(PyCapsule_GetPointer(capsule, OWNED));
+    return dtlsffi_holder_check(holder) ? dtlsffi_holder_conn(holder) : NULL;
 }
 
-/* own(conn): an object with which the connection is freed: not before every `__del__` of the same garbage has been
- * called, unlike what ffi.gc makes. */
-static PyObject *own(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+/* hold(connection, conn): has a connection's object own the C side of it, given by its address. */
+static PyObject *hold(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    return dtlsffi_objects_counted(count, 1, 1) ? PyCapsule_New(address(arguments[0]), OWNED, give_up) : NULL;
+    if (!dtlsffi_objects_counted(count, 2, 2) || !dtlsffi_holder_check(arguments[0]))
+        return NULL;
+    dtlsffi_holder_own(arguments[0], address(arguments[1]));
+    return Py_NewRef(Py_None);
 }
 
 /* equip(type): puts the methods of methods.c into the places of those that stand for them. */
@@ -48,24 +48,27 @@ static PyObject *equip_socket(PyObject *self, PyObject *const *arguments, Py_ssi
     return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_socket_methods_equip(arguments[0]) ? Py_NewRef(Py_None) : NULL;
 }
 
-/* send(conn, data): `dtlsffi_conn_send`. */
+/* send(connection, data): `dtlsffi_conn_send`. */
 static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
+    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 2, 2) ? connection(arguments[0]) : NULL;
+
     (void)self;
-    return dtlsffi_objects_counted(count, 2, 2) ? answered(dtlsffi_objects_send(address(arguments[0]), arguments[1])) : NULL;
+    return conn == NULL ? NULL : answered(dtlsffi_objects_send(conn, arguments[1]));
 }
 
-/* send_all(conn, buffers): one record each into memory; how many, or why there are none. */
+/* send_all(connection, buffers): one record each into memory; how many, or why there are none. */
 static PyObject *send_all(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
+    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 2, 2) ? connection(arguments[0]) : NULL;
     dtlsffi_load l;
     long answer = DTLSFFI_RAISED;
 
     (void)self;
-    if (!dtlsffi_objects_counted(count, 2, 2))
+    if (conn == NULL)
         return NULL;
     if (dtlsffi_load_gather(&l, arguments[1], false, false))
-        answer = dtlsffi_conn_send_all(address(arguments[0]), l.spans, l.count);
+        answer = dtlsffi_conn_send_all(conn, l.spans, l.count);
     dtlsffi_load_release(&l);
     return answered(answer);
 }
@@ -89,11 +92,13 @@ static PyObject *send_over(dtlsffi_conn *conn, dtlsffi_udp *udp, PyObject *items
     return answered(answer);
 }
 
-/* send_many(conn, udp, buffers): a record each over the connection's own socket; how many, or why there are none. */
+/* send_many(connection, udp, buffers): a record each over its own socket; how many, or why there are none. */
 static PyObject *send_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
+    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 3, 3) ? connection(arguments[0]) : NULL;
+
     (void)self;
-    return dtlsffi_objects_counted(count, 3, 3) ? send_over(address(arguments[0]), address(arguments[1]), arguments[2]) : NULL;
+    return conn == NULL ? NULL : send_over(conn, address(arguments[1]), arguments[2]);
 }
 
 /* send_by_many(udp, [(connection, data), ...]): the same over a socket that many share. */
@@ -103,22 +108,22 @@ static PyObject *send_by_many(PyObject *self, PyObject *const *arguments, Py_ssi
     return dtlsffi_objects_counted(count, 2, 2) ? send_over(NULL, address(arguments[0]), arguments[1]) : NULL;
 }
 
-/* receive_all(conn, datagrams, records): the same for each, until one has ended the connection. */
+/* receive_all(connection, datagrams): takes each, until one has ended the connection; keeps their records. */
 static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_load l;
     long answer = DTLSFFI_RAISED;
 
     (void)self;
-    if (!dtlsffi_objects_counted(count, 3, 3))
+    if (!dtlsffi_objects_counted(count, 2, 2) || connection(arguments[0]) == NULL)
         return NULL;
     if (dtlsffi_load_gather(&l, arguments[1], false, true))
-        answer = dtlsffi_open(address(arguments[0]), l.spans, l.count, arguments[2]);
+        answer = dtlsffi_open(arguments[0], l.spans, l.count, NULL);
     dtlsffi_load_release(&l);
     return answered(answer);
 }
 
-/* receive_batch(conn, batch, records): the same for what a socket has given. */
+/* receive_batch(connection, batch, records): takes what a socket has given; its records come at the end of a list. */
 static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_span spans[DTLSFFI_FEW];
@@ -127,13 +132,13 @@ static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ss
     long answer = 0;
 
     (void)self;
-    if (!dtlsffi_objects_counted(count, 3, 3))
+    if (!dtlsffi_objects_counted(count, 3, 3) || connection(arguments[0]) == NULL)
         return NULL;
     batch = address(arguments[1]);
     do {
         for (count = 0; count < DTLSFFI_FEW && (spans[count].data = dtlsffi_batch_next(batch, &length)) != NULL; count++)
             spans[count].length = length;
-        answer = dtlsffi_open(address(arguments[0]), spans, (uint32_t)count, arguments[2]);
+        answer = dtlsffi_open(arguments[0], spans, (uint32_t)count, arguments[2]);
     } while (answer >= 0 && count == DTLSFFI_FEW);
     return answered(answer);
 }
@@ -196,7 +201,7 @@ static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t cou
 static PyMethodDef methods[] = {
     {"equip", (PyCFunction)(void *)equip, METH_FASTCALL, NULL},
     {"equip_socket", (PyCFunction)(void *)equip_socket, METH_FASTCALL, NULL},
-    {"own", (PyCFunction)(void *)own, METH_FASTCALL, NULL},
+    {"hold", (PyCFunction)(void *)hold, METH_FASTCALL, NULL},
     {"pump", (PyCFunction)(void *)pump, METH_FASTCALL, NULL},
     {"receive_all", (PyCFunction)(void *)receive_all, METH_FASTCALL, NULL},
     {"receive_batch", (PyCFunction)(void *)receive_batch, METH_FASTCALL, NULL},
@@ -208,18 +213,17 @@ static PyMethodDef methods[] = {
 
 static bool put_all(PyObject *functions)
 {
-    dtlsffi_objects_at = PyUnicode_InternFromString("_at");
-    if (dtlsffi_objects_at == NULL)
-        return false;
-    for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++) {
-        PyObject *function = PyCFunction_NewEx(&methods[i], NULL, NULL);
-        bool good = function != NULL && PyDict_SetItemString(functions, methods[i].ml_name, function) == 0;
+    PyObject *holder = dtlsffi_holder_make_type();
+    bool good = holder != NULL && PyDict_SetItemString(functions, "Holder", holder) == 0;
 
+    Py_XDECREF(holder);
+    for (size_t i = 0; good && i < sizeof(methods) / sizeof(*methods); i++) {
+        PyObject *function = PyCFunction_NewEx(&methods[i], NULL, NULL);
+
+        good = function != NULL && PyDict_SetItemString(functions, methods[i].ml_name, function) == 0;
         Py_XDECREF(function);
-        if (!good)
-            return false;
     }
-    return true;
+    return good;
 }
 
 /* Puts these functions into a dictionary of Python's, given by its address. Returns 0 where that has failed. */

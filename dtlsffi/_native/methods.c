@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static PyObject *parked_name, *received_name;
+static PyObject *parked_name;
 
 /* Whether no callback has raised anything: without a handle there is none. */
 bool dtlsffi_methods_quiet(PyObject *connection, const dtlsffi_conn *conn)
@@ -23,7 +23,7 @@ bool dtlsffi_methods_quiet(PyObject *connection, const dtlsffi_conn *conn)
 /* send(data) */
 static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
+    dtlsffi_conn *conn = dtlsffi_holder_conn(self);
     long answer;
 
     if (conn == NULL || !dtlsffi_objects_counted(count, 1, 1))
@@ -39,8 +39,8 @@ static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t
 /* receive_datagram(data) */
 static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
-    PyObject *bytes, *records;
+    dtlsffi_conn *conn = dtlsffi_holder_conn(self);
+    PyObject *bytes;
     dtlsffi_span span;
     long answer;
 
@@ -49,10 +49,8 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
     bytes = dtlsffi_objects_bytes(arguments[0], "data");
     if (bytes == NULL)
         return NULL;
-    records = PyObject_GetAttr(self, received_name);
     span = dtlsffi_objects_span(bytes);
-    answer = records == NULL ? DTLSFFI_RAISED : dtlsffi_open(conn, &span, 1, records);
-    Py_XDECREF(records);
+    answer = dtlsffi_open(self, &span, 1, NULL);
     Py_DECREF(bytes);
     if (answer == DTLSFFI_RAISED)
         return NULL;
@@ -64,7 +62,7 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 /* datagrams_to_send() */
 static PyObject *take(PyObject *self, PyObject *unused)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
+    dtlsffi_conn *conn = dtlsffi_holder_conn(self);
     PyObject *datagrams = conn == NULL ? NULL : PyList_New(0);
     const uint8_t *at;
     bool good = true;
@@ -83,24 +81,11 @@ static PyObject *take(PyObject *self, PyObject *unused)
     return datagrams;
 }
 
-/* data_received(): the list that records come at the end of stays the same one, for whoever adds to it meanwhile. */
+/* data_received() */
 static PyObject *take_records(PyObject *self, PyObject *unused)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
-    PyObject *received = conn == NULL ? NULL : PyObject_GetAttr(self, received_name);
-    bool locked = received != NULL && dtlsffi_conn_lock(conn) == 0; /* not after fork() */
-    Py_ssize_t count = received != NULL && PyList_Check(received) ? PyList_Size(received) : 0;
-    PyObject *taken = NULL;
-
     (void)unused;
-    if (received != NULL)
-        taken = count > 0 ? PyList_GetSlice(received, 0, count) : PyList_New(0);
-    if (taken != NULL && count > 0 && PyList_SetSlice(received, 0, count, NULL) != 0)
-        Py_CLEAR(taken);
-    if (locked)
-        dtlsffi_conn_unlock(conn);
-    Py_XDECREF(received);
-    return taken;
+    return dtlsffi_holder_take(self);
 }
 
 /* A record that has been read into an inbox, or None where there is none yet. */
@@ -124,7 +109,7 @@ static dtlsffi_inbox *lend_where_good(const dtlsffi_conn *conn)
 /* try_read(limit) */
 static PyObject *try_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
+    dtlsffi_conn *conn = dtlsffi_holder_conn(self);
     size_t limit = DTLSFFI_RECORD_MAX;
     dtlsffi_inbox *inbox;
 
@@ -150,7 +135,5 @@ static dtlsffi_method methods[] = {
 bool dtlsffi_methods_equip(PyObject *type)
 {
     parked_name = PyUnicode_InternFromString("_parked");
-    received_name = PyUnicode_InternFromString("_received");
-    return parked_name != NULL && received_name != NULL
-           && dtlsffi_objects_equip(type, methods, sizeof(methods) / sizeof(*methods));
+    return parked_name != NULL && dtlsffi_objects_equip(type, methods, sizeof(methods) / sizeof(*methods));
 }

@@ -1,8 +1,6 @@
 /* Records and datagrams as Python's own objects: `bytes` in, `bytes` out. */
 #include "objects.h"
 
-PyObject *dtlsffi_objects_at;
-
 /* Whether a call has as many arguments as it takes; else there is an exception. */
 bool dtlsffi_objects_counted(Py_ssize_t count, Py_ssize_t least, Py_ssize_t most)
 {
@@ -20,16 +18,6 @@ void *dtlsffi_objects_lend(dtlsffi_scratch *scratch)
     if (piece == NULL)
         PyErr_NoMemory();
     return piece;
-}
-
-/* Whose address is in `_at`: the C side of a Connection, or of who has one; NULL with an exception. */
-dtlsffi_conn *dtlsffi_objects_conn(PyObject *owner)
-{
-    PyObject *number = PyObject_GetAttr(owner, dtlsffi_objects_at);
-    dtlsffi_conn *conn = number == NULL ? NULL : PyLong_AsVoidPtr(number);
-
-    Py_XDECREF(number);
-    return conn;
 }
 
 /* ---- in ---- */
@@ -116,17 +104,19 @@ void dtlsffi_load_release(dtlsffi_load *l)
 /* Which connection an item of `Endpoint.send_many` is for; its data is `*data`, borrowed. */
 static dtlsffi_conn *conn_of_item(PyObject *item, PyObject **data)
 {
-    dtlsffi_conn *conn;
+    PyObject *holder;
 
     if (!PyTuple_Check(item) || PyTuple_Size(item) != 2) {
         PyErr_SetString(PyExc_TypeError, "each item is a tuple of a connection and its data");
         return NULL;
     }
     *data = PyTuple_GetItem(item, 1);
-    conn = dtlsffi_objects_conn(PyTuple_GetItem(item, 0));
-    if (conn == NULL)
+    holder = PyTuple_GetItem(item, 0);
+    if (!dtlsffi_holder_check(holder)) {
         PyErr_SetString(PyExc_TypeError, "each item begins with a connection of the endpoint's");
-    return conn;
+        return NULL;
+    }
+    return dtlsffi_holder_conn(holder);
 }
 
 /* Has a copy of data that was not bytes take its place. */
@@ -318,19 +308,20 @@ static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     return answer;
 }
 
-/* Has a connection take some datagrams; their records come at the end of a list. Returns a negative answer, or
- * DTLSFFI_RAISED, or else. */
-long dtlsffi_open(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
+/* Has a connection take some datagrams; their records come at the end of a list, or are kept for data_received() (NULL).
+ * Returns a negative answer, or DTLSFFI_RAISED, or else. */
+long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
 {
     intake in = {.datagrams = datagrams, .count = count};
-    dtlsffi_inbox *inbox = dtlsffi_inbox_lend();
+    dtlsffi_conn *conn = dtlsffi_holder_conn(holder);
+    dtlsffi_inbox *inbox = conn == NULL ? NULL : dtlsffi_inbox_lend();
     long answer;
 
     if (inbox == NULL)
         return DTLSFFI_RAISED;
     do {
         answer = feed_some(&in, conn, inbox);
-        if (!dtlsffi_inbox_hand_out(inbox, records))
+        if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox) : dtlsffi_inbox_hand_out(inbox, records)))
             answer = DTLSFFI_RAISED;
     } while (answer >= 0 && (in.unfinished || in.next < in.count));
     dtlsffi_inbox_give_back(inbox);

@@ -21,8 +21,6 @@ typedef struct {
     dtlsffi_conn *few_conns[DTLSFFI_FEW];
 } dtlsffi_load;
 
-extern PyObject *dtlsffi_objects_at; /* "_at": an attribute, the address of a connection as a number */
-
 /* A method; what is in front of its docstring is for inspect.signature(). */
 typedef struct {
     const char *signature;
@@ -30,7 +28,6 @@ typedef struct {
 } dtlsffi_method;
 
 bool dtlsffi_objects_equip(PyObject *type, dtlsffi_method *methods, size_t count);
-dtlsffi_conn *dtlsffi_objects_conn(PyObject *owner);
 bool dtlsffi_objects_counted(Py_ssize_t count, Py_ssize_t least, Py_ssize_t most);
 void *dtlsffi_objects_lend(dtlsffi_scratch *scratch);
 long dtlsffi_objects_send(dtlsffi_conn *conn, PyObject *data);
@@ -42,9 +39,17 @@ bool dtlsffi_objects_append(PyObject *list, const uint8_t *data, size_t length);
 dtlsffi_inbox *dtlsffi_inbox_lend(void);
 void dtlsffi_inbox_give_back(dtlsffi_inbox *inbox);
 PyObject *dtlsffi_inbox_take(dtlsffi_inbox *inbox, dtlsffi_conn *conn, int length, bool quiet);
-long dtlsffi_open(dtlsffi_conn *conn, const dtlsffi_span *datagrams, uint32_t count, PyObject *records);
+long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records);
 bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *records);
 bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots, PyObject *records, PyObject *odd);
+
+/* holder.c */
+PyObject *dtlsffi_holder_make_type(void);
+bool dtlsffi_holder_check(PyObject *object);
+void dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn);
+dtlsffi_conn *dtlsffi_holder_conn(PyObject *self);
+bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox);
+PyObject *dtlsffi_holder_take(PyObject *self);
 
 /* methods.c */
 bool dtlsffi_methods_equip(PyObject *type);

@@ -29,18 +29,14 @@ static bool may(const dtlsffi_conn *conn, int what)
     return (__atomic_load_n(&conn->allowed, __ATOMIC_RELAXED) & what) != 0 && !conn->detached;
 }
 
-/* Whether no callback has raised anything. */
-static bool is_quiet(PyObject *self, const dtlsffi_conn *conn)
+/* Its Connection, which it has for ever, and `*conn` that one's C side; NULL with an exception. */
+static PyObject *connection_of(PyObject *self, dtlsffi_conn **conn)
 {
-    PyObject *connection;
-    bool quiet;
+    PyObject *connection = PyObject_GetAttr(self, connection_name);
 
-    if (conn->handle == NULL)
-        return true;
-    connection = PyObject_GetAttr(self, connection_name);
-    quiet = connection != NULL && dtlsffi_methods_quiet(connection, conn);
     Py_XDECREF(connection);
-    return quiet;
+    *conn = connection != NULL && dtlsffi_holder_check(connection) ? dtlsffi_holder_conn(connection) : NULL;
+    return *conn == NULL ? NULL : connection;
 }
 
 /* The arguments that have names, as a dictionary, or NULL with an exception; their values are behind the others. */
@@ -75,17 +71,18 @@ static PyObject *ask(PyObject *self, const char *name, PyObject *const *argument
 /* send(data, flags=0) */
 static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
+    dtlsffi_conn *conn;
+    PyObject *connection = connection_of(self, &conn);
     long answer;
 
-    if (conn == NULL)
+    if (connection == NULL)
         return NULL;
     if (count != 1 || names != NULL || !may(conn, DTLSFFI_MAY_SEND))
         return ask(self, "_send", arguments, count, names);
     answer = dtlsffi_objects_send(conn, arguments[0]);
     if (answer == DTLSFFI_RAISED)
         return NULL;
-    if (answer > 0 && is_quiet(self, conn))
+    if (answer > 0 && dtlsffi_methods_quiet(connection, conn))
         return PyLong_FromLong(answer);
     return PyObject_CallMethod(self, "_sent", "lO", answer, arguments[0]);
 }
@@ -135,7 +132,8 @@ static int wait_for_record(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *in
 }
 
 /* The next record's length, or why there is none; `*begin` is when there was none yet. */
-static int look_or_wait(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, size_t limit, double *begin)
+static int look_or_wait(PyObject *self, PyObject *connection, dtlsffi_conn *conn, dtlsffi_inbox *inbox, size_t limit,
+                        double *begin)
 {
     int answer = DTLSFFI_WANT_READ;
 
@@ -144,28 +142,29 @@ static int look_or_wait(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox
     if (answer != DTLSFFI_WANT_READ)
         return answer;
     *begin = (double)dtlsffi_nanoseconds() * 1e-9;
-    return is_quiet(self, conn) ? wait_for_record(self, conn, inbox, limit) : answer;
+    return dtlsffi_methods_quiet(connection, conn) ? wait_for_record(self, conn, inbox, limit) : answer;
 }
 
 /* recv(bufsize=None, flags=0) */
 static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_conn(self);
+    dtlsffi_conn *conn;
+    PyObject *connection = connection_of(self, &conn);
     size_t limit = DTLSFFI_RECORD_MAX;
     dtlsffi_inbox *inbox;
     PyObject *record;
     double begin = 0;
     int answer;
 
-    if (conn == NULL)
+    if (connection == NULL)
         return NULL;
     if (count > 1 || names != NULL || (count == 1 && !as_limit(arguments[0], &limit)) || !may(conn, DTLSFFI_MAY_READ))
         return ask(self, "_recv", arguments, count, names);
     inbox = dtlsffi_inbox_lend();
     if (inbox == NULL)
         return NULL;
-    answer = look_or_wait(self, conn, inbox, limit, &begin);
-    record = dtlsffi_inbox_take(inbox, conn, answer, answer > 0 && is_quiet(self, conn));
+    answer = look_or_wait(self, connection, conn, inbox, limit, &begin);
+    record = dtlsffi_inbox_take(inbox, conn, answer, answer > 0 && dtlsffi_methods_quiet(connection, conn));
     if (record != NULL || PyErr_Occurred())
         return record;
     return PyObject_CallMethod(self, "_not_received", "ind", answer, (Py_ssize_t)limit, begin);

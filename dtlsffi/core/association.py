@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from .._native import CData, address_of, calls, ffi, lib
+from .._native import CData, Holder, address_of, calls, ffi, lib
 from . import ciphers
 from .arguments import host, valid_mtu
 from .callbacks import Parking
@@ -32,7 +32,7 @@ from .session import DTLSSession
 logger = logging.getLogger("dtlsffi.handshake")
 
 
-class Association(Parking):
+class Association(Parking, Holder):
     """One SSL with everything around it, and what its callbacks need to know.
 
     Slots, so that what every record needs of a connection stands in one place in memory. A peer that says nothing costs
@@ -40,8 +40,8 @@ class Association(Parking):
     """
 
     __slots__ = (
-        "_at", "_choosing", "_conn", "_context", "_failure", "_handle", "_origin", "_owner", "_peer",
-        "_pins", "_psk_identity", "_refusal", "_rules", "_served_as", "_server_hostname", "_server_side", "_timers",
+        "_choosing", "_conn", "_context", "_failure", "_handle", "_origin", "_parked", "_peer", "_pins",
+        "_psk_identity", "_refusal", "_rules", "_served_as", "_server_hostname", "_server_side", "_timers",
     )  # fmt: skip
 
     def __init__(
@@ -77,8 +77,7 @@ class Association(Parking):
         self._conn = conn = lib.dtlsffi_conn_new(context._ctx, self._server_side, fileno, self._handle)
         if conn == ffi.NULL:
             raise from_fault(Association._who(self))
-        self._at = address_of(conn)
-        self._owner = calls.own(self._at)
+        calls.hold(self, address_of(conn))
         if name is not None:
             self._set_host(name, is_address, check=context.check_hostname and pins is None)
         if session is not None and lib.SSL_set_session(lib.dtlsffi_conn_ssl(conn), session._session) != 1:

@@ -88,7 +88,7 @@ class Bulk:
     def _open(self, batch: Batch) -> list[bytes]:
         """The records of a batch."""
         records: list[bytes] = []
-        answer = calls.receive_batch(self._connection._at, batch.at, records)
+        answer = calls.receive_batch(self._connection, batch.at, records)
         try:
             self._connection._after(answer)
         except DTLSError:

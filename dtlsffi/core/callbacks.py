@@ -21,10 +21,10 @@ PasswordSource = str | bytes | bytearray | Callable[[], str | bytes | bytearray]
 class Parking:
     """Keeps the exception that a callback raised until the caller can raise it."""
 
-    __slots__ = ("_parked",)
+    _parked: BaseException | None  # a slot of whoever inherits this, where there are many of them
 
     def __init__(self) -> None:
-        self._parked: BaseException | None = None
+        self._parked = None
 
     def _park(self, error: BaseException) -> None:
         """Keeps the first exception: the later ones only follow from it."""
@@ -48,8 +48,6 @@ def is_callback() -> bool:
 
 class Password(Parking):
     """Answers OpenSSL's question for a key's password: `ssl.SSLContext.load_cert_chain`'s rules."""
-
-    __slots__ = ("asked", "source")
 
     def __init__(self, source: PasswordSource) -> None:
         super().__init__()

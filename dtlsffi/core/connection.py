@@ -47,7 +47,7 @@ class Connection(Knowledge, Association):
     After `fork` the child's copy raises `DTLSError`: two processes must never encrypt under the same nonce.
     """
 
-    __slots__ = ("_received",)
+    __slots__ = ()
 
     def __init__(
         self,
@@ -63,7 +63,6 @@ class Connection(Knowledge, Association):
     ) -> None:
         pins = make_pins(verify_fingerprint, verify_public_key)
         super().__init__(context, server_side, server_hostname, session, peer, fileno, pins)
-        self._received: list[bytes] = []
 
     @property
     def _association(self) -> Association:
@@ -85,7 +84,7 @@ class Connection(Knowledge, Association):
 
     def receive_datagrams(self, datagrams: Iterable[Buffer]) -> None:
         """`receive_datagram` for each of some datagrams, in one go; raises what the first that ends it does."""
-        answer = calls.receive_all(self._at, datagrams, self._received)
+        answer = calls.receive_all(self, datagrams)
         if answer < 0 or self._origin._session_removed is not None or self._parked is not None:
             self._after(answer)
 
@@ -119,12 +118,12 @@ class Connection(Knowledge, Association):
         That is fewer than there are when the next is too large. Where none has, it raises what `send` does.
         """
         buffers = list(buffers)
-        return self._sent(calls.send_all(self._at, buffers), buffers)
+        return self._sent(calls.send_all(self, buffers), buffers)
 
     def _send_batch(self, buffers: Iterable[Buffer], udp: int) -> int:
         """The same over a socket, a `dtlsffi_udp` by its address, in as few calls as the kernel allows."""
         buffers = list(buffers)
-        return self._sent(calls.send_many(self._at, udp, buffers), buffers)
+        return self._sent(calls.send_many(self, udp, buffers), buffers)
 
     def _sent(self, answer: int, buffers: list[Buffer]) -> int:
         if answer <= 0 and buffers:

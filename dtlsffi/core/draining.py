@@ -275,7 +275,7 @@ class Draining(Admission):
         if len(items) == 1 and self._has_socket:
             ((connection, data),) = items
             # Why one is not gone is found out below: that costs more, which pays where there are many.
-            if type(data) is bytes and c_send(connection._at, data) > 0:
+            if type(data) is bytes and c_send(connection, data) > 0:
                 return 1
         if not self._has_socket:
             for connection, data in items:

@@ -18,7 +18,7 @@ from .batches import Buffer
 from .context import DTLSContext
 from .cookies import seems_hello
 from .draining import WARM, Draining
-from .endpoint_connection import NEVER, NONE, EndpointConnection
+from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, HandshakeTimeout, make
 from .pending import UNPROVEN_TIMEOUT
 from .pins import Fingerprints, Keys
@@ -140,9 +140,9 @@ class Endpoint(Draining):
         """Takes what there is to take from a connection."""
         if connection.gone:
             return
-        if connection._received:
-            self._arrive([(connection, record) for record in connection._received])
-        connection._received = NONE
+        records = connection.data_received()
+        if records:
+            self._arrive([(connection, record) for record in records])
         news = lib.dtlsffi_conn_news(connection._conn)
         if not connection._completed:
             if news & NEWS_PROVEN and self._pending.is_unproven(connection):

@@ -36,7 +36,6 @@ class EndpointConnection(Connection):
     def __init__(self, endpoint: Admission, packed: CData, key: bytes, context: DTLSContext, **arguments: Any) -> None:
         self._address: Any = None
         super().__init__(context, **arguments)
-        self._received: list[bytes] = NONE
         self._records: list[bytes] = NONE  # that the endpoint has handed out
         self.failure: BaseException | None = None
         """What ended it, other than a close_notify."""
@@ -66,18 +65,6 @@ class EndpointConnection(Connection):
 
     def _who(self) -> str:
         return addresses.text(self.address)
-
-    def receive_datagram(self, data: Buffer, /) -> None:
-        """`Connection.receive_datagram`, for the endpoint."""
-        if self._received is NONE:
-            self._received = []
-        super().receive_datagram(data)
-
-    def receive_datagrams(self, datagrams: Iterable[Buffer]) -> None:
-        """`Connection.receive_datagrams`, for the endpoint."""
-        if self._received is NONE:
-            self._received = []
-        super().receive_datagrams(datagrams)
 
     @property
     def received(self) -> list[bytes]:

@@ -1,0 +1,117 @@
+/* What a Connection begins with in memory: its C side, and the records that have come for it.
+ *
+ * It is the class that Python's inherits from: to find an attribute of Python's takes as long as a tenth of a record, and
+ * there is another piece of memory to be fetched behind each. The C side is freed with the object: not before every
+ * `__del__` of the same garbage has been called.
+ */
+#include "objects.h"
+
+typedef struct {
+    PyObject_HEAD
+    dtlsffi_conn *conn; /* NULL before it is made */
+    PyObject *received; /* a list of bytes, or NULL for an empty one */
+} holder;
+
+static PyObject *holder_type;
+
+static void dealloc(PyObject *self)
+{
+    holder *h = (holder *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    dtlsffi_conn_free(h->conn);
+    Py_XDECREF(h->received);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, (void *)dealloc},
+    {Py_tp_doc, (void *)"What holds the C side of a connection."},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "dtlsffi._native.Holder",
+    .basicsize = sizeof(holder),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = slots,
+};
+
+/* The class; NULL with an exception. */
+PyObject *dtlsffi_holder_make_type(void)
+{
+    if (holder_type == NULL)
+        holder_type = PyType_FromSpec(&spec);
+    return holder_type == NULL ? NULL : Py_NewRef(holder_type);
+}
+
+/* Whether that is one; else there is an exception. */
+bool dtlsffi_holder_check(PyObject *object)
+{
+    if (PyObject_TypeCheck(object, (PyTypeObject *)holder_type))
+        return true;
+    PyErr_SetString(PyExc_TypeError, "a connection is needed, and this is none");
+    return false;
+}
+
+/* Has one own a connection from now on. */
+void dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn)
+{
+    holder *h = (holder *)self;
+    dtlsffi_conn *older = h->conn;
+
+    h->conn = conn;
+    dtlsffi_conn_free(older);
+}
+
+/* The connection of one, or NULL with an exception. */
+dtlsffi_conn *dtlsffi_holder_conn(PyObject *self)
+{
+    dtlsffi_conn *conn = ((holder *)self)->conn;
+
+    if (conn == NULL)
+        PyErr_SetString(PyExc_ValueError, "this connection was never made: its __init__ has to be called first");
+    return conn;
+}
+
+/* Where records come to; borrowed. To make a list may collect garbage, and that may call anything. */
+static PyObject *list_of(holder *h)
+{
+    PyObject *list = h->received == NULL ? PyList_New(0) : NULL;
+
+    if (h->received == NULL)
+        h->received = list;
+    else
+        Py_XDECREF(list);
+    return h->received;
+}
+
+/* Keeps the records of an inbox until they are taken. */
+bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox)
+{
+    bool good = true;
+    PyObject *list;
+
+    if (inbox->count == 0)
+        return true;
+    DTLSFFI_ALONE_WITH(self);
+    list = list_of((holder *)self);
+    good = list != NULL && dtlsffi_inbox_hand_out(inbox, list);
+    DTLSFFI_NOT_ALONE();
+    return good;
+}
+
+/* All that have been kept. */
+PyObject *dtlsffi_holder_take(PyObject *self)
+{
+    holder *h = (holder *)self;
+    PyObject *taken;
+
+    DTLSFFI_ALONE_WITH(self);
+    taken = h->received;
+    h->received = NULL;
+    DTLSFFI_NOT_ALONE();
+    return taken != NULL ? taken : PyList_New(0);
+}
