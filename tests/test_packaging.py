@@ -68,9 +68,11 @@ def test_one_wheel_serves_every_python(tmp_path: Path) -> None:
     assert not [name for name in members if name.endswith((".c", ".h", ".cdef")) or name.startswith("tests")]
 
 
-def build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def build(
+    tmp_path: Path, script: str = "build_ffi.find_openssl()", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Looks for OpenSSL as the build does, in an environment of its own."""
-    script = "import build_ffi; print(build_ffi.find_openssl())"
+    script = f"import build_ffi; print({script})"
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     variables = {name: value for name, value in variables.items() if value}
     return subprocess.run(
@@ -95,6 +97,16 @@ def test_the_choice_of_openssl_is_printed(tmp_path: Path) -> None:
     result = build(tmp_path, DTLSFFI_OPENSSL_DIR="")
     assert result.returncode == 0, result.stderr
     assert "dtlsffi: building against" in result.stderr
+
+
+def test_files_are_optimised_as_one_program_where_that_can_be_done(tmp_path: Path) -> None:
+    """And else each by itself."""
+    script = "build_ffi.link_time(build_ffi.find_openssl())"
+    assert build(tmp_path, script, CC="gcc").stdout.strip() == "['-flto=auto']"
+    old = tmp_path / "old-cc"
+    old.write_text('#!/bin/sh\ncase "$*" in *-flto*) exit 1;; esac\nexec cc "$@"\n')
+    old.chmod(0o755)
+    assert build(tmp_path, script, CC=str(old)).stdout.strip() == "[]"
 
 
 def test_a_directory_without_openssl_is_named(tmp_path: Path) -> None:
