@@ -25,6 +25,7 @@ class Sending(asyncio.DatagramTransport):
     _low, _high = HIGH_WATER // 4, HIGH_WATER
     _crowd = GATHERED  # bytes from which on something may have to be done
     _paused = False
+    _closing = False
 
     # ---- what the rest does ----
 
@@ -60,44 +61,35 @@ class Sending(asyncio.DatagramTransport):
 
     def _flush(self) -> None:
         """Sends what waits, by the batch, until it is gone or the socket has no room."""
-        while self._buffer and not self._port.ended:
-            failure: OSError | None = None
+        buffer = self._buffer
+        while buffer and not self._port.ended:
+            gone, failure = 1, None
             try:
-                gone = self._flush_some()
+                if len(buffer) > 1:
+                    gone = self._port.send_many(buffer[:BATCH])
+                else:
+                    connection, data = buffer[0]
+                    connection.send(data)
             except errors.DTLSWantWriteError:
                 self._port.when_room(self._flush)
                 return
             except OSError as error:
-                gone, failure = 1, error  # it is the first one's
-            if gone == len(self._buffer):
-                self._drop()
-            else:
-                self._size -= sum(len(data) for _, data in self._buffer[:gone])
-                del self._buffer[:gone]
+                failure = error  # it is the first one's
+            self._drop(gone)
             if failure is not None:
                 self._call(self._protocol.error_received, failure)
-            self._resume()
-        self._settle()
+            if self._paused:
+                self._resume()
+        if self._closing:
+            self._settle()
 
-    def _flush_some(self) -> int:
-        """Sends some; how many are dealt with."""
-        if len(self._buffer) > 1:
-            sent: int = self._port.send_many(self._buffer[:BATCH])
-            return sent
-        connection, data = self._buffer[0]
-        connection.send(data)
-        return 1
-
-    def _gather(self, on: bool) -> None:
-        """Has datagrams wait for others, or go."""
-        self._gathers = on
-        if not on and self._buffer:
-            self._flush()
-
-    def _drop(self) -> None:
-        """Nothing waits any more."""
-        self._buffer.clear()
-        self._size = 0
+    def _drop(self, gone: int) -> None:
+        """So many do not wait any more."""
+        if gone == len(self._buffer):
+            self._size = 0
+        else:
+            self._size -= sum(len(data) for _, data in self._buffer[:gone])
+        del self._buffer[:gone]
 
     # ---- how much may wait ----
 
@@ -107,7 +99,7 @@ class Sending(asyncio.DatagramTransport):
             self._call(self._protocol.pause_writing)
 
     def _resume(self) -> None:
-        if self._paused and self._size <= self._low:
+        if self._size <= self._low:
             self._paused = False
             self._call(self._protocol.resume_writing)
 

@@ -51,24 +51,25 @@ class TransportPort(Port):
         peer: Peer = Peer._create(self, connection)
         return peer
 
-    def look(self) -> None:
-        """Does what there is to do; what the protocol sends meanwhile goes as a batch."""
+    def tell(self) -> None:
+        """Hands on what has arrived: all at once, unless there is news of a connection, which belongs in between.
+
+        What the protocol sends meanwhile goes as a batch.
+        """
         transport = self.transport
         if transport is None:
-            super().look()
-            return
-        transport._gather(True)
-        try:
-            super().look()
-        finally:
-            transport._gather(False)
-
-    def tell(self) -> None:
-        """Hands on what has arrived: all at once, unless there is news of a connection, which belongs in between."""
-        if self.transport is None or self._ready:
             super().tell()
-        else:
-            self.transport._hand_on(self.recv_many())
+            return
+        transport._gathers = True
+        try:
+            if self._ready:
+                super().tell()
+            else:
+                transport._hand_on(self.recv_many())
+        finally:
+            transport._gathers = False
+            if transport._buffer:
+                transport._flush()
 
     def claimed(self, door: AwaitedConnection) -> None:
         """Lets the transport know of a client."""
@@ -110,7 +111,6 @@ class DTLSTransport(Sending):
     _protocol: Any
     _remote: Peer | None
     _peers: dict[Any, Peer]
-    _closing = False
     _lost = False  # connection_lost has been called
     _reason: BaseException | None = None  # what it will be told
 
@@ -338,7 +338,7 @@ class DTLSTransport(Sending):
 
     def abort(self) -> None:
         """`close`, but what waits is dropped."""
-        self._drop()
+        self._drop(len(self._buffer))
         self._closing = True
         self._port.end()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["EndpointConnection"]
 
 NEVER = float("inf")
+send_record = Connection.send
 NONE: Any = ()
 """In the place of a list that nobody has needed yet: nothing of one peer's can get into it and be another's."""
 
@@ -135,7 +136,7 @@ class EndpointConnection(Connection):
         """
         if self.gone or self.failure is not None:
             self._check_sending()
-        length = super().send(data)
+        length = send_record(self, data)
         if self._is_in_memory:
             self._endpoint._transmit(self)
         return length
