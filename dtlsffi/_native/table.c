@@ -13,6 +13,7 @@
 typedef struct {
     dtlsffi_conn *conn; /* NULL: free */
     uint32_t owner;     /* the endpoint's number for it */
+    uint32_t hash;      /* of its address, so that only the right one's memory is fetched to be compared */
 } entry;
 
 struct dtlsffi_table {
@@ -38,29 +39,39 @@ static uint64_t mix(uint64_t a, uint64_t b)
 }
 
 /* Keyed, so that nobody can choose addresses that collide. */
-static size_t place(const dtlsffi_table *table, const dtlsffi_address *address)
+static uint32_t hash_of(const dtlsffi_table *table, const dtlsffi_address *address)
 {
     uint64_t words[4] = {0};
 
     memcpy(words, address, sizeof(*address));
     words[3] |= (uint64_t)1 << 63;
-    return (size_t)mix(mix(words[0] ^ table->secret[0], words[1] ^ table->secret[1]) ^ words[2], words[3] ^ table->secret[0])
-           & (table->room - 1);
+    return (uint32_t)mix(mix(words[0] ^ table->secret[0], words[1] ^ table->secret[1]) ^ words[2], words[3] ^ table->secret[0]);
 }
 
-static bool same(const dtlsffi_address *a, const dtlsffi_address *b)
+static entry *first(const dtlsffi_table *table, uint32_t hash)
 {
-    return memcmp(a, b, sizeof(*a)) == 0;
+    return &table->entries[hash & (table->room - 1)];
+}
+
+static entry *next(const dtlsffi_table *table, const entry *at)
+{
+    return &table->entries[(size_t)(at + 1 - table->entries) & (table->room - 1)];
+}
+
+static bool is_at(const entry *at, uint32_t hash, const dtlsffi_address *address)
+{
+    return at->hash == hash && memcmp(&at->conn->address, address, sizeof(*address)) == 0;
 }
 
 /* Where an address is, or would be. */
 static entry *look_up(const dtlsffi_table *table, const dtlsffi_address *address)
 {
-    size_t i = place(table, address);
+    uint32_t hash = hash_of(table, address);
+    entry *at = first(table, hash);
 
-    while (table->entries[i].conn != NULL && !same(&table->entries[i].conn->address, address))
-        i = (i + 1) & (table->room - 1);
-    return &table->entries[i];
+    while (at->conn != NULL && !is_at(at, hash, address))
+        at = next(table, at);
+    return at;
 }
 
 static bool grow(dtlsffi_table *table, size_t room)
@@ -71,9 +82,14 @@ static bool grow(dtlsffi_table *table, size_t room)
     larger.entries = OPENSSL_zalloc(room * sizeof(entry));
     if (larger.entries == NULL)
         return false;
-    for (size_t i = 0; i < table->room; i++)
+    for (size_t i = 0; i < table->room; i++) {
+        entry *at = first(&larger, table->entries[i].hash);
+
+        while (at->conn != NULL)
+            at = next(&larger, at);
         if (table->entries[i].conn != NULL)
-            *look_up(&larger, &table->entries[i].conn->address) = table->entries[i];
+            *at = table->entries[i];
+    }
     OPENSSL_free(table->entries);
     table->entries = larger.entries; /* and nothing else: who sends meanwhile is in the list of those that are warm */
     table->room = larger.room;
@@ -214,6 +230,7 @@ int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner)
     table->count += at->conn == NULL;
     at->conn = conn;
     at->owner = owner;
+    at->hash = hash_of(table, &conn->address);
     conn->table = table;
     return 1;
 }
@@ -237,7 +254,7 @@ void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn)
         return;
     hole = (size_t)(found - table->entries);
     for (i = (hole + 1) & mask; table->entries[i].conn != NULL; i = (i + 1) & mask) {
-        size_t home = place(table, &table->entries[i].conn->address);
+        size_t home = table->entries[i].hash & mask;
 
         if (((i - home) & mask) >= ((i - hole) & mask)) {
             table->entries[hole] = table->entries[i];
@@ -319,7 +336,7 @@ static void look_ahead(const dtlsffi_table *table, const dtlsffi_batch *batch)
     const entry *at[DTLSFFI_BATCH];
 
     for (uint32_t i = 0; i < batch->count; i++) {
-        at[i] = &table->entries[place(table, &batch->senders[i])];
+        at[i] = first(table, hash_of(table, &batch->senders[i]));
         __builtin_prefetch(at[i]);
     }
     for (uint32_t i = 0; i < batch->count; i++)
@@ -330,10 +347,11 @@ static void look_ahead(const dtlsffi_table *table, const dtlsffi_batch *batch)
 /* The rest of a datagram whose records found no room before. */
 static void go_on(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
 {
-    entry *at = look_up(table, &batch->senders[batch->at]);
+    entry *at;
 
     if (batch->unfinished == 0)
         return;
+    at = look_up(table, &batch->senders[batch->at]);
     batch->unfinished = 0;
     if (at->conn != NULL)
         feed(*at, NULL, 0, batch, inbox, now);
@@ -376,7 +394,7 @@ int dtlsffi_table_receive(const dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_
 {
     int count = dtlsffi_udp_receive(udp, batch, most);
 
-    if (count > 1)
+    if (count > 0)
         look_ahead(table, batch);
     return count;
 }
