@@ -17,18 +17,26 @@
 
 static BIO_METHOD *method;
 
-/* As much of the datagram in memory as OpenSSL's buffer holds: whole records, one datagram in several reads. */
-static size_t take_from_memory(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
+/* The records at the beginning of a datagram that find room. */
+static size_t whole_records(const uint8_t *data, size_t length, size_t room)
 {
     size_t taken = 0;
     size_t record;
 
-    while ((record = dtlsffi_record_length(conn->in + taken, conn->in_length - taken)) > 0 && taken + record <= size)
+    while ((record = dtlsffi_record_length(data + taken, length - taken)) > 0 && taken + record <= room)
         taken += record;
-    if (record == 0 || taken == 0) { /* the rest of the datagram is junk, if anything */
-        taken = conn->in_length < size ? conn->in_length : size;
-        conn->in_length = taken;
-    }
+    return taken;
+}
+
+/* As much of the datagram in memory as OpenSSL's buffer holds: nearly always all of it, else whole records. */
+static size_t take_from_memory(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
+{
+    size_t taken = conn->in_length;
+
+    if (taken > size)
+        taken = whole_records(conn->in, conn->in_length, size);
+    if (taken == 0) /* what is left is junk */
+        taken = conn->in_length = size;
     memcpy(buffer, conn->in, taken);
     conn->in += taken;
     conn->in_length -= taken;

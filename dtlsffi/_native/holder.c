@@ -1,7 +1,7 @@
 /* What a Connection begins with in memory: its C side, and the records that have come for it.
  *
- * It is the class that Python's inherits from: to find an attribute of Python's takes as long as a tenth of a record, and
- * there is another piece of memory to be fetched behind each. The C side is freed with the object: not before every
+ * It is the class that Python's inherits from: to find six attributes of Python's took a tenth of a record's time, and
+ * there was another piece of memory to be fetched behind each. The C side is freed with the object: not before every
  * `__del__` of the same garbage has been called.
  */
 #include "objects.h"

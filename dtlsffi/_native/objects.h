@@ -9,7 +9,7 @@
 #include <limits.h>
 
 #define DTLSFFI_RAISED LONG_MIN /* no answer of any connection: Python has an exception */
-#define DTLSFFI_FEW 64          /* pieces of data that need no memory of their own */
+#define DTLSFFI_FEW 256         /* pieces of data that need no memory of their own, and go with one turn of the lock */
 
 /* Some pieces of data, and who keeps them alive. */
 typedef struct {

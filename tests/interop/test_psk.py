@@ -154,6 +154,8 @@ def test_our_client_is_unknown_to_gnutls(files: Files) -> None:
 @pytest.mark.parametrize("peer", PEERS)
 def test_their_client_shares_a_key(peer: str, suite: str, files: Files, serve: Serve) -> None:
     """Every kind of suite; data both ways."""
+    if peer == "gnutls" and suite.startswith("DHE") and dtlsffi.OPENSSL_VERSION_INFO >= (4,):
+        pytest.skip("OpenSSL 4.0, its s_server too, has no DHE suite for a client with groups (RFC 7919): gnutls")
     server = serve(server_context(suite=suite))
     with PSK_CLIENTS[peer](files, server.address, suite, "sensor", KEY) as client, server.accept() as conn:
         assert (conn.cipher() or ("",))[0] == suite
