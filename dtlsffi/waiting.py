@@ -12,6 +12,8 @@ from typing import SupportsFloat, SupportsIndex
 class Deadline:
     """When a call has to be over, by the monotonic clock; it has begun now, or at `begin`."""
 
+    __slots__ = ("_end", "timeout")
+
     def __init__(self, timeout: float | None, begin: float | None = None) -> None:
         self.timeout = timeout
         self._end = None if timeout is None else (time.monotonic() if begin is None else begin) + timeout

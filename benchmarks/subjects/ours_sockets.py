@@ -12,7 +12,7 @@ from .common import END, HOST, PATIENCE, Options, bound, connected, first_client
 from .contexts import client_context, server_context
 from .flows import echo, end_one_way, ping, receive_one_way, send_one_way, tell_received
 
-BATCH = 128  # records a call
+BATCH = 128  # records that are sent in a call
 
 
 def accept(options: Options) -> Any:
@@ -63,12 +63,12 @@ def receive(options: Options) -> None:
 
 def receive_many(conn: Any) -> None:
     """Batches until one ends with a record of one byte."""
-    batch = conn.recv_many(BATCH)
+    batch = conn.recv_many()
     start = time.perf_counter()
     count = 0
     while len(batch[-1]) > END:
         count += len(batch)
-        batch = conn.recv_many(BATCH)
+        batch = conn.recv_many()
     tell_received(count, time.perf_counter() - start)
 
 

@@ -1,8 +1,9 @@
 /* The calls that every record passes through: built-in functions of Python's, which take and give its own objects.
  *
  * cffi has all the other calls. By it, a record would be converted three times over (an argument, a struct of lengths, a
- * slice of a buffer), which takes the interpreter longer than the rest of the way. These are quicker to call, too. Under a connection's lock Python runs only where a handshake asks something
- * (callbacks.c): lists are made before, and no garbage is collected for the sake of `bytes`.
+ * slice of a buffer), which takes the interpreter longer than the rest of the way. These are quicker to call, too. Under a
+ * connection's lock Python runs only where a handshake asks something (callbacks.c): lists are made before, and no garbage
+ * is collected for the sake of `bytes`.
  */
 #include "objects.h"
 

@@ -74,6 +74,15 @@ static entry *look_up(const dtlsffi_table *table, const dtlsffi_address *address
     return at;
 }
 
+static entry *free_place(const dtlsffi_table *table, uint32_t hash)
+{
+    entry *at = first(table, hash);
+
+    while (at->conn != NULL)
+        at = next(table, at);
+    return at;
+}
+
 static bool grow(dtlsffi_table *table, size_t room)
 {
     dtlsffi_table larger = *table;
@@ -82,14 +91,9 @@ static bool grow(dtlsffi_table *table, size_t room)
     larger.entries = OPENSSL_zalloc(room * sizeof(entry));
     if (larger.entries == NULL)
         return false;
-    for (size_t i = 0; i < table->room; i++) {
-        entry *at = first(&larger, table->entries[i].hash);
-
-        while (at->conn != NULL)
-            at = next(&larger, at);
+    for (size_t i = 0; i < table->room; i++)
         if (table->entries[i].conn != NULL)
-            *at = table->entries[i];
-    }
+            *free_place(&larger, table->entries[i].hash) = table->entries[i];
     OPENSSL_free(table->entries);
     table->entries = larger.entries; /* and nothing else: who sends meanwhile is in the list of those that are warm */
     table->room = larger.room;
