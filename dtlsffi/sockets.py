@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+from functools import partial
 from operator import index
 from typing import Any, NoReturn
 
@@ -259,8 +260,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline, 0)
-            self._connection.forbid_reading()
-            return self._retry(lambda: self._bulk.receive(max), deadline)
+            return self._retry(partial(self._bulk.receive, max), deadline)
         except DTLSZeroReturnError:
             return []
 

@@ -74,6 +74,7 @@ class Bulk:
     def _begin(self) -> list[bytes]:
         """Has all that comes in come through here from now on; what has come before."""
         self.reads = True
+        self._connection.forbid_reading()
         kept = self._kept()
         lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, False, True, True)
         return kept
