@@ -84,7 +84,7 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
 
 
-def compiled(openssl: OpenSSL, *options: str) -> str:
+def complaints(openssl: OpenSSL, *options: str) -> str:
     """What the compiler and the linker say of a program that needs OpenSSL; "" where they can make it."""
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory, "check.c")
@@ -107,19 +107,19 @@ def check(openssl: OpenSSL) -> None:
             f"dtlsffi: Python's own headers are missing ({sysconfig.get_path('include')}/Python.h): "
             "install them (Debian, Ubuntu: python3-dev; Fedora: python3-devel)"
         )
-    words = compiled(openssl)
+    words = complaints(openssl)
     if words:
-        complaints = [line for line in words.splitlines() if "error" in line or "cannot find" in line]
+        errors = [line for line in words.splitlines() if "error" in line or "cannot find" in line]
         raise SystemExit(
             f"dtlsffi: OpenSSL's headers or libraries are missing or unusable ({openssl.where}): "
             f"install them ({PACKAGES}), or set DTLSFFI_OPENSSL_DIR.\n"
-            f"The compiler said: {complaints[0] if complaints else words}"
+            f"The compiler said: {errors[0] if errors else words}"
         )
 
 
 def link_time(openssl: OpenSSL) -> list[str]:
     """The option with which everything is optimised as one program, where the compiler and the linker can."""
-    return [] if compiled(openssl, LINK_TIME) else [LINK_TIME]
+    return [] if complaints(openssl, LINK_TIME) else [LINK_TIME]
 
 
 def find_openssl() -> OpenSSL:

@@ -20,7 +20,6 @@ from .core.knowledge import Knowledge
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-pump = Endpoint.pump
 BATCHES = 4  # taken from the socket before somebody else has a turn
 
 
@@ -75,7 +74,7 @@ class AwaitedPort(Endpoint):
         """`Endpoint.pump`, but never from a socket that has got the number of ours."""
         if self.sock.fileno() < 0:
             raise OSError(errno.EBADF, "somebody has closed the socket")
-        return pump(self, now)
+        return Endpoint.pump(self, now)
 
     def turn(self, now: float) -> None:
         """Takes what has come, does what is due, tells whom it concerns. It is to be turned again with `get_timer`."""
@@ -90,8 +89,7 @@ class AwaitedPort(Endpoint):
                 refusal = error.with_traceback(None)
         if refusal is not None:
             self._refused(refusal)
-        if now >= self.look_at():
-            self.handle_timers(now)
+        self.handle_timers(now)
         if self.left:
             self.let_go()
         self._accepted.clear()  # doors are claimed instead

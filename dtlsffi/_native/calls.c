@@ -19,12 +19,6 @@ static PyObject *answered(long answer)
     return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(answer);
 }
 
-/* The C side of what is given as a connection, or NULL with an exception. */
-static dtlsffi_conn *connection(PyObject *holder)
-{
-    return dtlsffi_holder_check(holder) ? dtlsffi_holder_conn(holder) : NULL;
-}
-
 /* hold(connection, conn): has a connection's object own the C side of it, given by its address. */
 static PyObject *hold(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
@@ -52,7 +46,7 @@ static PyObject *equip_socket(PyObject *self, PyObject *const *arguments, Py_ssi
 /* send(connection, data): `dtlsffi_conn_send`. */
 static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 2, 2) ? connection(arguments[0]) : NULL;
+    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 2, 2) ? dtlsffi_holder_conn_of(arguments[0]) : NULL;
 
     (void)self;
     return conn == NULL ? NULL : answered(dtlsffi_objects_send(conn, arguments[1]));
@@ -61,7 +55,7 @@ static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t
 /* send_all(connection, buffers): one record each into memory; how many, or why there are none. */
 static PyObject *send_all(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 2, 2) ? connection(arguments[0]) : NULL;
+    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 2, 2) ? dtlsffi_holder_conn_of(arguments[0]) : NULL;
     dtlsffi_load l;
     long answer = DTLSFFI_RAISED;
 
@@ -96,7 +90,7 @@ static PyObject *send_over(dtlsffi_conn *conn, dtlsffi_udp *udp, PyObject *items
 /* send_many(connection, udp, buffers): a record each over its own socket; how many, or why there are none. */
 static PyObject *send_many(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 3, 3) ? connection(arguments[0]) : NULL;
+    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 3, 3) ? dtlsffi_holder_conn_of(arguments[0]) : NULL;
 
     (void)self;
     return conn == NULL ? NULL : send_over(conn, address(arguments[1]), arguments[2]);
@@ -116,7 +110,7 @@ static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssiz
     long answer = DTLSFFI_RAISED;
 
     (void)self;
-    if (!dtlsffi_objects_counted(count, 2, 2) || connection(arguments[0]) == NULL)
+    if (!dtlsffi_objects_counted(count, 2, 2) || dtlsffi_holder_conn_of(arguments[0]) == NULL)
         return NULL;
     if (dtlsffi_load_gather(&l, arguments[1], false, true))
         answer = dtlsffi_open(arguments[0], l.spans, l.count, NULL);
@@ -133,7 +127,7 @@ static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ss
     long answer = 0;
 
     (void)self;
-    if (!dtlsffi_objects_counted(count, 3, 3) || connection(arguments[0]) == NULL)
+    if (!dtlsffi_objects_counted(count, 3, 3) || dtlsffi_holder_conn_of(arguments[0]) == NULL)
         return NULL;
     batch = address(arguments[1]);
     do {

@@ -76,6 +76,12 @@ dtlsffi_conn *dtlsffi_holder_conn(PyObject *self)
     return conn;
 }
 
+/* The same of whatever is given as one. */
+dtlsffi_conn *dtlsffi_holder_conn_of(PyObject *object)
+{
+    return dtlsffi_holder_check(object) ? dtlsffi_holder_conn(object) : NULL;
+}
+
 /* Where records come to; borrowed. To make a list may collect garbage, and that may call anything. */
 static PyObject *list_of(holder *h)
 {
@@ -91,8 +97,8 @@ static PyObject *list_of(holder *h)
 /* Keeps the records of an inbox until they are taken. */
 bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox)
 {
-    bool good = true;
     PyObject *list;
+    bool good;
 
     if (inbox->count == 0)
         return true;

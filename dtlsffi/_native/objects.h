@@ -48,6 +48,7 @@ PyObject *dtlsffi_holder_make_type(void);
 bool dtlsffi_holder_check(PyObject *object);
 void dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn);
 dtlsffi_conn *dtlsffi_holder_conn(PyObject *self);
+dtlsffi_conn *dtlsffi_holder_conn_of(PyObject *object);
 bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox);
 PyObject *dtlsffi_holder_take(PyObject *self);
 

@@ -35,7 +35,7 @@ static PyObject *connection_of(PyObject *self, dtlsffi_conn **conn)
     PyObject *connection = PyObject_GetAttr(self, connection_name);
 
     Py_XDECREF(connection);
-    *conn = connection != NULL && dtlsffi_holder_check(connection) ? dtlsffi_holder_conn(connection) : NULL;
+    *conn = connection == NULL ? NULL : dtlsffi_holder_conn_of(connection);
     return *conn == NULL ? NULL : connection;
 }
 

@@ -25,7 +25,6 @@ class Sending(asyncio.DatagramTransport):
     _low, _high = HIGH_WATER // 4, HIGH_WATER
     _crowd = GATHERED  # bytes from which on something may have to be done
     _paused = False
-    _closing = False
 
     # ---- what the rest does ----
 
@@ -80,8 +79,7 @@ class Sending(asyncio.DatagramTransport):
                 self._call(self._protocol.error_received, failure)
             if self._paused:
                 self._resume()
-        if self._closing:
-            self._settle()
+        self._settle()
 
     def _drop(self, gone: int) -> None:
         """So many do not wait any more."""

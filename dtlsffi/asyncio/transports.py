@@ -111,6 +111,7 @@ class DTLSTransport(Sending):
     _protocol: Any
     _remote: Peer | None
     _peers: dict[Any, Peer]
+    _closing = False
     _lost = False  # connection_lost has been called
     _reason: BaseException | None = None  # what it will be told
 

@@ -89,12 +89,9 @@ class Bulk:
     def _open(self, batch: Batch) -> list[bytes]:
         """The records of a batch."""
         records: list[bytes] = []
-        connection = self._connection
-        answer = calls.receive_batch(connection, batch.at, records)
-        if answer >= 0 and connection._parked is None and connection._origin._session_removed is None:
-            return records
+        answer = calls.receive_batch(self._connection, batch.at, records)
         try:
-            connection._after(answer)
+            self._connection._after(answer)
         except DTLSError:
             if not records:  # else it is raised when they have been read
                 raise

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["EndpointConnection"]
 
 NEVER = float("inf")
-send_record = Connection.send
 NONE: Any = ()
 """In the place of a list that nobody has needed yet: nothing of one peer's can get into it and be another's."""
 
@@ -136,7 +135,7 @@ class EndpointConnection(Connection):
         """
         if self.gone or self.failure is not None:
             self._check_sending()
-        length = send_record(self, data)
+        length = Connection.send(self, data)
         if self._is_in_memory:
             self._endpoint._transmit(self)
         return length

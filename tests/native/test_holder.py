@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -56,6 +59,13 @@ def test_what_has_come_is_taken_once_and_is_the_taker_s(joined: MemoryLink) -> N
     assert taken == [b"one"]
     assert joined.server.data_received() == [b"two"]
     assert joined.server.data_received() == []
+
+
+@pytest.mark.parametrize("method", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_connection_has_no_copy(joined: MemoryLink, method: Callable[[object], object]) -> None:
+    """Two objects would own one C side, and two copies of it would encrypt under one nonce."""
+    with pytest.raises(TypeError, match="cannot pickle 'Connection' object"):
+        method(joined.client)
 
 
 def test_a_holder_without_a_connection_goes_like_anything_else() -> None:
