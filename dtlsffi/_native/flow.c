@@ -16,6 +16,7 @@ static void establish(dtlsffi_conn *conn)
     conn->alert_is_held = false;
     conn->events |= DTLSFFI_EVENT_ESTABLISHED;
     conn->version = SSL_version(conn->ssl);
+    conn->aead = SSL_CIPHER_is_aead(SSL_get_current_cipher(conn->ssl));
     conn->shortest = dtlsffi_records_shortest(conn->ssl);
     dtlsffi_mtu_refresh(conn);
 }
@@ -72,14 +73,13 @@ int dtlsffi_conn_handshake(dtlsffi_conn *conn)
     return answer;
 }
 
-/* One record into `buffer`, which holds at least DTLSFFI_RECORD_MAX bytes: OpenSSL would cut it to a smaller one.
- * Empty records are passed over: they carry nothing, and Python would take one for the end. */
-static int read_record(dtlsffi_conn *conn, uint8_t *buffer)
+/* One record into `buffer`, which has room for the largest that can come: OpenSSL would cut a larger one in two. Empty records are passed over: they carry nothing, and Python would take one for the end. */
+static int read_record(dtlsffi_conn *conn, uint8_t *buffer, size_t room)
 {
     size_t length = 0;
 
     do {
-        int ret = SSL_read_ex(conn->ssl, buffer, DTLSFFI_RECORD_MAX, &length);
+        int ret = SSL_read_ex(conn->ssl, buffer, room, &length);
 
         if (ret <= 0)
             return dtlsffi_conn_result(conn, ret);
@@ -89,22 +89,48 @@ static int read_record(dtlsffi_conn *conn, uint8_t *buffer)
     return (int)length;
 }
 
-bool dtlsffi_inbox_has_room(const dtlsffi_inbox *inbox)
+#define RECORD_LEAST 22 /* with a byte of plaintext: DTLS 1.3 has the shortest headers */
+
+/* Whether all that a datagram can hold finds room. An empty inbox has room for any that UDP can carry, and takes its
+ * chance with one that came by hand. */
+bool dtlsffi_inbox_has_room_for(const dtlsffi_inbox *inbox, size_t length)
 {
-    return inbox->count < DTLSFFI_INBOX_RECORDS && inbox->used <= DTLSFFI_INBOX_BYTES - DTLSFFI_RECORD_MAX
-           && inbox->odd_count < DTLSFFI_INBOX_ODD;
+    if (inbox->count == 0)
+        return inbox->odd_count < DTLSFFI_INBOX_ODD;
+    return inbox->count + length / RECORD_LEAST < DTLSFFI_INBOX_RECORDS
+           && inbox->used + length <= DTLSFFI_INBOX_BYTES - DTLSFFI_RECORD_MAX && inbox->odd_count < DTLSFFI_INBOX_ODD;
 }
 
-static void add(dtlsffi_inbox *inbox, uint32_t length)
+static bool has_room(const dtlsffi_inbox *inbox)
 {
-    inbox->length[inbox->count++] = length;
-    inbox->used += length;
+    return inbox->count < DTLSFFI_INBOX_RECORDS && inbox->used <= DTLSFFI_INBOX_BYTES - DTLSFFI_RECORD_MAX;
+}
+
+/* Whether OpenSSL has nothing left of what it has read; it costs to ask. */
+static bool is_read_up(const dtlsffi_conn *conn)
+{
+    return conn->alone || !SSL_has_pending(conn->ssl);
+}
+
+/* The next record: into the place that is kept for it, where nothing older can come before it, or behind the others. */
+static int read_into(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
+{
+    bool placed = inbox->place != NULL && is_read_up(conn);
+    uint8_t *into = placed ? inbox->place : inbox->data + inbox->used;
+    int got = read_record(conn, into, placed ? inbox->place_size : DTLSFFI_RECORD_MAX);
+
+    inbox->place = NULL;
+    if (got < 0)
+        return got;
+    inbox->length[inbox->count++] = placed ? (uint32_t)got | DTLSFFI_PLACED : (uint32_t)got;
+    inbox->used += placed ? 0 : (uint32_t)got;
+    return got;
 }
 
 static int drain(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 {
-    while (dtlsffi_inbox_has_room(inbox)) {
-        int got = read_record(conn, inbox->data + inbox->used);
+    while (has_room(inbox)) {
+        int got = read_into(conn, inbox);
 
         if (got == DTLSFFI_WANT_READ)
             conn->drained = conn->version != DTLS1_3_VERSION; /* whose next epoch may be kept, too */
@@ -112,8 +138,7 @@ static int drain(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
             return (int)inbox->count;
         if (got < 0)
             return got;
-        add(inbox, (uint32_t)got);
-        if (conn->drained && conn->in_length == 0 && (conn->alone || !SSL_has_pending(conn->ssl))) /* it costs to ask in vain */
+        if (conn->drained && conn->in_length == 0 && is_read_up(conn))
             return (int)inbox->count;
     }
     return (int)inbox->count + DTLSFFI_MORE;
@@ -204,7 +229,7 @@ int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, 
         return give_held_record(conn, buffer, limit);
     got = dtlsffi_conn_step(conn);
     if (got == 1)
-        got = read_record(conn, into);
+        got = read_record(conn, into, DTLSFFI_RECORD_MAX);
     if (got > 0 && (size_t)got > limit)
         return hold_record(conn, into, (size_t)got);
     if (got > 0 && into != buffer)

@@ -95,7 +95,7 @@ static PyObject *list_of(holder *h)
 }
 
 /* Keeps the records of an inbox until they are taken. */
-bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox)
+bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox, PyObject *const *placed)
 {
     PyObject *list;
     bool good;
@@ -104,7 +104,7 @@ bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox)
         return true;
     DTLSFFI_ALONE_WITH(self);
     list = list_of((holder *)self);
-    good = list != NULL && dtlsffi_inbox_hand_out(inbox, list);
+    good = list != NULL && dtlsffi_inbox_hand_out(inbox, placed, list);
     DTLSFFI_NOT_ALONE();
     return good;
 }

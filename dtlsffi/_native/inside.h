@@ -55,6 +55,7 @@ typedef union {
     uint8_t room[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(int))];
 } dtlsffi_control;
 
+const uint8_t *dtlsffi_batch_look(dtlsffi_batch *batch, uint32_t *length);
 const uint8_t *dtlsffi_batch_next(dtlsffi_batch *batch, uint32_t *length);
 bool dtlsffi_udp_address(const dtlsffi_udp *udp, struct msghdr *message, const dtlsffi_address *to,
                          const dtlsffi_address *local, dtlsffi_sockaddr *name, dtlsffi_control *space);
@@ -78,18 +79,22 @@ typedef struct {
 } dtlsffi_span;
 
 /* Plaintext on its way to Python: `count` records of `length[i]` bytes, one behind the other in `data`. There is room
- * for all that one datagram can hold, whatever its records' size, and for one record more. Where records come from many
+ * for all that one datagram can hold, whatever its records' size, and for one record more: of a datagram that had to
+ * wait, what OpenSSL has not read yet would be lost. Where records come from many
  * connections, `owner[i]` says which, and `odd` lists those to which something else than data has happened; where the
  * last of them has failed, `answer` says how. */
-#define DTLSFFI_INBOX_RECORDS 2304
+#define DTLSFFI_INBOX_RECORDS 3072
 #define DTLSFFI_INBOX_BYTES 81920
 #define DTLSFFI_INBOX_ODD 256
+#define DTLSFFI_PLACED 0x80000000U /* added to the length of a record that went to a place of its own */
 #define DTLSFFI_MORE 0x10000      /* added to a count: call again, with no data, for the rest */
 typedef struct {
     uint32_t count;
     uint32_t used;
     uint32_t odd_count;
     int answer;
+    uint8_t *place;               /* where the next record goes, and not into `data`, if it has at most `place_size` bytes; or NULL */
+    size_t place_size;
     bool more;                    /* whether there was no room for all of a batch */
     uint32_t odd[DTLSFFI_INBOX_ODD];
     uint32_t owner[DTLSFFI_INBOX_RECORDS];
@@ -209,6 +214,7 @@ struct dtlsffi_conn {
 
     /* what has become of it */
     bool established;           /* the handshake is finished */
+    bool aead;                  /* a record is longer than its plaintext by `shortest`, and its header */
     bool drained;               /* OpenSSL has handed out all that it kept of what came before it was established */
     bool failed;                /* OpenSSL will not go on with this SSL */
     bool shut;                  /* we have sent close_notify */
@@ -280,7 +286,7 @@ void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
 
 /* flow.c */
 int dtlsffi_conn_step(dtlsffi_conn *conn);
-bool dtlsffi_inbox_has_room(const dtlsffi_inbox *inbox);
+bool dtlsffi_inbox_has_room_for(const dtlsffi_inbox *inbox, size_t length);
 int dtlsffi_conn_receive_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
 int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);

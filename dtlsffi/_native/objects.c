@@ -186,14 +186,31 @@ bool dtlsffi_objects_append(PyObject *list, const uint8_t *data, size_t length)
     return good;
 }
 
-/* Has the records of an inbox at the end of a list. */
-bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *records)
+/* A record that has been read into an object of its own, which is as long as its datagram allowed. */
+static bool append_placed(PyObject *list, PyObject *bytes, size_t length)
+{
+    dtlsffi_span span = dtlsffi_objects_span(bytes);
+
+    return span.length == length ? PyList_Append(list, bytes) == 0 : dtlsffi_objects_append(list, span.data, length);
+}
+
+/* Has the records of an inbox at the end of a list; `placed` are those that went to places of their own. */
+bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *const *placed, PyObject *records)
 {
     const uint8_t *at = inbox->data;
 
-    for (uint32_t i = 0; i < inbox->count; at += inbox->length[i++])
-        if (!dtlsffi_objects_append(records, at, inbox->length[i]))
-            return false;
+    for (uint32_t i = 0; i < inbox->count; i++) {
+        uint32_t length = inbox->length[i];
+
+        if ((length & DTLSFFI_PLACED) != 0) {
+            if (!append_placed(records, *placed++, length & ~DTLSFFI_PLACED))
+                return false;
+        } else {
+            if (!dtlsffi_objects_append(records, at, length))
+                return false;
+            at += length;
+        }
+    }
     inbox->count = inbox->used = 0;
     return true;
 }
@@ -243,8 +260,10 @@ dtlsffi_inbox *dtlsffi_inbox_lend(void)
 {
     dtlsffi_inbox *inbox = dtlsffi_objects_lend(&inboxes);
 
-    if (inbox != NULL)
-        inbox->count = inbox->used = inbox->odd_count = 0;
+    if (inbox == NULL)
+        return NULL;
+    inbox->count = inbox->used = inbox->odd_count = 0;
+    inbox->place = NULL;
     return inbox;
 }
 
@@ -265,67 +284,6 @@ PyObject *dtlsffi_inbox_take(dtlsffi_inbox *inbox, dtlsffi_conn *conn, int lengt
         dtlsffi_conn_keep_record(conn, inbox->data, (size_t)length);
     dtlsffi_inbox_give_back(inbox);
     return record;
-}
-
-/* What is being opened: `next` is the first datagram that has not been looked at; of the one before it records may be left. */
-typedef struct {
-    const dtlsffi_span *datagrams;
-    uint32_t count;
-    uint32_t next;
-    bool unfinished;
-} intake;
-
-/* Gives a connection that is entered datagrams until there is no room in the inbox, or one has ended it. */
-static int feed(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
-{
-    int answer = 0;
-
-    while (answer >= 0 && dtlsffi_inbox_has_room(inbox) && (in->unfinished || in->next < in->count)) {
-        dtlsffi_span datagram = {NULL, 0};
-
-        if (!in->unfinished)
-            datagram = in->datagrams[in->next++];
-        if (datagram.length == 0 && !in->unfinished)
-            continue;
-        answer = dtlsffi_conn_receive_entered(conn, datagram.data, datagram.length, inbox);
-        in->unfinished = answer >= DTLSFFI_MORE;
-    }
-    return answer;
-}
-
-/* The same for one that is not entered; others may have their turn meanwhile. */
-static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
-{
-    int answer = dtlsffi_conn_enter(conn);
-    void *gil;
-
-    if (answer != 0)
-        return answer;
-    gil = dtlsffi_gil_release_for(in->count - in->next);
-    answer = feed(in, conn, inbox);
-    dtlsffi_conn_leave(conn);
-    dtlsffi_gil_retake_after(gil);
-    return answer;
-}
-
-/* Has a connection take some datagrams; their records come at the end of a list, or are kept for data_received() (NULL).
- * Returns a negative answer, or DTLSFFI_RAISED, or else. */
-long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
-{
-    intake in = {.datagrams = datagrams, .count = count};
-    dtlsffi_conn *conn = dtlsffi_holder_conn(holder);
-    dtlsffi_inbox *inbox = conn == NULL ? NULL : dtlsffi_inbox_lend();
-    long answer;
-
-    if (inbox == NULL)
-        return DTLSFFI_RAISED;
-    do {
-        answer = feed_some(&in, conn, inbox);
-        if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox) : dtlsffi_inbox_hand_out(inbox, records)))
-            answer = DTLSFFI_RAISED;
-    } while (answer >= 0 && (in.unfinished || in.next < in.count));
-    dtlsffi_inbox_give_back(inbox);
-    return answer;
 }
 
 /* ---- methods ---- */

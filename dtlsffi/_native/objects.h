@@ -39,8 +39,7 @@ bool dtlsffi_objects_append(PyObject *list, const uint8_t *data, size_t length);
 dtlsffi_inbox *dtlsffi_inbox_lend(void);
 void dtlsffi_inbox_give_back(dtlsffi_inbox *inbox);
 PyObject *dtlsffi_inbox_take(dtlsffi_inbox *inbox, dtlsffi_conn *conn, int length, bool quiet);
-long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records);
-bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *records);
+bool dtlsffi_inbox_hand_out(dtlsffi_inbox *inbox, PyObject *const *placed, PyObject *records);
 bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots, PyObject *records, PyObject *odd);
 
 /* holder.c */
@@ -49,8 +48,11 @@ bool dtlsffi_holder_check(PyObject *object);
 void dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn);
 dtlsffi_conn *dtlsffi_holder_conn(PyObject *self);
 dtlsffi_conn *dtlsffi_holder_conn_of(PyObject *object);
-bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox);
+bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox, PyObject *const *placed);
 PyObject *dtlsffi_holder_take(PyObject *self);
+
+/* intake.c */
+long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records);
 
 /* methods.c */
 bool dtlsffi_methods_equip(PyObject *type);

@@ -361,15 +361,17 @@ static void go_on(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inb
         feed(*at, NULL, 0, batch, inbox, now);
 }
 
-/* Returns whether that was the last datagram. */
+/* Takes the next datagram. Returns whether there was one, and room for what it may hold. */
 static bool take_datagram(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
 {
     uint32_t length;
-    const uint8_t *data = dtlsffi_batch_next(batch, &length);
+    const uint8_t *data = dtlsffi_batch_look(batch, &length);
     entry *at;
 
-    if (data == NULL)
-        return true;
+    inbox->more = data != NULL;
+    if (data == NULL || !dtlsffi_inbox_has_room_for(inbox, length))
+        return false;
+    batch->offset += length;
     at = look_up(table, &batch->senders[batch->at]);
     if (is_for(at->conn, data, length, batch))
         feed(*at, data, length, batch, inbox, now);
@@ -377,7 +379,7 @@ static bool take_datagram(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch 
         leave(batch, data, length);
     else
         udp->datagrams_cut++;
-    return false;
+    return true;
 }
 
 /* Takes the records out of a batch, each with its owner, until it is through, or `inbox` is full or a connection has
@@ -388,8 +390,8 @@ void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch
     inbox->answer = 0;
     inbox->more = true;
     go_on(table, batch, inbox, now);
-    while (inbox->more && batch->unfinished == 0 && inbox->answer == 0 && dtlsffi_inbox_has_room(inbox))
-        inbox->more = !take_datagram(table, udp, batch, inbox, now);
+    while (batch->unfinished == 0 && inbox->answer == 0 && take_datagram(table, udp, batch, inbox, now))
+        continue;
     cool_some(table, now);
 }
 

@@ -191,10 +191,9 @@ int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch, int most)
     return count;
 }
 
-/* Walks over the datagrams of a batch: the next one, or NULL after the last. Where it stands is kept in the batch. */
-const uint8_t *dtlsffi_batch_next(dtlsffi_batch *batch, uint32_t *length)
+/* The next datagram of a batch, or NULL after the last. Where it stands is kept in the batch. */
+const uint8_t *dtlsffi_batch_look(dtlsffi_batch *batch, uint32_t *length)
 {
-    const uint8_t *data;
     uint32_t i;
 
     while (batch->at < batch->count && batch->offset >= batch->length[batch->at]) {
@@ -204,11 +203,19 @@ const uint8_t *dtlsffi_batch_next(dtlsffi_batch *batch, uint32_t *length)
     if (batch->at == batch->count)
         return NULL;
     i = batch->at;
-    data = batch->data[i] + batch->offset;
     *length = batch->length[i] - batch->offset;
     if (*length > batch->size[i])
         *length = batch->size[i];
-    batch->offset += *length;
+    return batch->data[i] + batch->offset;
+}
+
+/* The same, and goes on to the one behind it. */
+const uint8_t *dtlsffi_batch_next(dtlsffi_batch *batch, uint32_t *length)
+{
+    const uint8_t *data = dtlsffi_batch_look(batch, length);
+
+    if (data != NULL)
+        batch->offset += *length;
     return data;
 }
 

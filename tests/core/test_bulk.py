@@ -67,3 +67,33 @@ def test_a_callback_that_raises_takes_nothing_with_it(
             bulk.receive(10)
         armed.clear()
         assert bulk.receive(10) == [b"one", b"two"]
+
+
+def test_what_has_overtaken_the_handshake_comes_before_the_batch(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """OpenSSL keeps it until it is asked for data, and whatever is received first then makes no room for it."""
+    early, late = [b"a" * 1000, b"b" * 900], [b"c" * 300, b"d" * 400]
+    with connected_pair() as (one, two):
+        for sock in (one, two):
+            sock.setblocking(False)
+        client = Connection(client_context, server_hostname=HOST, fileno=one.fileno())
+        server = Connection(server_context, server_side=True)
+        last: list[bytes] = []
+        while not server.is_established:
+            with suppress(dtlsffi.DTLSWantReadError):
+                client.do_handshake()
+            with suppress(BlockingIOError):
+                server.receive_datagram(two.recv(4096))
+            last = server.datagrams_to_send()
+            for datagram in last if not server.is_established else []:
+                two.send(datagram)
+        server.send_many(early)
+        for datagram in server.datagrams_to_send() + last:
+            two.send(datagram)
+        client.do_handshake()
+        server.send_many(late)
+        for datagram in server.datagrams_to_send():
+            two.send(datagram)
+        bulk = Bulk(client, one.fileno(), threading.RLock())
+        assert bulk.receive(10) == early + late

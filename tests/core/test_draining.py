@@ -10,7 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -423,3 +423,28 @@ def test_strangers_are_laid_out_as_in_c() -> None:
     one = ffi.new("dtlsffi_stranger *", {"message": 1, "offset": lib.DTLSFFI_MESSAGE_MAX, "length": 3, "proven": 1})
     ffi.memmove(one.random, random, len(random))
     assert STRANGER.unpack(ffi.buffer(one)) == (1, lib.DTLSFFI_MESSAGE_MAX, 3, 1, random)
+
+
+def test_a_datagram_of_many_records_after_another_is_not_cut(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Over loopback one has room for 900 short ones, more than OpenSSL reads at once; four of them fill an inbox."""
+    ports.append(Port(server_context, max_queue=4000))
+    client = dtlsffi.Connection(client_context, server_hostname=HOST)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(ports[0].address)
+        while not client.is_established:
+            with suppress(dtlsffi.DTLSWantReadError):
+                client.do_handshake()
+            for datagram in client.datagrams_to_send():
+                sock.send(datagram)
+            settle(*ports)
+            while select.select([sock], [], [], 0)[0]:
+                client.receive_datagram(sock.recv(4096))
+        (server,) = ports[0].endpoint.accepted()
+        expected = [[bytes([turn, n % 256]) for n in range(900)] for turn in range(4)]
+        for records in expected:
+            client.send_many(records)
+            sock.send(b"".join(client.datagrams_to_send()))
+        settle(*ports)
+        assert received(server) == [data for records in expected for data in records]
