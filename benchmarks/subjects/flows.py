@@ -83,16 +83,14 @@ def tell_latency(taken: list[int], seconds: float) -> None:
 
 
 def time_records(
-    batch: Callable[[], object], records: int, seconds: float, clock: Callable[[], float] = time.process_time
+    run: Callable[[int], object], records: int, seconds: float, clock: Callable[[], float] = time.process_time
 ) -> None:
-    """Nanoseconds a record, of CPU time unless `clock` is another; each call of `batch` seals and opens `records`."""
-    for _ in range(max(1, 1000 // records)):
-        batch()
+    """Nanoseconds a record, of CPU time unless `clock` is another; `run(rounds)` moves `records` in each round."""
+    run(max(1, 1000 // records))
     rounds, done = max(1, 256 // records), 0
     start, end = clock(), time.perf_counter() + seconds
     while time.perf_counter() < end or not done:
-        for _ in range(rounds):
-            batch()
+        run(rounds)
         done += rounds * records
     say(ns_per_record=(clock() - start) * 1e9 / done, records=done)
 

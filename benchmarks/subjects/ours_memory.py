@@ -43,12 +43,13 @@ def spin() -> None:
 def time_batches(client: Any, server: Any, buffers: list[bytes], seconds: float) -> None:
     """All of them sealed in one call, and opened in one."""
 
-    def batch() -> None:
-        client.send_many(buffers)
-        server.receive_datagrams(client.datagrams_to_send())
-        server.data_received()
+    def run(rounds: int) -> None:
+        for _ in range(rounds):
+            client.send_many(buffers)
+            server.receive_datagrams(client.datagrams_to_send())
+            server.data_received()
 
-    time_records(batch, len(buffers), seconds)
+    time_records(run, len(buffers), seconds)
 
 
 def record(options: Options) -> None:
@@ -63,17 +64,18 @@ def record(options: Options) -> None:
         time_batches(client, server, [data] * options.batch, options.seconds)
         return
 
-    def one() -> None:
-        client.send(data)
-        for datagram in client.datagrams_to_send():
-            server.receive_datagram(datagram)
-        server.data_received()
+    def run(rounds: int) -> None:
+        for _ in range(rounds):
+            client.send(data)
+            for datagram in client.datagrams_to_send():
+                server.receive_datagram(datagram)
+            server.data_received()
 
     if options.mode == "busy":
         threading.Thread(target=spin, daemon=True).start()
-        time_records(one, 1, options.seconds, time.perf_counter)
+        time_records(run, 1, options.seconds, time.perf_counter)
     else:
-        time_records(one, 1, options.seconds)
+        time_records(run, 1, options.seconds)
 
 
 def handshake(options: Options) -> None:

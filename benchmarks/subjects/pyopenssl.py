@@ -80,12 +80,13 @@ def record(options: Options) -> None:
     data = bytes(options.size)
     room = options.size + 64  # it makes a buffer of this size each time
 
-    def one() -> None:
-        client.send(data)
-        server.bio_write(client.bio_read(room))
-        server.recv(room)
+    def run(rounds: int) -> None:
+        for _ in range(rounds):
+            client.send(data)
+            server.bio_write(client.bio_read(room))
+            server.recv(room)
 
-    time_records(one, 1, options.seconds)
+    time_records(run, 1, options.seconds)
 
 
 def handshake(options: Options) -> None:

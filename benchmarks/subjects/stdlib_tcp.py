@@ -64,12 +64,13 @@ def record(options: Options) -> None:
     client, server = shake_hands(both(options))
     data = bytes(options.size)
 
-    def one() -> None:
-        client.tls.write(data)
-        server.input.write(client.output.read())
-        server.tls.read(16384)
+    def run(rounds: int) -> None:
+        for _ in range(rounds):
+            client.tls.write(data)
+            server.input.write(client.output.read())
+            server.tls.read(16384)
 
-    time_records(one, 1, options.seconds)
+    time_records(run, 1, options.seconds)
 
 
 def handshake(options: Options) -> None:

@@ -24,9 +24,11 @@
 
 /* lock.c: may be taken again by the thread that holds it; whoever waits for it has let go of the GIL */
 typedef struct {
-    pthread_mutex_t mutex;
-    _Atomic(uintptr_t) owner;
+    _Atomic(uintptr_t) owner;   /* a thread, or 0 */
+    _Atomic(unsigned) waiting;  /* other threads */
     unsigned depth;
+    pthread_mutex_t mutex;      /* of those who wait */
+    pthread_cond_t released;
 } dtlsffi_lock;
 
 bool dtlsffi_lock_init(dtlsffi_lock *lock);

@@ -134,13 +134,17 @@ static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
  * Returns a negative answer, or DTLSFFI_RAISED, or else. */
 long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
 {
-    intake in = {.datagrams = datagrams, .count = count};
+    intake in; /* of which little is looked at, and that little is set */
     dtlsffi_conn *conn = dtlsffi_holder_conn(holder);
     dtlsffi_inbox *inbox = conn == NULL ? NULL : dtlsffi_inbox_lend();
     long answer;
 
     if (inbox == NULL)
         return DTLSFFI_RAISED;
+    in.datagrams = datagrams;
+    in.count = count;
+    in.next = 0;
+    in.unfinished = false;
     do {
         begin(&in, conn);
         answer = feed_some(&in, conn, inbox);
@@ -148,6 +152,25 @@ long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t coun
             answer = DTLSFFI_RAISED;
         end(&in);
     } while (answer >= 0 && (in.unfinished || in.next < in.count));
+    dtlsffi_inbox_give_back(inbox);
+    return answer;
+}
+
+/* The same with one datagram, whose records are kept. */
+long dtlsffi_open_one(PyObject *holder, dtlsffi_conn *conn, dtlsffi_span datagram)
+{
+    dtlsffi_inbox *inbox = dtlsffi_inbox_lend();
+    long answer = 0;
+
+    if (inbox == NULL)
+        return DTLSFFI_RAISED;
+    if (datagram.length > 0)
+        do {
+            answer = dtlsffi_conn_receive_more(conn, datagram.data, datagram.length, inbox);
+            datagram.length = 0;
+            if (!dtlsffi_holder_keep(holder, inbox, NULL))
+                answer = DTLSFFI_RAISED;
+        } while (answer >= DTLSFFI_MORE);
     dtlsffi_inbox_give_back(inbox);
     return answer;
 }

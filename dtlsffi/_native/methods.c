@@ -21,36 +21,31 @@ bool dtlsffi_methods_quiet(PyObject *connection, const dtlsffi_conn *conn)
 }
 
 /* send(data) */
-static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *send_one(PyObject *self, PyObject *data)
 {
     dtlsffi_conn *conn = dtlsffi_holder_conn(self);
     long answer;
 
-    if (conn == NULL || !dtlsffi_objects_counted(count, 1, 1))
+    if (conn == NULL)
         return NULL;
-    answer = dtlsffi_objects_send(conn, arguments[0]);
+    answer = dtlsffi_objects_send(conn, data);
     if (answer == DTLSFFI_RAISED)
         return NULL;
     if (answer > 0 && dtlsffi_methods_quiet(self, conn))
         return PyLong_FromLong(answer);
-    return PyObject_CallMethod(self, "_sent", "l[O]", answer, arguments[0]);
+    return PyObject_CallMethod(self, "_sent", "l[O]", answer, data);
 }
 
 /* receive_datagram(data) */
-static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *receive(PyObject *self, PyObject *data)
 {
     dtlsffi_conn *conn = dtlsffi_holder_conn(self);
-    PyObject *bytes;
-    dtlsffi_span span;
+    PyObject *bytes = conn == NULL ? NULL : dtlsffi_objects_bytes(data, "data");
     long answer;
 
-    if (conn == NULL || !dtlsffi_objects_counted(count, 1, 1))
-        return NULL;
-    bytes = dtlsffi_objects_bytes(arguments[0], "data");
     if (bytes == NULL)
         return NULL;
-    span = dtlsffi_objects_span(bytes);
-    answer = dtlsffi_open(self, &span, 1, NULL);
+    answer = dtlsffi_open_one(self, conn, dtlsffi_objects_span(bytes));
     Py_DECREF(bytes);
     if (answer == DTLSFFI_RAISED)
         return NULL;
@@ -126,8 +121,8 @@ static PyObject *try_read(PyObject *self, PyObject *const *arguments, Py_ssize_t
 static dtlsffi_method methods[] = {
     {"($self, /)", {"data_received", take_records, METH_NOARGS, NULL}},
     {"($self, /)", {"datagrams_to_send", take, METH_NOARGS, NULL}},
-    {"($self, data, /)", {"receive_datagram", (PyCFunction)(void *)receive, METH_FASTCALL, NULL}},
-    {"($self, data, /)", {"send", (PyCFunction)(void *)send_one, METH_FASTCALL, NULL}},
+    {"($self, data, /)", {"receive_datagram", receive, METH_O, NULL}},
+    {"($self, data, /)", {"send", send_one, METH_O, NULL}},
     {"($self, limit=16384, /)", {"try_read", (PyCFunction)(void *)try_read, METH_FASTCALL, NULL}},
 };
 

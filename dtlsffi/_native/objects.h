@@ -53,6 +53,7 @@ PyObject *dtlsffi_holder_take(PyObject *self);
 
 /* intake.c */
 long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records);
+long dtlsffi_open_one(PyObject *holder, dtlsffi_conn *conn, dtlsffi_span datagram);
 
 /* methods.c */
 bool dtlsffi_methods_equip(PyObject *type);
