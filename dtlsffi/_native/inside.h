@@ -205,14 +205,13 @@ bool dtlsffi_ctx_init(void);
 dtlsffi_ctx_data *dtlsffi_ctx_get_data(const SSL_CTX *ctx);
 void dtlsffi_ctx_note_removed(SSL_CTX *ctx, const uint8_t *id, size_t length);
 
-/* conn.c. There is one for each peer that says nothing, so what is small stands together: no room is lost between. */
+/* conn.c. There is one for each peer that says nothing, so what is small stands together: no room is lost between. And of
+ * ten thousand each has to be fetched when its peer says something: what every record looks at stands together, too, up to
+ * DTLSFFI_CONN_HOT. */
 struct dtlsffi_conn {
     SSL *ssl;
-    void *handle;               /* Python's object for the callbacks, or NULL */
-    SSL_CTX *ctx;               /* the one it began with, where its session and tickets belong; the SSL holds it */
-    dtlsffi_ctx_data *ctx_data; /* what that one carries of ours */
+    dtlsffi_ctx_data *ctx_data; /* what the context it began with carries of ours */
     unsigned long born;         /* dtlsffi_fork_count at birth */
-    dtlsffi_lock lock;
 
     /* what has become of it */
     bool established;           /* the handshake is finished */
@@ -234,46 +233,50 @@ struct dtlsffi_conn {
     bool ipv6;
     bool alert_is_held;
     bool alert_is_released;
-    uint8_t held_alert[DTLSFFI_ALERT_RECORD];
     uint8_t allowed;            /* DTLSFFI_MAY_...: what the methods of its DTLSSocket need not ask for */
     uint8_t lulls;              /* calls of its recv() that are to wait before they look */
     int version;                /* that is spoken; 0 before the handshake is finished */
     int events;
-    int alert_received;         /* description, or -1 */
-    unsigned verify_requests;   /* HelloVerifyRequests so far */
     int io_errno;               /* what the BIO met in this call */
-
-    uint32_t timer_current;     /* microseconds */
     int fd;                     /* the carrier: a connected socket, or -1 */
     dtlsffi_udp *udp;           /* or one that is shared with others, and datagrams come by hand; or NULL for memory */
-    dtlsffi_timers timers;
-    int waiting;                /* threads that wait in recv() */
-    int64_t patience;           /* microseconds after which the kernel ends recv(); 0: never */
-    uint64_t cookie_taken;      /* the hash of the last HelloVerifyRequest's cookie */
-
     dtlsffi_outgoing *gathered; /* where datagrams go while a batch is made */
     const uint8_t *in;          /* one datagram to be read before the carrier is asked */
     size_t in_length;
-    dtlsffi_outbox out;
-    uint8_t *held_record;       /* a record larger than the buffer it was asked into */
-    size_t held_record_length;
-
-    size_t mtu;                 /* UDP payload ceiling; 0: ask the kernel */
-    size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
     size_t data_mtu;            /* plaintext that fits in one datagram; 0 before the handshake */
     size_t shortest;            /* the shortest encrypted fragment there can be */
 
     /* behind a shared socket */
-    dtlsffi_cookie_jar *jar;    /* where cookies for this peer come from, or NULL */
     dtlsffi_address address;    /* the peer's */
     dtlsffi_address local;      /* ours, to which it has sent */
+    dtlsffi_cookie_jar *jar;    /* where cookies for this peer come from, or NULL */
     double last_seen;           /* when it has sent, by the endpoint's clock */
     dtlsffi_table *table;       /* that it is in, or NULL */
     dtlsffi_conn *warmer, *cooler;  /* its neighbours in the list of the warm */
 
     dtlsffi_watch watch;
     dtlsffi_stats stats;
+    dtlsffi_lock lock;
+
+    /* what few records look at, if any */
+    void *handle;               /* Python's object for the callbacks, or NULL */
+    SSL_CTX *ctx;               /* the one it began with, where its session and tickets belong; the SSL holds it */
+    dtlsffi_outbox out;
+    uint8_t *held_record;       /* a record larger than the buffer it was asked into */
+    size_t held_record_length;
+    size_t mtu;                 /* UDP payload ceiling; 0: ask the kernel */
+    size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
+    int64_t patience;           /* microseconds after which the kernel ends recv(); 0: never */
+    int waiting;                /* threads that wait in recv() */
+    int alert_received;         /* description, or -1 */
+    dtlsffi_timers timers;
+    uint32_t timer_current;     /* microseconds */
+    unsigned verify_requests;   /* HelloVerifyRequests so far */
+    uint64_t cookie_taken;      /* the hash of the last one's cookie */
+    uint8_t held_alert[DTLSFFI_ALERT_RECORD];
 };
+
+#define DTLSFFI_CONN_HOT offsetof(dtlsffi_conn, lock.mutex)
 
 extern unsigned long dtlsffi_fork_count;
 

@@ -344,7 +344,7 @@ static void look_ahead(const dtlsffi_table *table, const dtlsffi_batch *batch)
         __builtin_prefetch(at[i]);
     }
     for (uint32_t i = 0; i < batch->count; i++)
-        for (size_t offset = 0; at[i]->conn != NULL && offset < sizeof(dtlsffi_conn); offset += CACHE_LINE)
+        for (size_t offset = 0; at[i]->conn != NULL && offset < DTLSFFI_CONN_HOT; offset += CACHE_LINE)
             __builtin_prefetch((const uint8_t *)at[i]->conn + offset);
 }
 

@@ -35,8 +35,10 @@ COUNT, JOINED, STRANGERS, ODD, GO_ON = (
     lib.DTLSFFI_PUMP_MORE,
 )  # fmt: skip
 MESSAGE_MAX: int = lib.DTLSFFI_MESSAGE_MAX
-WARM = 1.0
-"""Seconds for which a connection that is silent keeps OpenSSL's buffers,"""
+WARM = 1.5
+"""Seconds for which a connection that is silent keeps OpenSSL's buffers: who speaks once a second need not take new ones,"""
+TIDY = 1.0
+"""with so many between two looks for those that are,"""
 WARM_AT_MOST = 16384
 """where no more than so many do, with some 10 kB of memory each: table.c."""
 FEW = 4

@@ -17,7 +17,7 @@ from .arguments import checked_limits
 from .batches import Buffer
 from .context import DTLSContext
 from .cookies import seems_hello
-from .draining import WARM, Draining
+from .draining import TIDY, WARM, Draining
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, HandshakeTimeout, make
 from .pending import UNPROVEN_TIMEOUT
@@ -259,7 +259,7 @@ class Endpoint(Draining):
         self._go_on(now)
         if self._tidy_at <= now:
             warm = lib.dtlsffi_table_tidy(self._table.table, now - WARM)
-            self._tidy_at = now + WARM if warm else NEVER
+            self._tidy_at = now + TIDY if warm else NEVER
         for connection in self._schedule.due(now):
             self._run_out(connection, now)
 
