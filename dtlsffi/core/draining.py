@@ -36,7 +36,7 @@ COUNT, JOINED, STRANGERS, ODD, GO_ON = (
 )  # fmt: skip
 MESSAGE_MAX: int = lib.DTLSFFI_MESSAGE_MAX
 WARM = 1.5
-"""Seconds for which a connection that is silent keeps OpenSSL's buffers: who speaks once a second need not take new ones,"""
+"""Seconds for which a connection that is silent keeps OpenSSL's buffers: so who speaks once a second takes no new ones,"""
 TIDY = 1.0
 """with so many between two looks for those that are,"""
 WARM_AT_MOST = 16384
