@@ -7,8 +7,9 @@ would crash), so `hasattr(lib, name)` is a feature test. `calls` are those that 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 try:
     from ._openssl import ffi
@@ -48,6 +49,9 @@ def _visible(everything: Lib) -> Lib:
     return cast("Lib", SimpleNamespace(**{name: getattr(everything, name) for name in names}))
 
 
+T = TypeVar("T")
+
+
 class Calls(Protocol):
     """The functions of calls.c. C structures are given by their addresses; a negative int is a `dtlsffi_answer`."""
 
@@ -60,7 +64,11 @@ class Calls(Protocol):
         raise NotImplementedError
 
     def hold(self, connection: Holder, conn: int, /) -> None:
-        """Has a connection's object own the C side of it."""
+        """Has a connection's object own the C side of it; ValueError if it has one already. 0 asks whether it may."""
+        raise NotImplementedError
+
+    def locked(self, connection: Holder, value: T, /) -> AbstractContextManager[T]:
+        """The connection's lock, for a `with` that gives the value; it calls `_raise` where it cannot be had."""
         raise NotImplementedError
 
     def pump(
@@ -78,8 +86,8 @@ class Calls(Protocol):
         """Takes what a socket has given."""
         raise NotImplementedError
 
-    def send(self, connection: Holder, data: Any, /) -> int:
-        """Sends one record; its length."""
+    def send(self, connection: Holder, data: Any, udp: int = 0, /) -> int:
+        """Sends one record; its length, or 0 where it would not go over the socket `udp`."""
         raise NotImplementedError
 
     def send_all(self, connection: Holder, buffers: Iterable[Any], /) -> int:

@@ -19,14 +19,21 @@ static PyObject *answered(long answer)
     return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(answer);
 }
 
-/* hold(connection, conn): has a connection's object own the C side of it, given by its address. */
+/* hold(connection, conn): has a connection's object own the C side of it, given by its address; 0 asks whether it may. */
 static PyObject *hold(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    if (!dtlsffi_objects_counted(count, 2, 2) || !dtlsffi_holder_check(arguments[0]))
+    if (!dtlsffi_objects_counted(count, 2, 2) || !dtlsffi_holder_check(arguments[0]) || !dtlsffi_holder_is_free(arguments[0]))
         return NULL;
     dtlsffi_holder_own(arguments[0], address(arguments[1]));
     return Py_NewRef(Py_None);
+}
+
+/* locked(connection, value): what `with` has of a connection. */
+static PyObject *locked(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)self;
+    return dtlsffi_objects_counted(count, 2, 2) ? dtlsffi_locked_new(arguments[0], arguments[1]) : NULL;
 }
 
 /* equip(type): puts the methods of methods.c into the places of those that stand for them. */
@@ -43,13 +50,17 @@ static PyObject *equip_socket(PyObject *self, PyObject *const *arguments, Py_ssi
     return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_socket_methods_equip(arguments[0]) ? Py_NewRef(Py_None) : NULL;
 }
 
-/* send(connection, data): `dtlsffi_conn_send`. */
+/* send(connection, data[, udp]): `dtlsffi_conn_send`, or 0 where it would not go over that socket. */
 static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 2, 2) ? dtlsffi_holder_conn_of(arguments[0]) : NULL;
+    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 2, 3) ? dtlsffi_holder_conn_of(arguments[0]) : NULL;
 
     (void)self;
-    return conn == NULL ? NULL : answered(dtlsffi_objects_send(conn, arguments[1]));
+    if (conn == NULL)
+        return NULL;
+    if (count == 3 && conn->udp != address(arguments[2]))
+        return answered(0);
+    return answered(dtlsffi_objects_send(conn, arguments[1]));
 }
 
 /* send_all(connection, buffers): one record each into memory; how many, or why there are none. */
@@ -68,6 +79,18 @@ static PyObject *send_all(PyObject *self, PyObject *const *arguments, Py_ssize_t
     return answered(answer);
 }
 
+/* Whether all are of the endpoint that has the socket, or were; else there is an exception. */
+static bool are_its_own(const dtlsffi_load *l, const dtlsffi_udp *udp)
+{
+    for (uint32_t i = 0; i < l->count; i++) {
+        if (l->conns[i]->udp == udp || l->conns[i]->detached)
+            continue;
+        PyErr_SetString(PyExc_ValueError, "each item begins with a connection of this endpoint's");
+        return false;
+    }
+    return true;
+}
+
 /* Sends over a socket what `conn` is given, or what many are, each with its own (NULL). */
 static PyObject *send_over(dtlsffi_conn *conn, dtlsffi_udp *udp, PyObject *items)
 {
@@ -77,7 +100,7 @@ static PyObject *send_over(dtlsffi_conn *conn, dtlsffi_udp *udp, PyObject *items
 
     if (out == NULL)
         return NULL;
-    if (dtlsffi_load_gather(&l, items, conn == NULL, false)) {
+    if (dtlsffi_load_gather(&l, items, conn == NULL, false) && (conn != NULL || are_its_own(&l, udp))) {
         answer = conn != NULL ? dtlsffi_conn_send_many(conn, udp, l.spans, l.count, out)
                               : dtlsffi_endpoint_send_many(l.conns, udp, l.spans, l.count, out);
         answer = answer > 0 ? answer : out->answer;
@@ -118,7 +141,8 @@ static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssiz
     return answered(answer);
 }
 
-/* receive_batch(connection, batch, records): takes what a socket has given; its records come at the end of a list. */
+/* receive_batch(connection, batch, records): takes what a socket has given, or, with a batch of 0, what has waited since the
+ * last datagram; its records come at the end of a list. */
 static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_span spans[DTLSFFI_FEW];
@@ -131,7 +155,7 @@ static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ss
         return NULL;
     batch = address(arguments[1]);
     do {
-        for (count = 0; count < DTLSFFI_FEW && (spans[count].data = dtlsffi_batch_next(batch, &length)) != NULL; count++)
+        for (count = 0; batch != NULL && count < DTLSFFI_FEW && (spans[count].data = dtlsffi_batch_next(batch, &length)) != NULL; count++)
             spans[count].length = length;
         answer = dtlsffi_open(arguments[0], spans, (uint32_t)count, arguments[2]);
     } while (answer >= 0 && count == DTLSFFI_FEW);
@@ -197,6 +221,7 @@ static PyMethodDef methods[] = {
     {"equip", (PyCFunction)(void *)equip, METH_FASTCALL, NULL},
     {"equip_socket", (PyCFunction)(void *)equip_socket, METH_FASTCALL, NULL},
     {"hold", (PyCFunction)(void *)hold, METH_FASTCALL, NULL},
+    {"locked", (PyCFunction)(void *)locked, METH_FASTCALL, NULL},
     {"pump", (PyCFunction)(void *)pump, METH_FASTCALL, NULL},
     {"receive_all", (PyCFunction)(void *)receive_all, METH_FASTCALL, NULL},
     {"receive_batch", (PyCFunction)(void *)receive_batch, METH_FASTCALL, NULL},
@@ -209,7 +234,7 @@ static PyMethodDef methods[] = {
 static bool put_all(PyObject *functions)
 {
     PyObject *holder = dtlsffi_holder_make_type();
-    bool good = holder != NULL && PyDict_SetItemString(functions, "Holder", holder) == 0;
+    bool good = holder != NULL && dtlsffi_locked_prepare() && PyDict_SetItemString(functions, "Holder", holder) == 0;
 
     Py_XDECREF(holder);
     for (size_t i = 0; good && i < sizeof(methods) / sizeof(*methods); i++) {

@@ -153,12 +153,16 @@ int dtlsffi_conn_enter(dtlsffi_conn *conn)
 
 void dtlsffi_conn_leave(dtlsffi_conn *conn)
 {
+    void *gil = conn->gil;
+
+    conn->gil = NULL;
     if (conn->abandoned && !conn->failed) {
         if (conn->established)
             dtlsffi_conn_say_goodbye(conn);
         conn->failed = true;
     }
     dtlsffi_lock_release(&conn->lock);
+    dtlsffi_gil_retake_after(gil);
 }
 
 SSL *dtlsffi_conn_ssl(dtlsffi_conn *conn)

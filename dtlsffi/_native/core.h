@@ -105,6 +105,7 @@ typedef struct {
     int connected;                      /* all datagrams are for its one peer */
     int segments;                       /* the kernel cuts messages: UDP_SEGMENT */
     int joins;                          /* it joins datagrams: UDP_GRO */
+    unsigned long born;                 /* in which process it was prepared; 0: not yet */
     uint64_t datagrams_received;
     uint64_t datagrams_cut;             /* larger than any should be */
     uint64_t datagrams_sent;
@@ -118,6 +119,7 @@ typedef struct {
 #define DTLSFFI_WITHOUT_GRO 2
 void dtlsffi_udp_do_without(int what);
 
+enum dtlsffi_socket_answer { DTLSFFI_PARENTS = -0x10000 }; /* instead of -errno: the socket belongs to the parent of this process */
 #define DTLSFFI_BATCH 64
 #define DTLSFFI_MESSAGE_MAX 65856       /* 64 kB, and a bit: at multiples of 64 kB all would share one set of the cache */
 #define DTLSFFI_STRANGERS 4096          /* as many datagrams as 64 messages can hold */

@@ -39,10 +39,18 @@ static int check_shown(dtlsffi_conn *conn)
 
 #define STEP 256 /* records that take as long, or longer */
 
-/* One step of the handshake: 1 when it is finished. Long enough to let other threads run meanwhile. */
+/* Long enough to let other threads run meanwhile, and until the connection is left: see gil.c. */
+static void let_others_run(dtlsffi_conn *conn)
+{
+    void *gil = dtlsffi_gil_release_for(STEP);
+
+    if (gil != NULL)
+        conn->gil = gil;
+}
+
+/* One step of the handshake: 1 when it is finished. */
 int dtlsffi_conn_step(dtlsffi_conn *conn)
 {
-    void *gil;
     int ret;
     int answer = 1;
 
@@ -50,11 +58,10 @@ int dtlsffi_conn_step(dtlsffi_conn *conn)
         return 1;
     if (conn->failed)
         return dtlsffi_conn_why_failed(conn);
-    gil = dtlsffi_gil_release_for(STEP);
+    let_others_run(conn);
     ret = SSL_do_handshake(conn->ssl);
     if (ret != 1)
         answer = dtlsffi_conn_result(conn, ret);
-    dtlsffi_gil_retake_after(gil);
     if (ret == 1) {
         establish(conn);
         answer = check_shown(conn);
@@ -296,6 +303,8 @@ int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dt
 
     if (answer != 0 || length == 0)
         return answer;
+    if (conn->detached)
+        return dtlsffi_fault_system(EBADF);
     conn->io_errno = 0;
     conn->gathered = out;
     conn->sending = true;

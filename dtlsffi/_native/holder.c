@@ -56,14 +56,19 @@ bool dtlsffi_holder_check(PyObject *object)
     return false;
 }
 
-/* Has one own a connection from now on. */
+/* Whether one has no connection yet; else there is an exception: somebody may be at it. */
+bool dtlsffi_holder_is_free(PyObject *self)
+{
+    if (((holder *)self)->conn == NULL)
+        return true;
+    PyErr_SetString(PyExc_ValueError, "this connection is made already: its __init__ is called once");
+    return false;
+}
+
+/* Has such a one own a connection from now on. */
 void dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn)
 {
-    holder *h = (holder *)self;
-    dtlsffi_conn *older = h->conn;
-
-    h->conn = conn;
-    dtlsffi_conn_free(older);
+    ((holder *)self)->conn = conn;
 }
 
 /* The connection of one, or NULL with an exception. */

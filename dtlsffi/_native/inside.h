@@ -238,6 +238,7 @@ struct dtlsffi_conn {
     int version;                /* that is spoken; 0 before the handshake is finished */
     int events;
     int io_errno;               /* what the BIO met in this call */
+    void *gil;                  /* of the thread that is in, and has let go of it until it leaves; or NULL */
     int fd;                     /* the carrier: a connected socket, or -1 */
     dtlsffi_udp *udp;           /* or one that is shared with others, and datagrams come by hand; or NULL for memory */
     dtlsffi_outgoing *gathered; /* where datagrams go while a batch is made */

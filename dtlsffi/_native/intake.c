@@ -130,8 +130,8 @@ static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     return answer;
 }
 
-/* Has a connection take some datagrams; their records come at the end of a list, or are kept for data_received() (NULL).
- * Returns a negative answer, or DTLSFFI_RAISED, or else. */
+/* Has a connection take some datagrams, or, where there are none, what waits still; their records come at the end of a
+ * list, or are kept for data_received() (NULL). Returns a negative answer, or DTLSFFI_RAISED, or else. */
 long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
 {
     intake in; /* of which little is looked at, and that little is set */
@@ -144,7 +144,7 @@ long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t coun
     in.datagrams = datagrams;
     in.count = count;
     in.next = 0;
-    in.unfinished = false;
+    in.unfinished = count == 0;
     do {
         begin(&in, conn);
         answer = feed_some(&in, conn, inbox);

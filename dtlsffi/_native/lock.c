@@ -40,18 +40,30 @@ static bool grab(dtlsffi_lock *lock, uintptr_t me)
 }
 
 /* Whoever releases it has let go before it looks for those who wait, and they have said so before they look whether it has:
- * one of the two sees the other. */
-static void wait_for(dtlsffi_lock *lock, uintptr_t me)
+ * one of the two sees the other. Returns whether it is ours then. */
+static bool wait_for_release(dtlsffi_lock *lock, uintptr_t me, bool take)
 {
-    void *gil = dtlsffi_gil_release();
-
     pthread_mutex_lock(&lock->mutex);
     atomic_fetch_add(&lock->waiting, 1);
-    while (!grab(lock, me))
+    while (take ? !grab(lock, me) : atomic_load(&lock->owner) != 0)
         pthread_cond_wait(&lock->released, &lock->mutex);
     atomic_fetch_sub(&lock->waiting, 1);
     pthread_mutex_unlock(&lock->mutex);
-    dtlsffi_gil_retake(gil);
+    return take;
+}
+
+/* Who has let go of the GIL for that asks for it again before it takes the lock, which may be gone then: see gil.c. */
+static void wait_for(dtlsffi_lock *lock, uintptr_t me)
+{
+    bool mine = false;
+
+    while (!mine) {
+        void *gil = dtlsffi_gil_release();
+
+        mine = wait_for_release(lock, me, gil == NULL);
+        dtlsffi_gil_retake(gil);
+        mine = mine || grab(lock, me);
+    }
 }
 
 /* Returns how often the calling thread holds the lock now. */
@@ -74,10 +86,11 @@ bool dtlsffi_lock_try(dtlsffi_lock *lock)
     return grab(lock, this_thread());
 }
 
-static void wake_one(dtlsffi_lock *lock)
+/* All of them: one may ask for a GIL that never comes, since the interpreter has ended. */
+static void wake(dtlsffi_lock *lock)
 {
     pthread_mutex_lock(&lock->mutex);
-    pthread_cond_signal(&lock->released);
+    pthread_cond_broadcast(&lock->released);
     pthread_mutex_unlock(&lock->mutex);
 }
 
@@ -87,5 +100,5 @@ void dtlsffi_lock_release(dtlsffi_lock *lock)
         return;
     atomic_store(&lock->owner, 0);
     if (atomic_load(&lock->waiting) != 0)
-        wake_one(lock);
+        wake(lock);
 }

@@ -93,7 +93,7 @@ static PyObject *read_or_not(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *
         return record;
     if (quiet)
         return Py_NewRef(Py_None);
-    return PyObject_CallMethod(self, "_not_read", "in", answer > 0 ? 0 : answer, (Py_ssize_t)limit);
+    return PyObject_CallMethod(self, "_not_read", "in", answer > 0 ? DTLSFFI_WANT_READ : answer, (Py_ssize_t)limit);
 }
 
 static dtlsffi_inbox *lend_where_good(const dtlsffi_conn *conn)

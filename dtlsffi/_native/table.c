@@ -26,6 +26,7 @@ struct dtlsffi_table {
     dtlsffi_conn *coolest; /* and the first one that is there still */
     unsigned warm;         /* how many they are */
     unsigned warm_at_most; /* and may be, but for those who have spoken within a lull */
+    unsigned long born;    /* dtlsffi_fork_count at birth */
 };
 
 #define LULL 0.02 /* seconds: whoever has been silent for longer makes room */
@@ -127,7 +128,14 @@ dtlsffi_table *dtlsffi_table_new(unsigned warm_at_most)
         return NULL;
     }
     table->warm_at_most = warm_at_most;
+    table->born = dtlsffi_fork_count;
     return table;
+}
+
+/* Whether it is from before a fork: a thread of the parent may have had the lock then, and the list in its hands. */
+static bool is_parents(const dtlsffi_table *table)
+{
+    return table->born != dtlsffi_fork_count;
 }
 
 static void link_warm(dtlsffi_table *table, dtlsffi_conn *conn)
@@ -157,7 +165,7 @@ void dtlsffi_table_warm(dtlsffi_conn *conn)
 {
     dtlsffi_table *table = conn->table;
 
-    if (conn->warm || table == NULL)
+    if (conn->warm || table == NULL || is_parents(table))
         return;
     pthread_mutex_lock(&table->lock);
     if (conn->table == table) /* it may have been removed meanwhile */
@@ -186,7 +194,7 @@ static bool cool_one(dtlsffi_table *table, double now)
 /* Keeps those few that have buffers without using them. The rest of a long silence is `dtlsffi_table_tidy`'s. */
 static void cool_some(dtlsffi_table *table, double now)
 {
-    if (table->warm <= table->warm_at_most)
+    if (table->warm <= table->warm_at_most || is_parents(table))
         return;
     pthread_mutex_lock(&table->lock);
     while (cool_one(table, now))
@@ -209,6 +217,8 @@ int dtlsffi_table_tidy(dtlsffi_table *table, double since)
     dtlsffi_conn *conn, *next;
     unsigned cooled = 0;
 
+    if (is_parents(table))
+        return 0;
     pthread_mutex_lock(&table->lock);
     for (conn = table->warmest; conn != NULL; conn = next) {
         next = conn->cooler;
@@ -231,6 +241,10 @@ int dtlsffi_table_put(dtlsffi_table *table, dtlsffi_conn *conn, uint32_t owner)
     if (table->count * 2 >= table->room && !grow(table, table->room * 2))
         return 0;
     at = look_up(table, &conn->address);
+    if (at->conn != NULL && at->conn != conn) { /* which nobody would forget otherwise */
+        dtlsffi_table_remove(table, at->conn);
+        at = look_up(table, &conn->address);
+    }
     table->count += at->conn == NULL;
     at->conn = conn;
     at->owner = owner;
@@ -267,6 +281,8 @@ void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn)
     }
     table->entries[hole].conn = NULL;
     table->count--;
+    if (is_parents(table))
+        return;
     pthread_mutex_lock(&table->lock);
     unlink_warm(table, conn);
     conn->table = NULL;

@@ -96,12 +96,21 @@ static bool has_one_address(int fd)
            && !IN6_IS_ADDR_V4MAPPED(v6);
 }
 
+/* Whether it is the parent's, from before a fork: what a child does to it the parent would see. */
+static bool is_parents(const dtlsffi_udp *udp)
+{
+    return udp->born != 0 && udp->born != dtlsffi_fork_count + 1;
+}
+
 /* Makes the most of a socket: `joined` where it may join datagrams, which nobody else may read then. What the kernel
  * refuses is done without. */
 void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int joined)
 {
     int on = 1;
 
+    if (is_parents(udp))
+        return;
+    udp->born = dtlsffi_fork_count + 1;
     udp->fd = fd;
     udp->v6 = v6;
     udp->connected = connected;
@@ -114,14 +123,15 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int jo
         udp->joins = setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) == 0;
 }
 
-/* Gives the socket back to somebody who wants each datagram by itself. */
+/* Gives the socket back to somebody who wants each datagram by itself. Its number may be somebody else's soon. */
 void dtlsffi_udp_release(dtlsffi_udp *udp)
 {
     int off = 0;
 
-    if (udp->joins)
+    if (udp->joins && !is_parents(udp))
         (void)setsockopt(udp->fd, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));
     udp->joins = 0;
+    udp->fd = -1;
 }
 
 /* Four megabytes, of which as much becomes real memory as is ever filled. */
@@ -164,8 +174,8 @@ static void take_message(dtlsffi_udp *udp, dtlsffi_batch *batch, uint32_t i, dtl
     udp->datagrams_cut += !whole;
 }
 
-/* Takes what has come, at most `most` messages, without waiting: their count, 0 for nothing, or -errno. Messages that
- * were cut have length 0. */
+/* Takes what has come, at most `most` messages, without waiting: their count, 0 for nothing, -errno, or
+ * DTLSFFI_PARENTS. Messages that were cut have length 0. */
 int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch, int most)
 {
     dtlsffi_message messages[DTLSFFI_BATCH];
@@ -175,6 +185,8 @@ int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch, int most)
     int count;
 
     memset(batch, 0, offsetof(dtlsffi_batch, length));
+    if (is_parents(udp))
+        return DTLSFFI_PARENTS;
     for (int i = 0; i < most; i++) {
         pieces[i].iov_base = batch->data[i];
         make_room(&messages[i], &pieces[i], &from[i], &controls[i]);

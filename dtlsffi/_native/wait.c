@@ -64,6 +64,16 @@ static ssize_t await_datagram(int fd, uint8_t *buffer, size_t size)
     return got;
 }
 
+/* Has OpenSSL read the datagram and keep its first record for the next call, behind the one that has gone out now. */
+static void keep_datagram(dtlsffi_conn *conn)
+{
+    uint8_t byte;
+
+    if (conn->in_length > 0 && !has_more(conn) && SSL_peek(conn->ssl, &byte, 1) <= 0)
+        ERR_clear_error();
+    conn->stats.dropped_junk += conn->in_length > 0;
+}
+
 static int open_datagram(dtlsffi_conn *conn, const uint8_t *datagram, size_t length, uint8_t *buffer, size_t limit)
 {
     int answer = dtlsffi_conn_enter(conn);
@@ -76,6 +86,7 @@ static int open_datagram(dtlsffi_conn *conn, const uint8_t *datagram, size_t len
     conn->in_length = length;
     conn->fed = true;
     answer = dtlsffi_conn_read_entered(conn, buffer, DTLSFFI_RECORD_MAX, limit);
+    keep_datagram(conn);
     conn->fed = false;
     conn->in_length = 0;
     dtlsffi_conn_leave(conn);

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 from .._native import CData, Holder, address_of, calls, ffi, lib
@@ -56,6 +56,7 @@ class Association(Parking, Holder):
     ) -> None:
         if not isinstance(context, DTLSContext):
             raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+        calls.hold(self, 0)
         check_side(context, server_side, server_hostname, pins)
         name, is_address = (None, False) if server_hostname is None else host(server_hostname)
         context._freeze()
@@ -171,16 +172,9 @@ class Association(Parking, Holder):
         with self._locked() as ssl_object:
             return ciphers.text(lib.SSL_get_version(ssl_object))
 
-    @contextmanager
-    def _locked(self) -> Iterator[CData]:
+    def _locked(self) -> AbstractContextManager[CData]:
         """The SSL, for a look at it while no other thread moves it."""
-        answer = lib.dtlsffi_conn_lock(self._conn)
-        if answer != 0:
-            self._raise(answer)
-        try:
-            yield lib.dtlsffi_conn_ssl(self._conn)
-        finally:
-            lib.dtlsffi_conn_unlock(self._conn)
+        return calls.locked(self, lib.dtlsffi_conn_ssl(self._conn))
 
     # ---- errors ----
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 from .._native import address_of, calls, ffi, lib
-from .batches import JOINED_BATCH, Batch, Buffer, batches
+from .batches import JOINED_BATCH, Buffer, batches, not_received
 from .connection import Connection
 from .errors import DatagramTooLarge, DTLSError, DTLSWantReadError, DTLSZeroReturnError, make
 
@@ -63,8 +62,8 @@ class Bulk:
             while not records:
                 count = lib.dtlsffi_udp_receive(self._udp, batch.memory, JOINED_BATCH)
                 if count < 0:
-                    raise OSError(-count, f"{os.strerror(-count)} ({self._connection.peer})")
-                records = self._open(batch)
+                    raise not_received(count, self._connection.peer)
+                records = self._open(batch.at)
                 if not records and count == 0:
                     self._why_nothing()
         finally:
@@ -72,31 +71,26 @@ class Bulk:
         return records
 
     def _begin(self) -> list[bytes]:
-        """Has all that comes in come through here from now on; what has come before."""
+        """Has all that comes in come through here from now on; what has come before, and was not handed out."""
         self.reads = True
         self._connection.forbid_reading()
-        kept = self._kept()
         lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, False, True, True)
+        if self._connection.pending():  # a record that was larger than the room for it
+            self._queue.append(self._connection.read())
+        kept, self._queue = self._queue + self._open(0), []
         return kept
 
-    def _kept(self) -> list[bytes]:
-        """What the connection has read from the socket already, and not handed out."""
-        kept = []
-        while self._connection.pending():
-            kept.append(self._connection.read())
-        return kept
-
-    def _open(self, batch: Batch) -> list[bytes]:
-        """The records of a batch."""
+    def _open(self, batch: int) -> list[bytes]:
+        """The records of a batch, given by its address; of 0 what has waited since the last datagram."""
         records: list[bytes] = []
-        answer = calls.receive_batch(self._connection, batch.at, records)
+        answer = calls.receive_batch(self._connection, batch, records)
         try:
             self._connection._after(answer)
         except DTLSError:
             if not records:  # else it is raised when they have been read
                 raise
         except BaseException:  # a callback's, which is not the connection's end
-            self._queue = records
+            self._queue += records
             raise
         return records
 

@@ -96,13 +96,15 @@ def trampoline(error: Any = None) -> Callable[[Callable[..., Any]], Callable[...
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(handle: CData, *arguments: Any) -> Any:
-            connection: Association | None = ffi.from_handle(handle)()
-            if connection is None:  # nobody is there to be asked, or to raise anything
-                return error
             try:
+                connection: Association | None = ffi.from_handle(handle)()
+                if connection is None:  # nobody is there to be asked, or to raise anything
+                    return error
                 return function(connection, *arguments)
             except BaseException as exception:  # noqa: BLE001 - raised again by Parking._collect()
-                connection._park(exception)
+                connection = ffi.from_handle(handle)()  # which Ctrl-C may have come before
+                if connection is not None:
+                    connection._park(exception)
                 return error
 
         ffi.def_extern(name=function.__name__, error=error)(call)

@@ -6,7 +6,6 @@ C finds connections by itself, moves their handshakes on, and hands out what the
 
 from __future__ import annotations
 
-import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -16,7 +15,7 @@ from typing import Any
 from .._native import CData, address_of, calls, ffi, lib
 from .address import key as key_of
 from .admission import Admission
-from .batches import BATCH, JOINED_BATCH, Batch, Buffer, batches, refused
+from .batches import BATCH, JOINED_BATCH, Batch, Buffer, batches, not_received, refused
 from .cookies import is_whole_hello
 from .endpoint_connection import NEVER, EndpointConnection
 
@@ -36,7 +35,7 @@ COUNT, JOINED, STRANGERS, ODD, GO_ON = (
 )  # fmt: skip
 MESSAGE_MAX: int = lib.DTLSFFI_MESSAGE_MAX
 WARM = 1.5
-"""Seconds for which a connection that is silent keeps OpenSSL's buffers: so who speaks once a second takes no new ones,"""
+"""Seconds for which a connection that is silent keeps OpenSSL's buffers, so that once a second is often enough,"""
 TIDY = 1.0
 """with so many between two looks for those that are,"""
 WARM_AT_MOST = 16384
@@ -127,7 +126,7 @@ class Draining(Admission):
         """What has come beside records of established connections: to them, and for others; or what has failed."""
         if came < 0:
             self._counts["socket_errors"] += 1
-            raise OSError(-came, f"{os.strerror(-came)} (the endpoint's socket)")
+            raise not_received(came, "the endpoint's socket")
         interrupts: list[BaseException] = []  # Ctrl-C, raised when the rest of the batch has had its turn
         while came & (ODD | GO_ON) or self._odd:
             if came & ODD or self._odd:
@@ -277,7 +276,7 @@ class Draining(Admission):
         if len(items) == 1 and self._has_socket:
             ((connection, data),) = items
             # Why one is not gone is found out below: that costs more, which pays where there are many.
-            if type(data) is bytes and c_send(connection, data) > 0:
+            if type(data) is bytes and c_send(connection, data, self._udp_at) > 0:
                 return 1
         if not self._has_socket:
             for connection, data in items:

@@ -403,7 +403,6 @@ class Endpoint(Draining):
         for connection in self.connections:
             connection.close()
         lib.dtlsffi_udp_release(self._udp)
-        self._udp.fd = -1  # the number may be somebody else's soon
 
 
 EVENT_CLOSED: int = lib.DTLSFFI_EVENT_CLOSED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -96,4 +97,81 @@ def test_what_has_overtaken_the_handshake_comes_before_the_batch(
         for datagram in server.datagrams_to_send():
             two.send(datagram)
         bulk = Bulk(client, one.fileno(), threading.RLock())
-        assert bulk.receive(10) == early + late
+        assert [bulk.receive(10), bulk.receive(10)] == [early, late]
+
+
+class Reach:
+    """A client over UDP with a `Bulk`, and its server in memory, whose datagrams are sent by hand."""
+
+    def __init__(self, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext) -> None:
+        with connected_pair() as (one, two):
+            self.near, self.far = one.dup(), two.dup()
+        for sock in (self.near, self.far):
+            sock.setblocking(False)
+        self.client = Connection(client_context, server_hostname=HOST, fileno=self.near.fileno())
+        self.server = Connection(server_context, server_side=True)
+        while not self.client.is_established:
+            with suppress(dtlsffi.DTLSWantReadError):
+                self.client.do_handshake()
+            with suppress(BlockingIOError):
+                self.server.receive_datagram(self.far.recv(4096))
+            self.deliver(*self.server.datagrams_to_send())
+        self.bulk = Bulk(self.client, self.near.fileno(), threading.RLock())
+
+    def sealed(self, *data: bytes) -> list[bytes]:
+        self.server.send_many(data)
+        return self.server.datagrams_to_send()
+
+    def deliver(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            self.far.send(datagram)
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()
+
+
+@pytest.fixture
+def reach(client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext) -> Iterator[Reach]:
+    for context in (client_context, server_context):
+        context.maximum_version = dtlsffi.DTLSVersion.DTLSv1_2
+        context.set_ciphers("ECDHE-ECDSA-AES128-SHA256:@SECLEVEL=0")  # under which a forged record is the end
+    made = Reach(client_context, server_context)
+    yield made
+    made.close()
+
+
+def test_the_end_is_told_when_what_came_before_has_been_read(reach: Reach) -> None:
+    """Without any datagram after it, and each time."""
+    good, forged = reach.sealed(b"good", b"forged")
+    reach.deliver(good, forged[:-1] + bytes([forged[-1] ^ 1]))
+    assert reach.bulk.receive(10) == [b"good"]
+    for _ in range(2):
+        with pytest.raises(dtlsffi.DTLSError, match="bad record mac"):
+            reach.bulk.receive(10)
+
+
+def test_the_rest_of_a_datagram_that_was_read_in_part(reach: Reach) -> None:
+    """By the record, before: it does not wait for another datagram."""
+    reach.deliver(b"".join(reach.sealed(b"one", b"two", b"three")))
+    assert reach.client.read() == b"one"
+    assert reach.bulk.receive(10) == [b"two", b"three"]
+
+
+def test_a_record_that_was_too_large_comes_first(reach: Reach) -> None:
+    """And what has come with it behind it."""
+    reach.deliver(b"".join(reach.sealed(b"large", b"two")))
+    with pytest.raises(dtlsffi.DatagramTooLarge):
+        reach.client.read(1)
+    assert reach.bulk.receive(10) == [b"large", b"two"]
+
+
+def test_who_has_let_go_of_the_socket_takes_nothing_from_it(reach: Reach) -> None:
+    """Its number may be somebody else's by then."""
+    reach.deliver(*reach.sealed(b"one"))
+    assert reach.bulk.receive(10) == [b"one"]
+    reach.bulk.release()
+    reach.deliver(b"for another")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        reach.bulk.receive(10)
+    assert reach.near.recv(100) == b"for another"

@@ -33,9 +33,9 @@ GIFTS = [[], ["gro"], ["gso"], ["gso", "gro"]]
 class Port:
     """An endpoint with its socket."""
 
-    def __init__(self, context: DTLSContext | None = None, host: str = "127.0.0.1", **limits: object) -> None:
-        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.bind((host, 0))
+    def __init__(self, context: DTLSContext | None = None, address: Any = ("127.0.0.1", 0), **limits: object) -> None:
+        self.sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(address)
         self.sock.setblocking(False)
         v6 = self.sock.family == socket.AF_INET6
         self.endpoint = Endpoint(context, fileno=self.sock.fileno(), v6_socket=v6, **limits)  # type: ignore[arg-type]

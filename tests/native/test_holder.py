@@ -40,12 +40,13 @@ def test_nothing_else_is_taken_for_a_connection() -> None:
         calls.hold(somebody, 0)
 
 
-def test_a_connection_can_be_made_anew(joined: MemoryLink, client_context: DTLSContext) -> None:
-    """It lets go of what it was, and of nothing else."""
-    before = joined.client._conn
-    joined.client.__init__(client_context, server_hostname=HOST)  # type: ignore[misc]
-    assert joined.client._conn != before
-    assert not joined.client.is_established
+def test_a_connection_is_made_once(joined: MemoryLink, client_context: DTLSContext) -> None:
+    """Somebody may be at it: it stays what it is."""
+    with pytest.raises(ValueError, match="__init__ is called once"):
+        joined.client.__init__(client_context, server_hostname=HOST)  # type: ignore[misc]
+    with pytest.raises(ValueError, match="__init__ is called once"):
+        calls.hold(joined.client, 0)
+    assert joined.client.is_established
     assert joined.server.send(b"still there") == 11
 
 

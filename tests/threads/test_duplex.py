@@ -224,3 +224,49 @@ def test_a_context_may_be_used_after_fork(
         link.shake_hands()
 
     assert in_a_child(child) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_takes_nothing_of_what_comes_by_the_batch(
+    dtls_pair: tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket],
+) -> None:
+    """And its close leaves the socket as its parent needs it."""
+    client, server = dtls_pair
+    client.send(b"first")
+    assert server.recv_many() == [b"first"]
+    joins = socket.IPPROTO_UDP, 104  # UDP_GRO, where there is one
+    before = server.getsockopt(*joins) if server.statistics()["gro"] else None
+    client.send(b"second")
+
+    def child() -> None:
+        with pytest.raises(dtlsffi.DTLSError, match="belongs to the parent process") as caught:
+            server.recv_many()
+        assert caught.value.reason == "USED_AFTER_FORK"
+        server.close()
+
+    assert in_a_child(child) == 0
+    assert server.recv_many() == [b"second"]
+    assert before is None or server.getsockopt(*joins) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_takes_nothing_from_an_endpoints_socket(server_context: dtlsffi.DTLSContext) -> None:
+    """Nor from anybody else's."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as who,
+    ):
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        endpoint = dtlsffi.Endpoint(server_context, fileno=sock.fileno())
+        who.sendto(b"junk", sock.getsockname())
+
+        def child() -> None:
+            with pytest.raises(dtlsffi.DTLSError, match="belongs to the parent process"):
+                endpoint.pump(0)
+            endpoint.close()
+
+        assert in_a_child(child) == 0
+        endpoint.pump(0)
+        assert endpoint.statistics()["datagrams_received"] == 1
+        endpoint.close()

@@ -1,4 +1,4 @@
-"""The end of the interpreter, which waits for no daemon thread: whoever is in a batch then keeps no lock."""
+"""The end of the interpreter, which waits for no daemon thread: whoever is in a long call then keeps no lock."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ class Owner:
         self.connection.close()
 
 authority = Authority()
-link = MemoryLink(
-    dtlsffi.Connection(authority.client_context(), server_hostname="device.example"),
-    dtlsffi.Connection(authority.server_context("device.example"), server_side=True),
-)
+contexts = authority.client_context(), authority.server_context("device.example")
+
+def make():
+    return MemoryLink(
+        dtlsffi.Connection(contexts[0], server_hostname="device.example"),
+        dtlsffi.Connection(contexts[1], server_side=True),
+    )
+
+link = make()
 link.shake_hands()
 data = [bytes(1000)] * 3000
 link.client.send_many(data)
@@ -37,6 +42,11 @@ def sealing():
 def opening():
     link.server.receive_datagrams(datagrams)
 
+def shaking():
+    link = make()
+    owners.shaking = [Owner(link.client), Owner(link.server)]
+    link.shake_hands()
+
 def run():
     while True:
         begun.set()
@@ -49,8 +59,8 @@ begun.wait()
 """
 
 
-@pytest.mark.parametrize("what", ["sealing", "opening"])
-def test_a_daemon_thread_in_a_batch_stops_nobody(what: str) -> None:
+@pytest.mark.parametrize("what", ["sealing", "opening", "shaking"])
+def test_a_daemon_thread_in_a_long_call_stops_nobody(what: str) -> None:
     """Its connection is closed while everything is torn down."""
     for _ in range(5):
         subprocess.run([sys.executable, "-c", PROGRAM.replace("WHAT", what)], check=True, timeout=30)

@@ -1,0 +1,53 @@
+"""dtlsffi.core.draining: what an endpoint's send_many takes for its own, and what it does not."""
+
+from __future__ import annotations
+
+import pytest
+
+import dtlsffi
+from dtlsffi import DTLSContext
+from dtlsffi.testing import MemoryLink
+from tests.core.test_draining import Port, joined_pair, ports, received, settle
+from tests.helpers import HOST
+
+__all__ = ["ports"]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_for_a_replaced_connection_is_passed_over(
+    alone: bool, ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """And counted; the client that has begun anew gets nothing that it could not open."""
+    with joined_pair(ports, server_context, client_context) as ((_,), (old,)):
+        server, address = ports[0].endpoint, ports[1].address
+        ports[1].sock.close()  # so that nobody says goodbye
+        ports[1].endpoint.close()
+        again = ports[1] = Port(address=address)
+        client = again.endpoint.connect(ports[0].address, 1, context=client_context, server_hostname=HOST)
+        settle(*ports)
+        (new,) = server.accepted()
+        assert isinstance(old.failure, dtlsffi.DTLSError)
+        assert old.failure.reason == "REPLACED"
+        sent = server.statistics()["datagrams_sent"]
+        items = [(old, b"lost")] if alone else [(old, b"lost"), (new, b"good"), (old, b"lost")]
+        assert server.send_many(items) == len(items)
+        settle(*ports)
+        assert received(client) == ([] if alone else [b"good"])
+        assert client.statistics()["dropped_unauthenticated"] == 0
+        counts = server.statistics()
+        assert counts["datagrams_sent"] - sent == (0 if alone else 1)
+        assert counts["dropped_unsent"] == (1 if alone else 2)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_somebody_elses_connection_is_refused(
+    count: int, ports: list[Port], client_context: DTLSContext, server_context: DTLSContext, joined: MemoryLink
+) -> None:
+    """Before anything is sent."""
+    with joined_pair(ports, server_context, client_context) as ((client,), (server,)):
+        for foreign in (joined.client, client):
+            items = [(server, b"good")] * (count - 1) + [(foreign, b"foreign")]
+            with pytest.raises(ValueError, match="a connection of this endpoint's"):
+                ports[0].endpoint.send_many(items)  # type: ignore[arg-type]
+        settle(*ports)
+        assert received(client) == received(server) == joined.client.datagrams_to_send() == []
