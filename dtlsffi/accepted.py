@@ -215,6 +215,7 @@ class DTLSServerConnection(Manners, Knowledge):
     _changed: threading.Condition
     _ready: bool  # the handshake is finished
     _ended: bool  # shutdown() has stopped us from receiving
+    _told: bool  # that it is over: all that came before has been handed out
     _rooms: int  # how often there was room again in the socket's send buffer
     _listener: object = None  # kept for as long as somebody has its connection
     _closed = True
@@ -228,7 +229,7 @@ class DTLSServerConnection(Manners, Knowledge):
         self._connection, self._engine = connection, engine
         self._timeout = socket.getdefaulttimeout()
         self._changed = threading.Condition()
-        self._ready = self._ended = self._closed = False
+        self._ready = self._ended = self._told = self._closed = False
         self._rooms = 0
         connection.serve_as(self)
         return self
@@ -241,6 +242,7 @@ class DTLSServerConnection(Manners, Knowledge):
         """The listener's thread tells that something has happened."""
         with self._changed:
             self._ready = self._ready or self._connection.is_established
+            self._told = self._connection.ending() is not None
             self._rooms += room
             self._changed.notify_all()
 
@@ -258,7 +260,7 @@ class DTLSServerConnection(Manners, Knowledge):
         """What has ended it, if anything has, in the terms of an exception."""
         if self._ended and self._connection.failure is None:
             return errors.make(errors.DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
-        return self._connection.ending()
+        return self._connection.ending() if self._told else None
 
     def _until(self, look: Callable[[], T | None], deadline: Deadline) -> T:
         """Waits until `look` finds something; raises what ends the connection, or the waiting."""

@@ -1,7 +1,8 @@
 /* What `with` has of a connection: its lock, for a look at it while no other thread moves it.
  *
- * It is in C so that Ctrl-C finds no moment between taking the lock and seeing that it is let go of again: Python looks for
- * signals after a call, and `with` has its promise before that (bpo-29988).
+ * It is in C so that Ctrl-C finds no moment between taking the lock and seeing that it is let go of again. Up to Python 3.13
+ * signals are looked for when `with` has its promise already (bpo-29988); later ones look when __enter__ has returned, and
+ * forget the object then, which lets go of the lock.
  */
 #include "objects.h"
 
@@ -9,6 +10,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *holder;
     PyObject *value; /* what `as` gets */
+    bool held;
 } locked;
 
 static PyObject *locked_type;
@@ -19,6 +21,8 @@ static void dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
+    if (l->held)
+        dtlsffi_conn_unlock(dtlsffi_holder_conn(l->holder));
     Py_XDECREF(l->holder);
     Py_XDECREF(l->value);
     release(self);
@@ -32,14 +36,20 @@ static PyObject *enter(PyObject *self, PyObject *unused)
     int answer = dtlsffi_conn_lock(dtlsffi_holder_conn(l->holder));
 
     (void)unused;
-    return answer == 0 ? Py_NewRef(l->value) : PyObject_CallMethod(l->holder, "_raise", "i", answer);
+    if (answer != 0)
+        return PyObject_CallMethod(l->holder, "_raise", "i", answer);
+    l->held = true;
+    return Py_NewRef(l->value);
 }
 
 /* __exit__(kind, value, traceback) */
 static PyObject *leave(PyObject *self, PyObject *unused)
 {
+    locked *l = (locked *)self;
+
     (void)unused;
-    dtlsffi_conn_unlock(dtlsffi_holder_conn(((locked *)self)->holder));
+    l->held = false;
+    dtlsffi_conn_unlock(dtlsffi_holder_conn(l->holder));
     return Py_NewRef(Py_None);
 }
 

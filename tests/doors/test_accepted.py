@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import gc
 import socket
+import threading
 import warnings
 
 import pytest
 
 import dtlsffi
-from dtlsffi.accepted import DTLSServerConnection
+from dtlsffi.accepted import DTLSServerConnection, Engine
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from dtlsffi.server import DTLSListener, create_server
@@ -95,6 +96,35 @@ def test_the_peers_close_is_the_end(pair: Pair) -> None:
     assert server.recv() == b"last words"
     assert server.recv() == b""
     assert server.recv_into(bytearray(10)) == 0
+
+
+def test_the_end_is_not_seen_before_what_came_before_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even while the listener's thread knows of the close, and has not handed out what it has received."""
+    client, server = pair
+    server.settimeout(0)
+    seen: list[object] = []
+    accepted = Engine.accepted
+
+    def look() -> None:
+        try:
+            seen.append(server.recv())
+        except dtlsffi.DTLSWantReadError:
+            seen.append(None)
+
+    def looked_at(engine: Engine) -> list[dtlsffi.EndpointConnection]:
+        if server._connection.peer_closed and not seen:
+            looking = threading.Thread(target=look)
+            looking.start()
+            looking.join()
+        return accepted(engine)
+
+    monkeypatch.setattr(Engine, "accepted", looked_at)
+    client.send(b"last words")
+    client.close()
+    while not seen:
+        pass
+    server.settimeout(10)
+    assert (seen, server.recv(), server.recv()) == ([None], b"last words", b"")
 
 
 def test_a_client_without_its_certificate_fails_alone(authority: Authority, both: Both) -> None:
