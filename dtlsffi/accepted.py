@@ -22,6 +22,7 @@ from .core.batches import Buffer
 from .core.callbacks import is_callback
 from .core.connection import Connection
 from .core.context import DTLSContext
+from .core.draining import attempt
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
 from .core.knowledge import Knowledge
@@ -55,8 +56,7 @@ class Engine(Endpoint):
         self.lock = threading.RLock()
         self.arrivals = threading.Condition()
         self.queue: deque[DTLSServerConnection] = deque()
-        self.backlog = BACKLOG
-        self.refused = 0
+        self.backlog, self.refused = BACKLOG, 0
         self.stopping = False
         self.left: deque[EndpointConnection] = deque()  # closed, and to be let go of
         self.blocked: deque[DTLSServerConnection] = deque()  # for which the socket's send buffer is full
@@ -112,7 +112,7 @@ class Engine(Endpoint):
     def _careful_round(self, poller: select.poll) -> None:
         try:
             self._round(poller)
-        except Exception as error:
+        except BaseException as error:
             if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.ENOTSOCK):
                 raise
             logger.exception("something went wrong behind %s, which goes on", self.sock)
@@ -146,8 +146,8 @@ class Engine(Endpoint):
         self.handle_timers(now)
         while self.left:
             connection = self.left.popleft()
-            connection.close()
             self.unclaimed.pop(connection, None)
+            connection.close()
 
     def _admit(self, *arguments: Any, **more: Any) -> EndpointConnection | None:
         """Nobody while `accept`'s queue is full: clients say hello again, and get in once there is room."""
@@ -182,8 +182,9 @@ class Engine(Endpoint):
     def _finish(self) -> None:
         """Says goodbye to all, and wakes whoever waits."""
         self.stopping = True
+        raised: list[BaseException] = []
         with self.lock:
-            self.close()
+            attempt(self.close, raised)
             self.get_timer(time.monotonic())  # which forgets those that have gone
             self.ready()
         for door in list(self.doors.values()):
@@ -194,6 +195,8 @@ class Engine(Endpoint):
             self.arrivals.notify_all()
         with self.waking:
             self.drop_sockets()
+        for error in raised:
+            logger.error("something went wrong at the end of a listener", exc_info=error)
 
     def drop_sockets(self) -> None:
         """Closes the descriptors: at the end, or a child's copies of them."""
@@ -278,9 +281,8 @@ class DTLSServerConnection(Manners, Knowledge):
                     finally:
                         del over  # it knows this frame, and that the connection
                 if deadline.timeout == 0:
-                    raise errors.make(
-                        errors.DTLSWantReadError, "WANT_READ", "nothing yet: a datagram has to come first"
-                    )
+                    words = "nothing yet: a datagram has to come first"
+                    raise errors.make(errors.DTLSWantReadError, "WANT_READ", words)
                 self._engine.wait(self._changed, deadline)
 
     def do_handshake(self, block: bool = False) -> None:
@@ -369,10 +371,8 @@ class DTLSServerConnection(Manners, Knowledge):
     def _take(self, limit: int | None) -> bytes | None:
         received = self._connection._records
         if limit is not None and received and len(received[0]) > limit:
-            words = (
-                f"the next record has {len(received[0])} bytes, more than the {limit} asked for; it is kept for a call"
-            )
-            raise errors.make(errors.DatagramTooLarge, "RECORD_TOO_LARGE", f"{words} with more room")
+            words = f"the next record has {len(received[0])} bytes, more than the {limit} asked for; it is kept"
+            raise errors.make(errors.DatagramTooLarge, "RECORD_TOO_LARGE", f"{words} for a call with more room")
         return received.pop(0) if received else None
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:

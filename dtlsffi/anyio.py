@@ -432,7 +432,8 @@ async def handle(handler: Callable[[DTLSStream], Awaitable[object]], stream: DTL
         try:
             await handler(stream)
         except Exception as error:
-            if isinstance(error, (anyio.BrokenResourceError, OSError)) and stream._ending() is not None:
+            broken = isinstance(error, anyio.BrokenResourceError) and stream._ending() is not None
+            if broken or stream._is_its_end(error):
                 logger.info("%s: %s", stream.peer, error)
             else:
                 logger.exception("the handler of %s failed", stream.peer)

@@ -114,9 +114,11 @@ class AwaitedPort(Endpoint):
     def let_go(self) -> None:
         """Closes connections that everybody has forgotten, and a client's socket with the only one."""
         while self.left:
-            self.left.popleft().close()
-            if self.connected:
-                self.end()
+            try:
+                self.left.popleft().close()
+            finally:
+                if self.connected:
+                    self.end()
 
     def _refused(self, error: OSError) -> None:
         """What the socket has raised: its own end, or what ICMP says of a peer."""
@@ -142,16 +144,23 @@ class AwaitedPort(Endpoint):
         if self.ended:
             return
         self.ended = True
-        if self.process == os.getpid():
-            doors = [connection.door for connection in (*self.connections, *self.ready())]
+        try:
+            if self.process == os.getpid():
+                self._end_all()
+        finally:
+            self.sock.close()
+
+    def _end_all(self) -> None:
+        doors = [connection.door for connection in (*self.connections, *self.ready())]
+        try:
             self.close()
+        finally:
             self.accepted()
             self.get_timer(0.0)  # which forgets connections that are gone: now, not when the garbage collector comes
             self.unclaimed.clear()
             for door in doors:
                 if door is not None:
                     door._moved()
-        self.sock.close()
 
     def __del__(self) -> None:
         """Warn, as sockets do."""
@@ -217,6 +226,13 @@ class AwaitedConnection(Knowledge):
 
     def _ending(self) -> BaseException | None:
         return self._port.trouble or self._connection.ending()
+
+    def _is_its_end(self, error: BaseException) -> bool:
+        """Whether what a handler has raised is but what has ended the connection, and no fault of its own."""
+        ending = self._ending()
+        if ending is None:
+            return False
+        return isinstance(error, errors.DTLSError) or error is ending or ending in (error.__cause__, error.__context__)
 
     async def _finish_handshake(self) -> None:
         while not self.is_established:
@@ -322,11 +338,13 @@ class AwaitedConnection(Knowledge):
         if self._closed:
             return
         self._closed = True
-        if self._port.process == os.getpid():
-            self._connection.close()
+        try:
+            if self._port.process == os.getpid():
+                self._connection.close()
+        finally:
             self._moved()
-        if self._port.connected:
-            self._port.end()
+            if self._port.connected:
+                self._port.end()
 
     async def aclose(self) -> None:
         """`close`."""

@@ -19,7 +19,7 @@ class Lingering:
 
     _connection: Connection
     _ended: bool  # shutdown() has stopped us from receiving
-    _waiting: int  # threads that poll the socket
+    _waiting: list[None]  # one for each thread that polls the socket: a list is safe where a number is not
     _timeout: float | None
     fileno: Callable[[], int]
 
@@ -30,11 +30,12 @@ class Lingering:
     def _wait(self, events: int, deadline: Deadline) -> None:
         """Waits for the socket, the timer or the deadline, and moves the timer on; TimeoutError after the deadline."""
         timer = Deadline(self._connection.get_timer())
-        self._waiting += 1
+        self._waiting.append(None)
         try:
-            ready = poll({self.fileno(): events}, shorter(deadline.left(), timer.left()))
+            descriptor = self.fileno()  # another thread may close it
+            ready = poll({descriptor: events}, shorter(deadline.left(), timer.left())) if descriptor >= 0 else None
         finally:
-            self._waiting -= 1
+            self._waiting.pop()
         self._check_open()
         if timer.is_over():
             self._connection.handle_timer()

@@ -144,7 +144,10 @@ class DTLSObject(Knowledge):
         `b""` (or 0) after the peer's close_notify. Raises `DTLSWantReadError` where there is none yet, and
         `DatagramTooLarge` where it has more than `len` bytes; it is kept.
         """
-        room = None if buffer is None else memoryview(buffer).nbytes
+        view = None if buffer is None else memoryview(buffer).cast("B")
+        if view is not None and view.readonly:
+            raise TypeError("read needs a buffer that can be written to")
+        room = None if view is None else view.nbytes
         limit = room if not len or (room is not None and room < len) else len
         if not self._received:
             self.do_handshake()
@@ -155,10 +158,10 @@ class DTLSObject(Knowledge):
         if limit is not None and self.pending() > limit:
             raise too_large("record", self.pending(), limit)
         record = self._received.popleft()
-        if buffer is None:
+        if view is None:
             return record
         length = memoryview(record).nbytes
-        memoryview(buffer).cast("B")[:length] = record
+        view[:length] = record
         return length
 
     def write(self, data: Buffer) -> int:

@@ -85,7 +85,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         self._timeout = timeout
         self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot
         self._ready = self._ended = False
-        self._waiting = 0
+        self._waiting = []
         self._process = os.getpid()
         if do_handshake_on_connect:
             try:
@@ -142,15 +142,16 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         if not self._handshake_lock.acquire(timeout=-1 if left is None else left):
             self._give_up(deadline)
         try:
-            self._retry(self._connection.do_handshake, deadline)
+            if not self._ready:  # by another thread, meanwhile
+                self._retry(self._connection.do_handshake, deadline)
+                self._connection.allow()
+                self._ready = True
         except TimeoutError as error:
             if isinstance(error, HandshakeTimeout):
                 raise
             self._give_up(deadline)
         finally:
             self._handshake_lock.release()
-        self._ready = True
-        self._connection.allow()
 
     def _give_up(self, deadline: Deadline) -> NoReturn:
         alert = self._connection.alert_held()
@@ -246,8 +247,10 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     def _receive(self, limit: int, flags: int, deadline: Deadline) -> bytes:
         self._ready_within(deadline, flags)
-        read = self._bulk.read if self._bulk.reads else self._connection.read
-        return self._retry(lambda: read(limit), deadline)
+        return self._retry(lambda: self._read(limit), deadline)
+
+    def _read(self, limit: int) -> bytes:
+        return self._bulk.read(limit) if self._bulk.reads else self._connection.read(limit)
 
     def recv_many(self, max: int = 1024) -> list[bytes]:  # noqa: A002 - what it is
         """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`.
@@ -273,13 +276,19 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline, flags)
-            if self._bulk.reads:
-                data = self._retry(lambda: self._bulk.read(size), deadline)
-                memoryview(buffer).cast("B")[: len(data)] = data
-                return len(data)
-            return self._retry(lambda: self._connection.read_into(buffer, size), deadline)
+            return self._retry(lambda: self._read_into(buffer, size), deadline)
         except DTLSZeroReturnError:
             return 0
+
+    def _read_into(self, buffer: Any, size: int) -> int:
+        if not self._bulk.reads:
+            return self._connection.read_into(buffer, size)
+        room = memoryview(buffer).cast("B")
+        if room.readonly:
+            raise TypeError("recv_into needs a buffer that can be written to")
+        data = self._bulk.read(size)
+        room[: len(data)] = data
+        return len(data)
 
     def update_keys(self, *, request_peer: bool = False) -> None:
         """Encrypts with new keys from now on: `Connection.update_keys`."""
@@ -297,7 +306,11 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
     # ---- the end ----
 
     def unwrap(self) -> socket.socket:
-        """Ends DTLS with close_notify, without waiting for the peer's, and returns the plain UDP socket."""
+        """Ends DTLS with close_notify, without waiting for the peer's, and returns the plain UDP socket.
+
+        If another thread waits in `recv` just then, that is woken, and nothing can be received from the socket any
+        more: the system has no other way to wake it.
+        """
         self._check_open()
         kind = (self.family, self.type, self.proto)
         timeout = self._timeout
@@ -318,14 +331,16 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
             self._connection.forbid_reading()
             super().shutdown(socket.SHUT_RD)
 
-    def _leave(self) -> None:
+    def _leave(self, wake: int = socket.SHUT_RDWR) -> None:
         """Says goodbye, wakes whoever waits, and lets go of the descriptor while it is still ours."""
-        self._connection.close()
-        self._connection.detach()
-        self._bulk.release()
-        # A child's copy must not shut down the socket that its parent goes on using.
-        if (self._waiting or self._connection.is_waited_for) and self._process == os.getpid():
-            super().shutdown(socket.SHUT_RDWR)
+        try:
+            self._connection.close()
+        finally:
+            self._connection.detach()
+            self._bulk.release()
+            # A child's copy must not shut down the socket that its parent goes on using.
+            if (self._waiting or self._connection.is_waited_for) and self._process == os.getpid():
+                super().shutdown(wake)
 
     def close(self) -> None:
         """Sends close_notify, once, and closes the socket; nobody is waited for. Later calls raise OSError."""
@@ -338,7 +353,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
     def detach(self) -> int:
         """Ends DTLS as `unwrap` does, and returns the descriptor, which is the caller's to close."""
         self._check_open()
-        self._leave()
+        self._leave(socket.SHUT_RD)
         descriptor = super().detach()
         os.set_blocking(descriptor, self._timeout is None)
         return descriptor

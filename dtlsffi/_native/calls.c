@@ -136,7 +136,7 @@ static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssiz
     if (!dtlsffi_objects_counted(count, 2, 2) || dtlsffi_holder_conn_of(arguments[0]) == NULL)
         return NULL;
     if (dtlsffi_load_gather(&l, arguments[1], false, true))
-        answer = dtlsffi_open(arguments[0], l.spans, l.count, NULL);
+        answer = l.count == 0 ? 0 : dtlsffi_open(arguments[0], l.spans, l.count, NULL);
     dtlsffi_load_release(&l);
     return answered(answer);
 }

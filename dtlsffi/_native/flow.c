@@ -129,6 +129,7 @@ static int read_into(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     inbox->place = NULL;
     if (got < 0)
         return got;
+    inbox->placed = inbox->placed || placed;
     inbox->length[inbox->count++] = placed ? (uint32_t)got | DTLSFFI_PLACED : (uint32_t)got;
     inbox->used += placed ? 0 : (uint32_t)got;
     return got;
@@ -151,10 +152,23 @@ static int drain(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     return (int)inbox->count + DTLSFFI_MORE;
 }
 
+/* A record that was too large for whoever has read it comes before all others. */
+static void take_held_record(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
+{
+    uint32_t length = (uint32_t)conn->held_record_length;
+
+    memcpy(inbox->data + inbox->used, conn->held_record, length);
+    dtlsffi_conn_drop_held_record(conn);
+    inbox->length[inbox->count++] = length;
+    inbox->used += length;
+}
+
 static int receive(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 {
     int answer;
 
+    if (conn->held_record != NULL)
+        take_held_record(conn, inbox);
     if (conn->failed || conn->abandoned)
         return dtlsffi_conn_why_failed(conn);
     answer = dtlsffi_conn_step(conn);

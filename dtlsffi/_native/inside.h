@@ -97,6 +97,7 @@ typedef struct {
     int answer;
     uint8_t *place;               /* where the next record goes, and not into `data`, if it has at most `place_size` bytes; or NULL */
     size_t place_size;
+    bool placed;                  /* it has gone there */
     bool more;                    /* whether there was no room for all of a batch */
     uint32_t odd[DTLSFFI_INBOX_ODD];
     uint32_t owner[DTLSFFI_INBOX_RECORDS];

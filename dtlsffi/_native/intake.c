@@ -98,8 +98,8 @@ static int feed(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 
     while (answer >= 0 && answer < DTLSFFI_MORE && goes_on(in, inbox)) {
         dtlsffi_span datagram = {NULL, 0};
-        uint32_t before = inbox->count;
 
+        inbox->placed = false;
         if (!in->unfinished) {
             offer(in, conn, inbox);
             datagram = in->datagrams[in->next++];
@@ -107,7 +107,7 @@ static int feed(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
         if (datagram.length == 0 && !in->unfinished)
             continue;
         answer = dtlsffi_conn_receive_entered(conn, datagram.data, datagram.length, inbox);
-        if (inbox->count > before && (inbox->length[before] & DTLSFFI_PLACED) != 0)
+        if (inbox->placed)
             advance(in);
         in->unfinished = answer >= DTLSFFI_MORE;
     }
@@ -130,6 +130,12 @@ static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     return answer;
 }
 
+/* Whether it is the socket's fault, and not the connection's end: what ICMP says of our answer to a flight. */
+static bool is_passing(const dtlsffi_conn *conn, long answer)
+{
+    return answer == DTLSFFI_FAULT && !conn->failed && !conn->abandoned;
+}
+
 /* Has a connection take some datagrams, or, where there are none, what waits still; their records come at the end of a
  * list, or are kept for data_received() (NULL). Returns a negative answer, or DTLSFFI_RAISED, or else. */
 long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
@@ -137,7 +143,7 @@ long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t coun
     intake in; /* of which little is looked at, and that little is set */
     dtlsffi_conn *conn = dtlsffi_holder_conn(holder);
     dtlsffi_inbox *inbox = conn == NULL ? NULL : dtlsffi_inbox_lend();
-    long answer;
+    long answer, passing = 0;
 
     if (inbox == NULL)
         return DTLSFFI_RAISED;
@@ -148,12 +154,13 @@ long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t coun
     do {
         begin(&in, conn);
         answer = feed_some(&in, conn, inbox);
+        passing = is_passing(conn, answer) ? answer : passing;
         if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox, in.places) : dtlsffi_inbox_hand_out(inbox, in.places, records)))
             answer = DTLSFFI_RAISED;
         end(&in);
-    } while (answer >= 0 && (in.unfinished || in.next < in.count));
+    } while ((answer >= 0 || answer == passing) && (in.unfinished || in.next < in.count));
     dtlsffi_inbox_give_back(inbox);
-    return answer;
+    return answer >= 0 && passing != 0 ? passing : answer;
 }
 
 /* The same with one datagram, whose records are kept. */

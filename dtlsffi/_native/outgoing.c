@@ -178,7 +178,7 @@ static int fill(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
     while (from->next < from->count && has_room(out)) {
         int answer = seal_next(from, out);
 
-        if (answer <= 0 && (from->entered != NULL || answer == DTLSFFI_TOO_LARGE))
+        if (answer <= 0 && (from->entered != NULL || answer == DTLSFFI_TOO_LARGE || answer == DTLSFFI_FORKED))
             return answer;
         if (answer > 0)
             out->item[out->count - 1] = from->next;

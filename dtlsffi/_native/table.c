@@ -281,8 +281,10 @@ void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn)
     }
     table->entries[hole].conn = NULL;
     table->count--;
-    if (is_parents(table))
+    if (is_parents(table)) {
+        conn->table = NULL;
         return;
+    }
     pthread_mutex_lock(&table->lock);
     unlink_warm(table, conn);
     conn->table = NULL;

@@ -68,9 +68,15 @@ static ssize_t await_datagram(int fd, uint8_t *buffer, size_t size)
 static void keep_datagram(dtlsffi_conn *conn)
 {
     uint8_t byte;
+    int ret;
 
-    if (conn->in_length > 0 && !has_more(conn) && SSL_peek(conn->ssl, &byte, 1) <= 0)
-        ERR_clear_error();
+    if (conn->in_length == 0)
+        return;
+    if (!conn->failed && !SSL_has_pending(conn->ssl)) {
+        ret = SSL_peek(conn->ssl, &byte, 1);
+        if (ret <= 0)
+            (void)dtlsffi_conn_result(conn, ret);
+    }
     conn->stats.dropped_junk += conn->in_length > 0;
 }
 

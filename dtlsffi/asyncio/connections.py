@@ -92,7 +92,8 @@ class Port(AwaitedPort):
         """Calls when the socket's send buffer has room, or the port has ended: once."""
         if not self._for_room:
             self.loop.add_writer(self._descriptor, self._has_room)
-        self._for_room.append(call)
+        if call not in self._for_room:
+            self._for_room.append(call)
 
     def _has_room(self) -> None:
         self.loop.remove_writer(self._descriptor)
@@ -118,10 +119,12 @@ class Port(AwaitedPort):
             with suppress(RuntimeError):  # uvloop's way of saying that it is closed; then it watches nothing
                 self.loop.remove_reader(self._descriptor)
                 self.loop.remove_writer(self._descriptor)
-        super().end()
-        self._set_timer()
-        self._tell_of_room()
-        tell(self._for_end)
+        try:
+            super().end()
+        finally:
+            self._set_timer()
+            self._tell_of_room()
+            tell(self._for_end)
 
 
 def tell(waiters: list[asyncio.Future[None]]) -> None:
@@ -234,7 +237,7 @@ async def first_of(attempts: Iterator[Coroutine[Any, Any, Any]]) -> Any:
     """What the first of some attempts to succeed returns, each begun when the last has failed or had its time."""
     failures: list[BaseException] = []
     running: set[asyncio.Task[Any]] = set()
-    more = True
+    more, won = True, None
     try:
         while more or running:
             following = next(attempts, None)
@@ -253,7 +256,12 @@ async def first_of(attempts: Iterator[Coroutine[Any, Any, Any]]) -> Any:
                     break
         raise failures.pop() if failures else OSError("getaddrinfo returns an empty list")
     finally:
-        await leave(running)
+        try:
+            await leave(running)
+        except BaseException:  # a cancellation: nobody gets it
+            if won is not None:
+                won.close()
+            raise
 
 
 def take_first(done: set[asyncio.Task[Any]], failures: list[BaseException]) -> Any:
@@ -272,7 +280,13 @@ def take_first(done: set[asyncio.Task[Any]], failures: list[BaseException]) -> A
 async def leave(tasks: set[asyncio.Task[Any]]) -> None:
     """Ends attempts that nobody waits for any more, and closes what they may have brought."""
     for task in tasks:
+        task.add_done_callback(put_away)
         task.cancel()
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, AwaitedConnection):
-            outcome.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def put_away(task: asyncio.Task[Any]) -> None:
+    """Closes what a task has brought."""
+    outcome = None if task.cancelled() or task.exception() is not None else task.result()
+    if isinstance(outcome, AwaitedConnection):
+        outcome.close()

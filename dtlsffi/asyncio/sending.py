@@ -74,6 +74,9 @@ class Sending(asyncio.DatagramTransport):
                 return
             except OSError as error:
                 failure = error  # it is the first one's
+            except BaseException:  # a callback's: all are on their way, and none is to go twice
+                self._drop(len(buffer[:BATCH]))
+                raise
             self._drop(gone)
             if failure is not None:
                 self._call(self._protocol.error_received, failure)

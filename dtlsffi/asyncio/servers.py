@@ -122,10 +122,10 @@ class DTLSServer:
             try:
                 await self._handler(conn)
             except OSError as error:
-                if conn._ending() is None:
-                    self._complain(conn, error)
-                else:
+                if conn._is_its_end(error):
                     logger.info("%s: %s", conn.peer, error)
+                else:
+                    self._complain(conn, error)
             except Exception as error:  # noqa: BLE001 - a handler ends its own connection only
                 self._complain(conn, error)
 

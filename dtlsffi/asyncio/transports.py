@@ -186,13 +186,13 @@ class DTLSTransport(Sending):
     def _deliver(self, peer: Peer) -> None:
         """Hands on what has arrived from a peer, and its end."""
         connection = peer._connection
-        if not peer._announced and connection.is_established and connection.failure is None:
-            self._announce(peer)  # one that we have connected to
         if peer._backlog and connection.is_established:
             backlog, peer._backlog = peer._backlog, None
             for data in backlog:
                 self._send(connection, data)
             self._settle()
+        if not peer._announced and connection.is_established and connection.failure is None:
+            self._announce(peer)  # one that we have connected to
         received, address = connection._records, connection.address
         while received and not self._closing:
             self._call(self._protocol.datagram_received, received.pop(0), address)
@@ -241,7 +241,7 @@ class DTLSTransport(Sending):
         if peer is None:
             words = f"there is no connection with {addr}: the datagram is dropped"
             self._call(self._protocol.error_received, errors.make(errors.DTLSError, "NOT_CONNECTED", words))
-        elif peer._announced or peer.is_established:
+        elif peer._announced or (peer.is_established and not peer._backlog):
             self._send(peer._connection, data)
         else:
             self._keep(peer, data)

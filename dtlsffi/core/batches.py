@@ -72,6 +72,8 @@ def refused(answer: int, peer: str) -> NoReturn:
     if answer == lib.DTLSFFI_TOO_LARGE:
         words = "a datagram is larger than the path carries, or than its connection's data_mtu"
         raise make(DatagramTooLarge, "DTLS_MESSAGE_TOO_BIG", words)
+    if answer == lib.DTLSFFI_FORKED:
+        raise not_received(lib.DTLSFFI_PARENTS, peer)
     raise from_fault(peer)
 
 

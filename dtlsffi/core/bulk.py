@@ -24,6 +24,7 @@ class Bulk:
         self._at = address_of(self._udp)
         lib.dtlsffi_udp_prepare(self._udp, fileno, False, True, False)
         self._queue: list[bytes] = []
+        self._asks = True  # whether the kernel has to be asked yet to join datagrams
         self.reads = False
         """Whether all that comes in comes through here."""
         self._lock = lock
@@ -57,6 +58,8 @@ class Bulk:
     def _fill(self) -> list[bytes]:
         """Takes what the socket has, a batch at the most: one record at least."""
         records = [] if self.reads else self._begin()
+        if self._asks:
+            self._join()
         batch = batches.take()
         try:
             while not records:
@@ -74,11 +77,13 @@ class Bulk:
         """Has all that comes in come through here from now on; what has come before, and was not handed out."""
         self.reads = True
         self._connection.forbid_reading()
-        lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, False, True, True)
-        if self._connection.pending():  # a record that was larger than the room for it
-            self._queue.append(self._connection.read())
-        kept, self._queue = self._queue + self._open(0), []
-        return kept
+        return self._open(0)
+
+    def _join(self) -> None:
+        """Has the kernel join datagrams from now on, unless a thread that reads without us waits for the next still."""
+        self._asks = self._connection.is_waited_for
+        if not self._asks:
+            lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, False, True, True)
 
     def _open(self, batch: int) -> list[bytes]:
         """The records of a batch, given by its address; of 0 what has waited since the last datagram."""

@@ -17,7 +17,7 @@ from .arguments import checked_limits
 from .batches import Buffer
 from .context import DTLSContext
 from .cookies import seems_hello
-from .draining import TIDY, WARM, Draining
+from .draining import TIDY, WARM, Draining, attempt
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, HandshakeTimeout, make
 from .pending import UNPROVEN_TIMEOUT
@@ -399,10 +399,19 @@ class Endpoint(Draining):
                     self._accepted.append(newer)
 
     def close(self) -> None:
-        """Closes every connection with close_notify. The socket is its owner's to close."""
+        """Closes every connection with close_notify. The socket is its owner's to close.
+
+        Raises what a callback has raised meanwhile, when all are closed.
+        """
+        raised: list[BaseException] = []
         for connection in self.connections:
-            connection.close()
+            attempt(connection.close, raised)
         lib.dtlsffi_udp_release(self._udp)
+        if raised:
+            try:
+                raise raised[0]
+            finally:
+                raised.clear()  # they know this frame
 
 
 EVENT_CLOSED: int = lib.DTLSFFI_EVENT_CLOSED

@@ -162,6 +162,8 @@ class EndpointConnection(Connection):
 
         For the thread that moves the endpoint; what other threads may call is `send` and `send_many`.
         """
-        super().close()
-        self._endpoint._transmit(self)
-        self._endpoint._forget(self)
+        try:
+            super().close()
+        finally:
+            self._endpoint._transmit(self)
+            self._endpoint._forget(self)

@@ -14,7 +14,7 @@ from dtlsffi.asyncio import DTLSConnection, connect
 from dtlsffi.asyncio.connections import Port, first_of
 from dtlsffi.awaiting import AwaitedPort
 from dtlsffi.testing import Authority, Relay
-from tests.doors.loops import HOST, LOOPBACK, GoTo, Runner, dial, echo, joined, serving, sockets
+from tests.doors.loops import HOST, LOOPBACK, WITHIN, GoTo, Runner, dial, echo, joined, serving, settled, sockets
 
 
 def test_a_client_connects_and_talks(run: Runner, authority: Authority) -> None:
@@ -221,6 +221,37 @@ def test_attempts_that_end_at_the_same_time_leave_nothing(
             winner = await first_of(attempt(each) for each in (first, second))
             assert first._closed != second._closed
             winner.close()
+
+    run(main)
+
+
+def test_a_winner_that_nobody_gets_any_more_is_closed(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """The call is cancelled while the losers are put away, who take their time."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            winner = await dial(server.getsockname(), client_context)
+            ending = asyncio.Event()
+
+            async def win() -> DTLSConnection:
+                return winner
+
+            async def lose() -> None:
+                try:
+                    await asyncio.sleep(WITHIN)
+                finally:
+                    ending.set()
+                    await settled()
+
+            attempts = iter([lose(), win()])
+            task = asyncio.ensure_future(first_of(attempts))
+            await ending.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert winner._closed
 
     run(main)
 

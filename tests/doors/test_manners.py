@@ -197,3 +197,15 @@ def test_threads_may_share_a_connection(pair: Connections) -> None:
     for thread in senders + receivers:
         thread.join()
     assert sorted(found) == data
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_buffer_that_cannot_be_written_to_takes_nothing(many: bool, pair: Connections) -> None:
+    """recv_into() refuses it before the record is taken, also behind recv_many()."""
+    client, server = pair
+    server.send_many([b"one", b"two", b"three"])
+    assert (client.recv_many(1) if many else [client.recv()]) == [b"one"]
+    with pytest.raises((TypeError, BufferError)):
+        client.recv_into(bytes(100))
+    assert client.recv() == b"two"
+    assert client.recv() == b"three"

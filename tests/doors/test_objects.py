@@ -178,3 +178,11 @@ def test_what_does_not_apply_says_so(joined: Pair) -> None:
     if joined.client.version() != "DTLSv1.3":
         with pytest.raises(ValueError, match="1.3 only"):
             joined.client.update_keys()
+
+
+def test_a_buffer_that_cannot_be_written_to_takes_nothing(joined: Pair) -> None:
+    """It is refused before the record is taken."""
+    joined.server.write(b"one")
+    with pytest.raises(TypeError, match="can be written to"):
+        joined.client.read(10, bytes(10))
+    assert joined.client.read() == b"one"

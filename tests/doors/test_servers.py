@@ -225,6 +225,28 @@ def test_a_peer_that_is_to_blame_is_a_line_in_the_log(
     assert "REPLACED" in caplog.text
 
 
+def test_a_handlers_own_error_is_told_after_the_end_of_its_connection(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Though it is an OSError, as what ends connections is."""
+
+    async def handler(conn: DTLSConnection) -> None:
+        async for _ in conn:
+            pass
+        raise FileNotFoundError("where it was to be kept")
+
+    async def main() -> None:
+        async with serving(server_context, handler) as server:
+            conn = await dial(server.getsockname(), client_context)
+            await conn.send(b"data")
+            await conn.aclose()
+            while not run.problems:
+                await asyncio.sleep(0)
+        assert [type(problem["exception"]) for problem in run.take_problems()] == [FileNotFoundError]
+
+    run(main)
+
+
 def test_an_interrupt_in_a_handler_stops_the_loop(
     run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
 ) -> None:

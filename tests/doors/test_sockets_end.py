@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 
 import dtlsffi
+from tests.doors.accepting import raises_in_thread
 from tests.doors.listening import HOST, Pair, Sockets
 
 
@@ -151,3 +152,16 @@ def test_a_forgotten_socket_warns(udp_pair: Sockets, client_context: dtlsffi.DTL
     assert any(issubclass(warning.category, ResourceWarning) for warning in caught)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_a_plain_socket_can_send_though_somebody_was_woken(dtls_pair: Pair) -> None:
+    """Whoever waited in recv() has been; only receiving is over."""
+    client, server = dtls_pair
+    client.settimeout(None)
+    waiting, _ = raises_in_thread(client.recv)
+    while not (client._connection.is_waited_for or client._waiting):
+        pass
+    with client.unwrap() as plain:
+        waiting.join()
+        assert plain.send(b"plain") == 5
+    assert server.recv() == b""

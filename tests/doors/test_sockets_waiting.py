@@ -14,7 +14,9 @@ from contextlib import suppress
 import pytest
 
 import dtlsffi
+from dtlsffi._native import lib
 from dtlsffi.testing import Relay
+from tests.doors.accepting import raises_in_thread
 from tests.doors.listening import HOST, Pair, Sockets, listening
 
 
@@ -247,3 +249,22 @@ def test_a_record_that_comes_while_another_is_held_is_not_lost(dtls_pair: Pair) 
     server.send(b"end")
     reading.join()
     assert found == [*sent, b"end"]
+
+
+def test_two_that_have_too_little_room_lose_nothing(dtls_pair: Pair) -> None:
+    """Both wait for the next; the first record is kept, and so is the second behind it."""
+    client, server = dtls_pair
+    client.settimeout(10)
+    for _ in range(2):
+        server.send(b"warm")
+        client.recv()
+    waiting = [raises_in_thread(lambda: client.recv(10)) for _ in range(2)]
+    while lib.dtlsffi_conn_waiting(client._connection._conn) < 2:
+        pass
+    server.send(b"A" * 100)
+    server.send(b"B")
+    for thread, _ in waiting:
+        thread.join()
+    assert [type(error) for _, failures in waiting for error in failures] == [dtlsffi.DatagramTooLarge] * 2
+    assert [client.recv(), client.recv()] == [b"A" * 100, b"B"]
+    assert client.statistics()["dropped_junk"] == 0

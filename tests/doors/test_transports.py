@@ -278,3 +278,58 @@ def test_a_failure_is_an_error_received(
             assert not server.is_closing()
 
     run(main)
+
+
+def test_what_waited_for_the_handshake_goes_first(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Before what the protocol sends when it is told that the peer is there."""
+
+    class Greeting(DTLSDatagramProtocol):
+        transport: Any
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def peer_connected(self, addr: Any) -> None:
+            self.transport.sendto(b"3", addr)
+
+    async def main() -> None:
+        async with server_with(Listening, server_context) as (server, heard):
+            client, _ = await create_dtls_endpoint(
+                Greeting, local_addr=(LOOPBACK, 0), context=client_context, server_hostname=HOST
+            )
+            for data in (b"1", b"2"):
+                client.sendto(data, server.get_extra_info("sockname"))
+            await until(lambda: len(heard.datagrams) == 3)
+            assert [data for data, _ in heard.datagrams] == [b"1", b"2", b"3"]
+            client.close()
+
+    run(main)
+
+
+def test_what_a_callback_raises_over_has_gone(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """It is not sent once more; the loop is told."""
+    armed: list[bool] = []
+
+    def trace(_conn: Any, event: dtlsffi.TraceEvent) -> None:
+        if armed and event.sent and event.layer == "record":
+            armed.clear()
+            raise ZeroDivisionError
+
+    server_context.trace = trace
+
+    async def main() -> None:
+        async with (
+            server_with(Echo, server_context) as (server, _),
+            await dial(server.get_extra_info("sockname"), client_context) as conn,
+        ):
+            armed.append(True)
+            for data in (b"A", b"B"):
+                await conn.send(data)
+                assert await conn.recv() == data
+        assert [type(problem["exception"]) for problem in run.take_problems()] == [ZeroDivisionError]
+
+    run(main)

@@ -108,3 +108,9 @@ def test_what_has_overtaken_the_last_flight_comes_before_the_rest(authority: Aut
     link.client.receive_datagrams(sent[:2] + last + sent[2:])
     assert link.client.is_established
     assert link.client.data_received() == early + late
+
+
+def test_no_datagrams_move_nothing(link: MemoryLink) -> None:
+    """A client says nothing before it is told to."""
+    link.client.receive_datagrams([])
+    assert link.client.datagrams_to_send() == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -270,3 +272,42 @@ def test_a_child_takes_nothing_from_an_endpoints_socket(server_context: dtlsffi.
         endpoint.pump(0)
         assert endpoint.statistics()["datagrams_received"] == 1
         endpoint.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_childs_copy_of_an_endpoint_may_be_closed_and_forgotten(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """And sends nothing: its connections are the parent's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        endpoints = [dtlsffi.Endpoint(server_context, fileno=sock.fileno())]
+        clients = dtlsffi.Endpoint(None)
+        made = [clients.connect(("127.0.0.1", n), 0, context=client_context, server_hostname=HOST) for n in (1, 2, 3)]
+        ways = []
+        for _ in made:
+            ways.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            ways[-1].connect(sock.getsockname())
+        while not all(connection.is_established for connection in made):
+            for datagram, (_, number) in clients.datagrams_to_send():
+                ways[number - 1].send(datagram)
+            endpoints[0].pump(0)
+            for number, way in enumerate(ways, 1):
+                while select.select([way], [], [], 0)[0]:
+                    clients.receive_datagram(way.recv(4096), ("127.0.0.1", number), 0)
+        accepted = endpoints[0].accepted()
+
+        def child() -> None:
+            for count in (1, 2):
+                with pytest.raises(dtlsffi.DTLSError, match="belongs to the parent process"):
+                    endpoints[0].send_many([(accepted[0], b"x")] * count)
+            endpoints.pop().close()
+            accepted.clear()
+            gc.collect()
+
+        assert in_a_child(child) == 0
+        assert endpoints[0].send_many([(accepted[0], b"x")] * 2) == 2
+        endpoints[0].close()
+        for way in ways:
+            way.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,8 +11,10 @@ from itertools import chain
 
 import pytest
 
-from dtlsffi import DTLSSocket, DTLSWantReadError
+from dtlsffi import DTLSContext, DTLSSocket, DTLSWantReadError
 from dtlsffi.testing import MemoryLink
+from tests.doors.accepting import raises_in_thread
+from tests.helpers import HOST
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +103,73 @@ def test_what_is_received_by_the_batch_is_taken_once(joined: MemoryLink) -> None
         thread.join()
     taken += server.data_received()
     assert sorted(map(int, taken)) == list(range(51200))
+
+
+def test_who_waited_for_the_handshake_does_not_let_recv_past_the_queue(
+    udp_pair: tuple[socket.socket, socket.socket],
+    client_context: DTLSContext,
+    server_context: DTLSContext,
+) -> None:
+    """Another thread has finished it meanwhile, and has begun to receive by the batch."""
+    client = client_context.wrap_socket(udp_pair[0], server_hostname=HOST, do_handshake_on_connect=False)
+    server = server_context.wrap_socket(udp_pair[1], server_side=True, do_handshake_on_connect=False)
+    with client, server:
+        client._handshake_lock.acquire()
+        late = threading.Thread(target=client.do_handshake)
+        late.start()
+        shaking = threading.Thread(target=server.do_handshake)
+        shaking.start()
+        client.do_handshake()
+        shaking.join()
+        server.send_many([b"1", b"2", b"3"])
+        first = client.recv_many(1)
+        client._handshake_lock.release()
+        late.join()
+        server.send(b"4")
+        assert first + [client.recv() for _ in range(3)] == [b"1", b"2", b"3", b"4"]
+
+
+def test_who_waits_without_the_batch_gets_one_datagram_at_a_time(dtls_pair: tuple[DTLSSocket, DTLSSocket]) -> None:
+    """The kernel joins none for it, though another thread has begun to receive by the batch."""
+    client, server = dtls_pair
+    for _ in range(2):
+        server.send(b"warm")
+        client.recv()
+    found: list[bytes] = []
+    waiting = threading.Thread(target=lambda: found.append(client.recv()))
+    waiting.start()
+    while not client._connection.is_waited_for:
+        pass
+    client.settimeout(0)
+    with pytest.raises(DTLSWantReadError):
+        client.recv_many()
+    client.settimeout(10)
+    data = [b"%03d" % number + bytes(1000) for number in range(60)]
+    assert server.send_many(data) == 60
+    waiting.join()
+    while len(found) < 60:
+        found += client.recv_many()
+    assert sorted(found) == data
+
+
+def test_a_record_that_was_kept_after_the_batch_has_begun_comes_first(
+    dtls_pair: tuple[DTLSSocket, DTLSSocket],
+) -> None:
+    """A thread was waiting still, with too little room."""
+    client, server = dtls_pair
+    for _ in range(2):
+        server.send(b"warm")
+        client.recv()
+    waiting, _ = raises_in_thread(partial(client.recv, 10))
+    while not client._connection.is_waited_for:
+        pass
+    client.settimeout(0)
+    with pytest.raises(DTLSWantReadError):
+        client.recv_many()
+    client.settimeout(10)
+    server.send(b"A" * 100)
+    waiting.join()
+    server.send(b"B")
+    found = client.recv_many()
+    found += client.recv_many() if len(found) < 2 else []
+    assert found == [b"A" * 100, b"B"]
