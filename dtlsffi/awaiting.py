@@ -340,11 +340,16 @@ class AwaitedConnection(Knowledge):
         self._closed = True
         try:
             if self._port.process == os.getpid():
-                self._connection.close()
+                self._say_goodbye()
         finally:
-            self._moved()
             if self._port.connected:
                 self._port.end()
+
+    def _say_goodbye(self) -> None:
+        try:
+            self._connection.close()
+        finally:
+            self._moved()
 
     async def aclose(self) -> None:
         """`close`."""

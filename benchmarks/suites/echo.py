@@ -24,8 +24,8 @@ some 0.4 us more in asyncio, since the generator has caught up and has to be wok
 come alone: a turn of the loop, made for a batch, is paid for one, with caches that have gone cold meanwhile. The
 interpreter takes 1.7 us of an Endpoint's 23 then, and 4.8 of asyncio's 25 (perf), most of them for asyncio's own
 loop. The slowest samples of 10,000 peers are the first ones, for which each peer takes the buffers anew that it gave
-back in a silence before: at 50,000 a second the server is some hundred milliseconds behind then, which is what a p99
-of many milliseconds shows."""
+back in a silence of more than 1.5 seconds before: at 50,000 a second the server is some hundred milliseconds behind
+then, which is what a p99 of many milliseconds shows."""
 
 
 def servers(bench: Bench) -> list[Subject]:

@@ -158,7 +158,7 @@ long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t coun
         if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox, in.places) : dtlsffi_inbox_hand_out(inbox, in.places, records)))
             answer = DTLSFFI_RAISED;
         end(&in);
-    } while ((answer >= 0 || answer == passing) && (in.unfinished || in.next < in.count));
+    } while ((answer >= 0 || is_passing(conn, answer)) && (in.unfinished || in.next < in.count));
     dtlsffi_inbox_give_back(inbox);
     return answer >= 0 && passing != 0 ? passing : answer;
 }
