@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -42,8 +43,16 @@ def test_only_a_connection_that_was_made_has_a_lock() -> None:
         calls.locked(None, None)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where whoever has started the tests ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_while_it_waits_leaves_nothing_locked(
-    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+    ctrl_c: None, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
 ) -> None:
     """It comes as soon as the lock is there, and the lock is let go of."""
     asked, pause = threading.Event(), threading.Event()
