@@ -280,8 +280,11 @@ def take_first(done: set[asyncio.Task[Any]], failures: list[BaseException]) -> A
 async def leave(tasks: set[asyncio.Task[Any]]) -> None:
     """Ends attempts that nobody waits for any more, and closes what they may have brought."""
     for task in tasks:
-        task.add_done_callback(put_away)
-        task.cancel()
+        if task.done():
+            put_away(task)  # now: gather() need not wait for it
+        else:
+            task.add_done_callback(put_away)
+            task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 

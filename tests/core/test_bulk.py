@@ -147,8 +147,9 @@ def test_the_end_is_told_when_what_came_before_has_been_read(reach: Reach) -> No
     reach.deliver(good, forged[:-1] + bytes([forged[-1] ^ 1]))
     assert reach.bulk.receive(10) == [b"good"]
     for _ in range(2):
-        with pytest.raises(dtlsffi.DTLSError, match="bad record mac"):
+        with pytest.raises(dtlsffi.DTLSError) as caught:
             reach.bulk.receive(10)
+        assert caught.value.reason in ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
 
 
 def test_the_rest_of_a_datagram_that_was_read_in_part(reach: Reach) -> None:
