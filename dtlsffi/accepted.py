@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from .core import errors
+from .core.arguments import writable
 from .core.batches import Buffer
 from .core.callbacks import is_callback
 from .core.connection import Connection
@@ -377,9 +378,7 @@ class DTLSServerConnection(Manners, Knowledge):
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""
-        room = memoryview(buffer).cast("B")
-        if room.readonly:
-            raise TypeError("recv_into needs a buffer that can be written to")
+        room = writable(buffer, "recv_into")
         data = self.recv(min(room.nbytes, nbytes) if nbytes else room.nbytes, flags)
         room[: len(data)] = data
         return len(data)

@@ -166,8 +166,10 @@ class AwaitedPort(Endpoint):
         """Warn, as sockets do."""
         if not getattr(self, "ended", True) and self.process == os.getpid():
             self.ended = True
-            self.close()
-            self.sock.close()
+            try:
+                self.close()
+            finally:
+                self.sock.close()
             if not self.left:  # otherwise it has been said already
                 warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NoReturn
 
+from .core.arguments import writable
 from .core.batches import Buffer
 from .core.connection import Connection
 from .core.context import DTLSContext
@@ -144,9 +145,7 @@ class DTLSObject(Knowledge):
         `b""` (or 0) after the peer's close_notify. Raises `DTLSWantReadError` where there is none yet, and
         `DatagramTooLarge` where it has more than `len` bytes; it is kept.
         """
-        view = None if buffer is None else memoryview(buffer).cast("B")
-        if view is not None and view.readonly:
-            raise TypeError("read needs a buffer that can be written to")
+        view = None if buffer is None else writable(buffer, "read")
         room = None if view is None else view.nbytes
         limit = room if not len or (room is not None and room < len) else len
         if not self._received:

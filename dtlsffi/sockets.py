@@ -11,6 +11,7 @@ from functools import partial
 from operator import index
 from typing import Any, NoReturn
 
+from .core.arguments import writable
 from .core.batches import Buffer
 from .core.bulk import Bulk
 from .core.connection import RECORD_MAX, WANT_READ, Connection, equip_socket
@@ -283,9 +284,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
     def _read_into(self, buffer: Any, size: int) -> int:
         if not self._bulk.reads:
             return self._connection.read_into(buffer, size)
-        room = memoryview(buffer).cast("B")
-        if room.readonly:
-            raise TypeError("recv_into needs a buffer that can be written to")
+        room = writable(buffer, "recv_into")
         data = self._bulk.read(size)
         room[: len(data)] = data
         return len(data)

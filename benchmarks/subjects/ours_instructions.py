@@ -9,14 +9,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from dtlsffi import Connection, DTLSSocket, Endpoint
 
 from .common import HOST, Options, bound, connected
 from .contexts import client_context, server_context
 from .ours_echo import echo_all, echo_each
-from .ours_memory import shake_hands
+from .ours_memory import by_the_batch, one_by_one, shake_hands
 from .ours_sockets import socket_pair
 
 BATCH = 32
@@ -30,31 +29,12 @@ def lacks(*needed: tuple[type, str]) -> str:
 
 
 def memory_single(options: Options) -> Run:
-    client, server = shake_hands(client_context(options), server_context(options), HOST)
-
-    def run(records: int) -> None:
-        for _ in range(records):
-            client.send(DATA)
-            for datagram in client.datagrams_to_send():
-                server.receive_datagram(datagram)
-            server.data_received()
-
-    return run
+    return one_by_one(*shake_hands(client_context(options), server_context(options), HOST), DATA)
 
 
 def memory_batch(options: Options) -> Run:
-    client: Any
-    server: Any
-    client, server = shake_hands(client_context(options), server_context(options), HOST)
-    buffers = [DATA] * BATCH
-
-    def run(records: int) -> None:
-        for _ in range(records // BATCH):
-            client.send_many(buffers)
-            server.receive_datagrams(client.datagrams_to_send())
-            server.data_received()
-
-    return run
+    run = by_the_batch(*shake_hands(client_context(options), server_context(options), HOST), [DATA] * BATCH)
+    return lambda records: run(records // BATCH)
 
 
 def socket_single(options: Options) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import dtlsffi
@@ -40,16 +41,29 @@ def spin() -> None:
         number += 1
 
 
-def time_batches(client: Any, server: Any, buffers: list[bytes], seconds: float) -> None:
-    """All of them sealed in one call, and opened in one."""
+def one_by_one(client: Connection, server: Connection, data: bytes) -> Callable[[int], None]:
+    """What seals and opens so many records, with a call for each."""
 
-    def run(rounds: int) -> None:
-        for _ in range(rounds):
+    def run(records: int) -> None:
+        for _ in range(records):
+            client.send(data)
+            for datagram in client.datagrams_to_send():
+                server.receive_datagram(datagram)
+            server.data_received()
+
+    return run
+
+
+def by_the_batch(client: Any, server: Any, buffers: list[bytes]) -> Callable[[int], None]:
+    """What seals so many batches, each in one call, and opens them."""
+
+    def run(batches: int) -> None:
+        for _ in range(batches):
             client.send_many(buffers)
             server.receive_datagrams(client.datagrams_to_send())
             server.data_received()
 
-    time_records(run, len(buffers), seconds)
+    return run
 
 
 def record(options: Options) -> None:
@@ -61,16 +75,9 @@ def record(options: Options) -> None:
         for name in ("send_many", "receive_datagrams"):
             if not hasattr(Connection, name):
                 skip(f"there is no Connection.{name}")
-        time_batches(client, server, [data] * options.batch, options.seconds)
+        time_records(by_the_batch(client, server, [data] * options.batch), options.batch, options.seconds)
         return
-
-    def run(rounds: int) -> None:
-        for _ in range(rounds):
-            client.send(data)
-            for datagram in client.datagrams_to_send():
-                server.receive_datagram(datagram)
-            server.data_received()
-
+    run = one_by_one(client, server, data)
     if options.mode == "busy":
         threading.Thread(target=spin, daemon=True).start()
         time_records(run, 1, options.seconds, time.perf_counter)

@@ -55,6 +55,10 @@ T = TypeVar("T")
 class Calls(Protocol):
     """The functions of calls.c. C structures are given by their addresses; a negative int is a `dtlsffi_answer`."""
 
+    def claim(self, connection: Holder, /) -> None:
+        """Raises ValueError where a connection's object has its C side already: it is made once."""
+        raise NotImplementedError
+
     def equip(self, cls: type, /) -> None:
         """Puts methods that are in C into the places of those that stand for them: methods.c."""
         raise NotImplementedError
@@ -64,7 +68,7 @@ class Calls(Protocol):
         raise NotImplementedError
 
     def hold(self, connection: Holder, conn: int, /) -> None:
-        """Has a connection's object own the C side of it; ValueError if it has one already. 0 asks whether it may."""
+        """Has a connection's object own the C side of it; ValueError if it has one already."""
         raise NotImplementedError
 
     def locked(self, connection: Holder, value: T, /) -> AbstractContextManager[T]:
@@ -84,6 +88,10 @@ class Calls(Protocol):
 
     def receive_batch(self, connection: Holder, batch: int, records: list[bytes], /) -> int:
         """Takes what a socket has given."""
+        raise NotImplementedError
+
+    def receive_rest(self, connection: Holder, records: list[bytes], /) -> int:
+        """Takes what has waited since the last datagram."""
         raise NotImplementedError
 
     def send(self, connection: Holder, data: Any, udp: int = 0, /) -> int:

@@ -19,11 +19,18 @@ static PyObject *answered(long answer)
     return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(answer);
 }
 
-/* hold(connection, conn): has a connection's object own the C side of it, given by its address; 0 asks whether it may. */
+/* claim(connection): sees to it that a connection's object has no C side yet. */
+static PyObject *claim(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)self;
+    return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_holder_is_free(arguments[0]) ? Py_NewRef(Py_None) : NULL;
+}
+
+/* hold(connection, conn): has such an object own the C side of it, given by its address. */
 static PyObject *hold(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    if (!dtlsffi_objects_counted(count, 2, 2) || !dtlsffi_holder_check(arguments[0]) || !dtlsffi_holder_is_free(arguments[0]))
+    if (!dtlsffi_objects_counted(count, 2, 2) || !dtlsffi_holder_is_free(arguments[0]))
         return NULL;
     dtlsffi_holder_own(arguments[0], address(arguments[1]));
     return Py_NewRef(Py_None);
@@ -136,13 +143,12 @@ static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssiz
     if (!dtlsffi_objects_counted(count, 2, 2) || dtlsffi_holder_conn_of(arguments[0]) == NULL)
         return NULL;
     if (dtlsffi_load_gather(&l, arguments[1], false, true))
-        answer = l.count == 0 ? 0 : dtlsffi_open(arguments[0], l.spans, l.count, NULL);
+        answer = dtlsffi_open(arguments[0], l.spans, l.count, NULL);
     dtlsffi_load_release(&l);
     return answered(answer);
 }
 
-/* receive_batch(connection, batch, records): takes what a socket has given, or, with a batch of 0, what has waited since the
- * last datagram; its records come at the end of a list. */
+/* receive_batch(connection, batch, records): takes what a socket has given; its records come at the end of a list. */
 static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_span spans[DTLSFFI_FEW];
@@ -155,11 +161,20 @@ static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ss
         return NULL;
     batch = address(arguments[1]);
     do {
-        for (count = 0; batch != NULL && count < DTLSFFI_FEW && (spans[count].data = dtlsffi_batch_next(batch, &length)) != NULL; count++)
+        for (count = 0; count < DTLSFFI_FEW && (spans[count].data = dtlsffi_batch_next(batch, &length)) != NULL; count++)
             spans[count].length = length;
         answer = dtlsffi_open(arguments[0], spans, (uint32_t)count, arguments[2]);
     } while (answer >= 0 && count == DTLSFFI_FEW);
     return answered(answer);
+}
+
+/* receive_rest(connection, records): takes what has waited since the last datagram. */
+static PyObject *receive_rest(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)self;
+    if (!dtlsffi_objects_counted(count, 2, 2) || dtlsffi_holder_conn_of(arguments[0]) == NULL)
+        return NULL;
+    return answered(dtlsffi_open_rest(arguments[0], arguments[1]));
 }
 
 /* Takes what there is out of a batch, until it is through or there is news of a connection, which Python has to hear of
@@ -218,6 +233,7 @@ static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t cou
 }
 
 static PyMethodDef methods[] = {
+    {"claim", (PyCFunction)(void *)claim, METH_FASTCALL, NULL},
     {"equip", (PyCFunction)(void *)equip, METH_FASTCALL, NULL},
     {"equip_socket", (PyCFunction)(void *)equip_socket, METH_FASTCALL, NULL},
     {"hold", (PyCFunction)(void *)hold, METH_FASTCALL, NULL},
@@ -225,6 +241,7 @@ static PyMethodDef methods[] = {
     {"pump", (PyCFunction)(void *)pump, METH_FASTCALL, NULL},
     {"receive_all", (PyCFunction)(void *)receive_all, METH_FASTCALL, NULL},
     {"receive_batch", (PyCFunction)(void *)receive_batch, METH_FASTCALL, NULL},
+    {"receive_rest", (PyCFunction)(void *)receive_rest, METH_FASTCALL, NULL},
     {"send", (PyCFunction)(void *)send_one, METH_FASTCALL, NULL},
     {"send_all", (PyCFunction)(void *)send_all, METH_FASTCALL, NULL},
     {"send_by_many", (PyCFunction)(void *)send_by_many, METH_FASTCALL, NULL},

@@ -113,7 +113,7 @@ void dtlsffi_conn_free(dtlsffi_conn *conn)
 /* For a look at the SSL from outside; a callback may take it again. Returns 0, or the reason why not. */
 int dtlsffi_conn_lock(dtlsffi_conn *conn)
 {
-    if (conn->born != dtlsffi_fork_count)
+    if (dtlsffi_is_parents(conn->born))
         return DTLSFFI_FORKED;
     dtlsffi_lock_take(&conn->lock);
     return 0;
@@ -135,7 +135,7 @@ static bool warm_up(dtlsffi_conn *conn)
 /* For a call that moves the connection on: not from within one of its own callbacks. */
 int dtlsffi_conn_enter(dtlsffi_conn *conn)
 {
-    if (conn->born != dtlsffi_fork_count)
+    if (dtlsffi_is_parents(conn->born))
         return DTLSFFI_FORKED;
     if (dtlsffi_lock_take(&conn->lock) > 1) {
         dtlsffi_lock_release(&conn->lock);
@@ -326,7 +326,7 @@ bool dtlsffi_conn_cool(dtlsffi_conn *conn)
 {
     bool cold;
 
-    if (conn->born != dtlsffi_fork_count || !dtlsffi_lock_try(&conn->lock))
+    if (dtlsffi_is_parents(conn->born) || !dtlsffi_lock_try(&conn->lock))
         return false;
     if (conn->established && !conn->failed && !conn->cold)
         conn->cold = SSL_free_buffers(conn->ssl) == 1;

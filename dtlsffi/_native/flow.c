@@ -80,7 +80,8 @@ int dtlsffi_conn_handshake(dtlsffi_conn *conn)
     return answer;
 }
 
-/* One record into `buffer`, which has room for the largest that can come: OpenSSL would cut a larger one in two. Empty records are passed over: they carry nothing, and Python would take one for the end. */
+/* One record into `buffer`, which has room for the largest that can come: OpenSSL would cut a larger one in two. Empty
+ * records are passed over: they carry nothing, and Python would take one for the end. */
 static int read_record(dtlsffi_conn *conn, uint8_t *buffer, size_t room)
 {
     size_t length = 0;
@@ -119,26 +120,42 @@ static bool is_read_up(const dtlsffi_conn *conn)
     return conn->alone || !SSL_has_pending(conn->ssl);
 }
 
-/* The next record: into the place that is kept for it, where nothing older can come before it, or behind the others. */
-static int read_into(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
+static void add(dtlsffi_inbox *inbox, uint32_t length)
 {
-    bool placed = inbox->place != NULL && is_read_up(conn);
-    uint8_t *into = placed ? inbox->place : inbox->data + inbox->used;
-    int got = read_record(conn, into, placed ? inbox->place_size : DTLSFFI_RECORD_MAX);
+    inbox->length[inbox->count++] = length;
+    inbox->used += length;
+}
+
+static int read_into_place(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
+{
+    int got = read_record(conn, inbox->place, inbox->place_size);
 
     inbox->place = NULL;
-    if (got < 0)
-        return got;
-    inbox->placed = inbox->placed || placed;
-    inbox->length[inbox->count++] = placed ? (uint32_t)got | DTLSFFI_PLACED : (uint32_t)got;
-    inbox->used += placed ? 0 : (uint32_t)got;
+    if (got >= 0) {
+        inbox->length[inbox->count++] = (uint32_t)got | DTLSFFI_PLACED;
+        inbox->placed = true;
+    }
+    return got;
+}
+
+/* The next record: into the place that is kept for it, where nothing older can come before it, or behind the others. */
+static int read_next(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
+{
+    int got;
+
+    if (inbox->place != NULL && is_read_up(conn))
+        return read_into_place(conn, inbox);
+    inbox->place = NULL;
+    got = read_record(conn, inbox->data + inbox->used, DTLSFFI_RECORD_MAX);
+    if (got >= 0)
+        add(inbox, (uint32_t)got);
     return got;
 }
 
 static int drain(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 {
     while (has_room(inbox)) {
-        int got = read_into(conn, inbox);
+        int got = read_next(conn, inbox);
 
         if (got == DTLSFFI_WANT_READ)
             conn->drained = conn->version != DTLS1_3_VERSION; /* whose next epoch may be kept, too */
@@ -159,8 +176,7 @@ static void take_held_record(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 
     memcpy(inbox->data + inbox->used, conn->held_record, length);
     dtlsffi_conn_drop_held_record(conn);
-    inbox->length[inbox->count++] = length;
-    inbox->used += length;
+    add(inbox, length);
 }
 
 static int receive(dtlsffi_conn *conn, dtlsffi_inbox *inbox)

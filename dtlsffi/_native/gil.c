@@ -5,8 +5,8 @@
  * that are long (a handshake's step, a batch) or that have to wait for another thread (lock.c) let go here.
  *
  * Two rules keep this free of deadlock. A thread that waits for a connection's lock has let go of the GIL. And whoever has
- * let go of it asks for it when the connection has been left, or before it is entered: in a daemon thread it may never come back (the interpreter ends), and a
- * lock that was kept would stop whoever closes the connection then.
+ * let go of it asks for it when the connection has been left, or before it is entered: in a daemon thread it may never come
+ * back (the interpreter ends), and a lock that was kept would stop whoever closes the connection then.
  */
 #include "limited.h"
 

@@ -56,10 +56,12 @@ bool dtlsffi_holder_check(PyObject *object)
     return false;
 }
 
-/* Whether one has no connection yet; else there is an exception: somebody may be at it. */
-bool dtlsffi_holder_is_free(PyObject *self)
+/* Whether that is one, and has no connection yet; else there is an exception: somebody may be at it. */
+bool dtlsffi_holder_is_free(PyObject *object)
 {
-    if (((holder *)self)->conn == NULL)
+    if (!dtlsffi_holder_check(object))
+        return false;
+    if (((holder *)object)->conn == NULL)
         return true;
     PyErr_SetString(PyExc_ValueError, "this connection is made already: its __init__ is called once");
     return false;

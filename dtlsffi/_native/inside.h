@@ -82,9 +82,9 @@ typedef struct {
 
 /* Plaintext on its way to Python: `count` records of `length[i]` bytes, one behind the other in `data`. There is room
  * for all that one datagram can hold, whatever its records' size, and for one record more: of a datagram that had to
- * wait, what OpenSSL has not read yet would be lost. Where records come from many
- * connections, `owner[i]` says which, and `odd` lists those to which something else than data has happened; where the
- * last of them has failed, `answer` says how. */
+ * wait, what OpenSSL has not read yet would be lost. Where records come from many connections, `owner[i]` says which,
+ * and `odd` lists those to which something else than data has happened; where the last of them has failed, `answer`
+ * says how. */
 #define DTLSFFI_INBOX_RECORDS 3072
 #define DTLSFFI_INBOX_BYTES 81920
 #define DTLSFFI_INBOX_ODD 256
@@ -95,8 +95,8 @@ typedef struct {
     uint32_t used;
     uint32_t odd_count;
     int answer;
-    uint8_t *place;               /* where the next record goes, and not into `data`, if it has at most `place_size` bytes; or NULL */
-    size_t place_size;
+    uint8_t *place;               /* where the next record goes, and not into `data`, or NULL */
+    size_t place_size;            /* as long as it can be */
     bool placed;                  /* it has gone there */
     bool more;                    /* whether there was no room for all of a batch */
     uint32_t odd[DTLSFFI_INBOX_ODD];
@@ -280,7 +280,14 @@ struct dtlsffi_conn {
 
 #define DTLSFFI_CONN_HOT offsetof(dtlsffi_conn, lock.mutex)
 
+/* module.c */
 extern unsigned long dtlsffi_fork_count;
+
+/* Whether what was born after so many forks is the parent's, and none of this process's to touch. */
+static inline bool dtlsffi_is_parents(unsigned long born)
+{
+    return born != dtlsffi_fork_count;
+}
 
 int dtlsffi_conn_enter(dtlsffi_conn *conn);
 void dtlsffi_conn_leave(dtlsffi_conn *conn);

@@ -136,34 +136,51 @@ static bool is_passing(const dtlsffi_conn *conn, long answer)
     return answer == DTLSFFI_FAULT && !conn->failed && !conn->abandoned;
 }
 
-/* Has a connection take some datagrams, or, where there are none, what waits still; their records come at the end of a
- * list, or are kept for data_received() (NULL). Returns a negative answer, or DTLSFFI_RAISED, or else. */
-long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
+/* Has a connection take all that an intake has. Returns a negative answer, or DTLSFFI_RAISED, or else. */
+static long take_in(intake *in, PyObject *holder, PyObject *records)
 {
-    intake in; /* of which little is looked at, and that little is set */
     dtlsffi_conn *conn = dtlsffi_holder_conn(holder);
     dtlsffi_inbox *inbox = conn == NULL ? NULL : dtlsffi_inbox_lend();
     long answer, passing = 0;
 
     if (inbox == NULL)
         return DTLSFFI_RAISED;
-    in.datagrams = datagrams;
-    in.count = count;
-    in.next = 0;
-    in.unfinished = count == 0;
     do {
-        begin(&in, conn);
-        answer = feed_some(&in, conn, inbox);
+        begin(in, conn);
+        answer = feed_some(in, conn, inbox);
         passing = is_passing(conn, answer) ? answer : passing;
-        if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox, in.places) : dtlsffi_inbox_hand_out(inbox, in.places, records)))
+        if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox, in->places) : dtlsffi_inbox_hand_out(inbox, in->places, records)))
             answer = DTLSFFI_RAISED;
-        end(&in);
-    } while ((answer >= 0 || is_passing(conn, answer)) && (in.unfinished || in.next < in.count));
+        end(in);
+    } while ((answer >= 0 || is_passing(conn, answer)) && (in->unfinished || in->next < in->count));
     dtlsffi_inbox_give_back(inbox);
     return answer >= 0 && passing != 0 ? passing : answer;
 }
 
-/* The same with one datagram, whose records are kept. */
+/* Has a connection take some datagrams; their records come at the end of a list, or are kept for data_received() (NULL). */
+long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
+{
+    intake in; /* of which little is looked at, and that little is set */
+
+    in.datagrams = datagrams;
+    in.count = count;
+    in.next = 0;
+    in.unfinished = false;
+    return take_in(&in, holder, records);
+}
+
+/* The same with what has waited since the last datagram: records that nobody has asked for yet, and the end. */
+long dtlsffi_open_rest(PyObject *holder, PyObject *records)
+{
+    intake in;
+
+    in.datagrams = NULL;
+    in.count = in.next = 0;
+    in.unfinished = true;
+    return take_in(&in, holder, records);
+}
+
+/* dtlsffi_open of one datagram, whose records are kept: an intake would be a fortieth of its time. */
 long dtlsffi_open_one(PyObject *holder, dtlsffi_conn *conn, dtlsffi_span datagram)
 {
     dtlsffi_inbox *inbox = dtlsffi_inbox_lend();

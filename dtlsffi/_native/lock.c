@@ -40,30 +40,26 @@ static bool grab(dtlsffi_lock *lock, uintptr_t me)
 }
 
 /* Whoever releases it has let go before it looks for those who wait, and they have said so before they look whether it has:
- * one of the two sees the other. Returns whether it is ours then. */
-static bool wait_for_release(dtlsffi_lock *lock, uintptr_t me, bool take)
+ * one of the two sees the other. */
+static void wait_until_free(dtlsffi_lock *lock)
 {
     pthread_mutex_lock(&lock->mutex);
     atomic_fetch_add(&lock->waiting, 1);
-    while (take ? !grab(lock, me) : atomic_load(&lock->owner) != 0)
+    while (atomic_load(&lock->owner) != 0)
         pthread_cond_wait(&lock->released, &lock->mutex);
     atomic_fetch_sub(&lock->waiting, 1);
     pthread_mutex_unlock(&lock->mutex);
-    return take;
 }
 
-/* Who has let go of the GIL for that asks for it again before it takes the lock, which may be gone then: see gil.c. */
+/* The GIL is asked for before the lock is taken, which may be gone by then: see gil.c. */
 static void wait_for(dtlsffi_lock *lock, uintptr_t me)
 {
-    bool mine = false;
-
-    while (!mine) {
+    do {
         void *gil = dtlsffi_gil_release();
 
-        mine = wait_for_release(lock, me, gil == NULL);
+        wait_until_free(lock);
         dtlsffi_gil_retake(gil);
-        mine = mine || grab(lock, me);
-    }
+    } while (!grab(lock, me));
 }
 
 /* Returns how often the calling thread holds the lock now. */

@@ -3,7 +3,7 @@
 
 /* Two processes that go on with one SSL encrypt different data under one nonce, so a connection remembers how many
  * forks it was born after, and refuses to work after one more. */
-unsigned long dtlsffi_fork_count;
+unsigned long dtlsffi_fork_count = 1; /* 0 is for what has no process yet */
 
 static void count_fork(void)
 {

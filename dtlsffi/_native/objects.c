@@ -264,7 +264,6 @@ dtlsffi_inbox *dtlsffi_inbox_lend(void)
         return NULL;
     inbox->count = inbox->used = inbox->odd_count = 0;
     inbox->place = NULL;
-    inbox->placed = false;
     return inbox;
 }
 

@@ -45,7 +45,7 @@ bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots
 /* holder.c */
 PyObject *dtlsffi_holder_make_type(void);
 bool dtlsffi_holder_check(PyObject *object);
-bool dtlsffi_holder_is_free(PyObject *self);
+bool dtlsffi_holder_is_free(PyObject *object);
 void dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn);
 dtlsffi_conn *dtlsffi_holder_conn(PyObject *self);
 dtlsffi_conn *dtlsffi_holder_conn_of(PyObject *object);
@@ -54,6 +54,7 @@ PyObject *dtlsffi_holder_take(PyObject *self);
 
 /* intake.c */
 long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records);
+long dtlsffi_open_rest(PyObject *holder, PyObject *records);
 long dtlsffi_open_one(PyObject *holder, dtlsffi_conn *conn, dtlsffi_span datagram);
 
 /* locked.c */

@@ -26,7 +26,7 @@ struct dtlsffi_table {
     dtlsffi_conn *coolest; /* and the first one that is there still */
     unsigned warm;         /* how many they are */
     unsigned warm_at_most; /* and may be, but for those who have spoken within a lull */
-    unsigned long born;    /* dtlsffi_fork_count at birth */
+    unsigned long born;    /* dtlsffi_fork_count at birth: who forks may have the lock just then, and the list in its hands */
 };
 
 #define LULL 0.02 /* seconds: whoever has been silent for longer makes room */
@@ -132,12 +132,6 @@ dtlsffi_table *dtlsffi_table_new(unsigned warm_at_most)
     return table;
 }
 
-/* Whether it is from before a fork: a thread of the parent may have had the lock then, and the list in its hands. */
-static bool is_parents(const dtlsffi_table *table)
-{
-    return table->born != dtlsffi_fork_count;
-}
-
 static void link_warm(dtlsffi_table *table, dtlsffi_conn *conn)
 {
     if (conn->warm)
@@ -165,7 +159,7 @@ void dtlsffi_table_warm(dtlsffi_conn *conn)
 {
     dtlsffi_table *table = conn->table;
 
-    if (conn->warm || table == NULL || is_parents(table))
+    if (conn->warm || table == NULL || dtlsffi_is_parents(table->born))
         return;
     pthread_mutex_lock(&table->lock);
     if (conn->table == table) /* it may have been removed meanwhile */
@@ -194,7 +188,7 @@ static bool cool_one(dtlsffi_table *table, double now)
 /* Keeps those few that have buffers without using them. The rest of a long silence is `dtlsffi_table_tidy`'s. */
 static void cool_some(dtlsffi_table *table, double now)
 {
-    if (table->warm <= table->warm_at_most || is_parents(table))
+    if (table->warm <= table->warm_at_most || dtlsffi_is_parents(table->born))
         return;
     pthread_mutex_lock(&table->lock);
     while (cool_one(table, now))
@@ -217,7 +211,7 @@ int dtlsffi_table_tidy(dtlsffi_table *table, double since)
     dtlsffi_conn *conn, *next;
     unsigned cooled = 0;
 
-    if (is_parents(table))
+    if (dtlsffi_is_parents(table->born))
         return 0;
     pthread_mutex_lock(&table->lock);
     for (conn = table->warmest; conn != NULL; conn = next) {
@@ -281,7 +275,7 @@ void dtlsffi_table_remove(dtlsffi_table *table, dtlsffi_conn *conn)
     }
     table->entries[hole].conn = NULL;
     table->count--;
-    if (is_parents(table)) {
+    if (dtlsffi_is_parents(table->born)) {
         conn->table = NULL;
         return;
     }

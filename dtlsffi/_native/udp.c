@@ -99,7 +99,7 @@ static bool has_one_address(int fd)
 /* Whether it is the parent's, from before a fork: what a child does to it the parent would see. */
 static bool is_parents(const dtlsffi_udp *udp)
 {
-    return udp->born != 0 && udp->born != dtlsffi_fork_count + 1;
+    return udp->born != 0 && dtlsffi_is_parents(udp->born);
 }
 
 /* Makes the most of a socket: `joined` where it may join datagrams, which nobody else may read then. What the kernel
@@ -110,7 +110,7 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int jo
 
     if (is_parents(udp))
         return;
-    udp->born = dtlsffi_fork_count + 1;
+    udp->born = dtlsffi_fork_count;
     udp->fd = fd;
     udp->v6 = v6;
     udp->connected = connected;

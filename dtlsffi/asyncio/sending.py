@@ -75,7 +75,7 @@ class Sending(asyncio.DatagramTransport):
             except OSError as error:
                 failure = error  # it is the first one's
             except BaseException:  # a callback's: all are on their way, and none is to go twice
-                self._drop(len(buffer[:BATCH]))
+                self._drop(min(len(buffer), BATCH))
                 raise
             self._drop(gone)
             if failure is not None:

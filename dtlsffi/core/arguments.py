@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
+from typing import Any
 
 from .._native import lib
 
@@ -66,6 +67,14 @@ def known_host(server_hostname: str) -> tuple[str, bool]:
     except UnicodeError as error:
         raise ValueError(f"server_hostname {server_hostname!r} is no host name: {error}") from None
     return c_string(name, "server_hostname").decode("ascii"), False
+
+
+def writable(buffer: Any, call: str) -> memoryview:
+    """The bytes of a buffer that `call` is to write to; TypeError where nobody can."""
+    view = memoryview(buffer).cast("B")
+    if view.readonly:
+        raise TypeError(f"{call} needs a buffer that can be written to")
+    return view
 
 
 def checked_limits(

@@ -56,7 +56,7 @@ class Association(Parking, Holder):
     ) -> None:
         if not isinstance(context, DTLSContext):
             raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
-        calls.hold(self, 0)
+        calls.claim(self)
         check_side(context, server_side, server_hostname, pins)
         name, is_address = (None, False) if server_hostname is None else host(server_hostname)
         context._freeze()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 from .._native import address_of, calls, ffi, lib
-from .batches import JOINED_BATCH, Buffer, batches, not_received
+from .batches import JOINED_BATCH, Batch, Buffer, batches, not_received
 from .connection import Connection
 from .errors import DatagramTooLarge, DTLSError, DTLSWantReadError, DTLSZeroReturnError, make
 
@@ -24,7 +24,7 @@ class Bulk:
         self._at = address_of(self._udp)
         lib.dtlsffi_udp_prepare(self._udp, fileno, False, True, False)
         self._queue: list[bytes] = []
-        self._asks = True  # whether the kernel has to be asked yet to join datagrams
+        self._joins = False  # the kernel has been asked to join datagrams
         self.reads = False
         """Whether all that comes in comes through here."""
         self._lock = lock
@@ -58,7 +58,7 @@ class Bulk:
     def _fill(self) -> list[bytes]:
         """Takes what the socket has, a batch at the most: one record at least."""
         records = [] if self.reads else self._begin()
-        if self._asks:
+        if not self._joins:
             self._join()
         batch = batches.take()
         try:
@@ -66,7 +66,7 @@ class Bulk:
                 count = lib.dtlsffi_udp_receive(self._udp, batch.memory, JOINED_BATCH)
                 if count < 0:
                     raise not_received(count, self._connection.peer)
-                records = self._open(batch.at)
+                records = self._open(batch) if count else self._rest()
                 if not records and count == 0:
                     self._why_nothing()
         finally:
@@ -77,18 +77,26 @@ class Bulk:
         """Has all that comes in come through here from now on; what has come before, and was not handed out."""
         self.reads = True
         self._connection.forbid_reading()
-        return self._open(0)
+        return self._rest()
 
     def _join(self) -> None:
         """Has the kernel join datagrams from now on, unless a thread that reads without us waits for the next still."""
-        self._asks = self._connection.is_waited_for
-        if not self._asks:
+        if not self._connection.is_waited_for:
             lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, False, True, True)
+            self._joins = True
 
-    def _open(self, batch: int) -> list[bytes]:
-        """The records of a batch, given by its address; of 0 what has waited since the last datagram."""
+    def _open(self, batch: Batch) -> list[bytes]:
+        """The records of a batch."""
         records: list[bytes] = []
-        answer = calls.receive_batch(self._connection, batch, records)
+        return self._after(calls.receive_batch(self._connection, batch.at, records), records)
+
+    def _rest(self) -> list[bytes]:
+        """Those that have waited since the last datagram."""
+        records: list[bytes] = []
+        return self._after(calls.receive_rest(self._connection, records), records)
+
+    def _after(self, answer: int, records: list[bytes]) -> list[bytes]:
+        """Raises what has come instead of records, or of some of them: these are for the next call, or the end is."""
         try:
             self._connection._after(answer)
         except DTLSError:

@@ -141,8 +141,7 @@ class Draining(Admission):
                 attempt(partial(self._after, gone, now, gone._collect), interrupts)
         if came & STRANGERS or self._waiting:
             self._meet(batch.memory, now)
-        if interrupts:
-            raise interrupts[0]
+        raise_first(interrupts)
         return came & (COUNT | JOINED)
 
     def _see_to(self, answer: int, now: float) -> None:
@@ -296,6 +295,15 @@ def attempt(call: Callable[[], object], raised: list[BaseException]) -> None:
         call()
     except BaseException as error:  # noqa: BLE001 - for whoever has the list
         raised.append(error)
+
+
+def raise_first(raised: list[BaseException]) -> None:
+    """Raises what was kept first, if anything was."""
+    if raised:
+        try:
+            raise raised[0]
+        finally:
+            raised.clear()  # they know this frame
 
 
 class Table:

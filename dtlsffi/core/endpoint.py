@@ -17,7 +17,7 @@ from .arguments import checked_limits
 from .batches import Buffer
 from .context import DTLSContext
 from .cookies import seems_hello
-from .draining import TIDY, WARM, Draining, attempt
+from .draining import TIDY, WARM, Draining, attempt, raise_first
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, HandshakeTimeout, make
 from .pending import UNPROVEN_TIMEOUT
@@ -407,11 +407,7 @@ class Endpoint(Draining):
         for connection in self.connections:
             attempt(connection.close, raised)
         lib.dtlsffi_udp_release(self._udp)
-        if raised:
-            try:
-                raise raised[0]
-            finally:
-                raised.clear()  # they know this frame
+        raise_first(raised)
 
 
 EVENT_CLOSED: int = lib.DTLSFFI_EVENT_CLOSED

@@ -60,6 +60,19 @@ def raises_in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list
     return thread, failures
 
 
+def waits_in(
+    client: dtlsffi.DTLSSocket, server: Any, call: Callable[[], object]
+) -> tuple[threading.Thread, list[BaseException]]:
+    """`raises_in_thread` of a call that receives, and is waiting in C: calls before it have looked in vain."""
+    for _ in range(2):
+        server.send(b"warm")
+        client.recv()
+    found = raises_in_thread(call)
+    while not client._connection.is_waited_for:
+        pass
+    return found
+
+
 class Stepwise:
     """A client that goes on only when it is told to: it has been accepted, and stops there."""
 

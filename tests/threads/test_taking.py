@@ -13,7 +13,7 @@ import pytest
 
 from dtlsffi import DTLSContext, DTLSSocket, DTLSWantReadError
 from dtlsffi.testing import MemoryLink
-from tests.doors.accepting import raises_in_thread
+from tests.doors.accepting import waits_in
 from tests.helpers import HOST
 
 
@@ -129,21 +129,20 @@ def test_who_waited_for_the_handshake_does_not_let_recv_past_the_queue(
         assert first + [client.recv() for _ in range(3)] == [b"1", b"2", b"3", b"4"]
 
 
-def test_who_waits_without_the_batch_gets_one_datagram_at_a_time(dtls_pair: tuple[DTLSSocket, DTLSSocket]) -> None:
-    """The kernel joins none for it, though another thread has begun to receive by the batch."""
-    client, server = dtls_pair
-    for _ in range(2):
-        server.send(b"warm")
-        client.recv()
-    found: list[bytes] = []
-    waiting = threading.Thread(target=lambda: found.append(client.recv()))
-    waiting.start()
-    while not client._connection.is_waited_for:
-        pass
+def begin_by_the_batch(client: DTLSSocket) -> None:
+    """There is nothing yet; from now on all comes through recv_many()."""
     client.settimeout(0)
     with pytest.raises(DTLSWantReadError):
         client.recv_many()
     client.settimeout(10)
+
+
+def test_who_waits_without_the_batch_gets_one_datagram_at_a_time(dtls_pair: tuple[DTLSSocket, DTLSSocket]) -> None:
+    """The kernel joins none for it, though another thread has begun to receive by the batch."""
+    client, server = dtls_pair
+    found: list[bytes] = []
+    waiting, _ = waits_in(client, server, lambda: found.append(client.recv()))
+    begin_by_the_batch(client)
     data = [b"%03d" % number + bytes(1000) for number in range(60)]
     assert server.send_many(data) == 60
     waiting.join()
@@ -157,16 +156,8 @@ def test_a_record_that_was_kept_after_the_batch_has_begun_comes_first(
 ) -> None:
     """A thread was waiting still, with too little room."""
     client, server = dtls_pair
-    for _ in range(2):
-        server.send(b"warm")
-        client.recv()
-    waiting, _ = raises_in_thread(partial(client.recv, 10))
-    while not client._connection.is_waited_for:
-        pass
-    client.settimeout(0)
-    with pytest.raises(DTLSWantReadError):
-        client.recv_many()
-    client.settimeout(10)
+    waiting, _ = waits_in(client, server, partial(client.recv, 10))
+    begin_by_the_batch(client)
     server.send(b"A" * 100)
     waiting.join()
     server.send(b"B")
