@@ -16,7 +16,7 @@ import pytest
 import dtlsffi
 from dtlsffi._native import lib
 from dtlsffi.testing import Relay
-from tests.doors.accepting import raises_in_thread
+from tests.doors.accepting import raises_in_thread, waits_in
 from tests.doors.listening import HOST, Pair, Sockets, listening
 
 
@@ -228,14 +228,10 @@ def test_a_record_that_comes_while_another_is_held_is_not_lost(dtls_pair: Pair) 
         while not found or found[-1] != b"end":
             found.append(client.recv())
 
-    for _ in range(3):
-        server.send(b"warm")
-        client.recv()
-    reading = threading.Thread(target=read)
-    reading.start()
+    reading, _ = waits_in(client, server, read)
     sent, held = [], 0
     while held < 3:
-        while not client._connection.is_waited_for:
+        while len(found) < len(sent) or not client._connection.is_waited_for:  # else two threads would read at a time
             pass
         sent += [b"first of %d" % len(sent), b"second"]
         server.send(sent[-2])
@@ -255,13 +251,12 @@ def test_two_that_have_too_little_room_lose_nothing(dtls_pair: Pair) -> None:
     """Both wait for the next; the first record is kept, and so is the second behind it."""
     client, server = dtls_pair
     client.settimeout(10)
-    for _ in range(2):
-        server.send(b"warm")
-        client.recv()
-    waiting = [raises_in_thread(lambda: client.recv(10)) for _ in range(2)]
+    waiting = [waits_in(client, server, lambda: client.recv(10)), raises_in_thread(lambda: client.recv(10))]
     while lib.dtlsffi_conn_waiting(client._connection._conn) < 2:
         pass
     server.send(b"A" * 100)
+    while all(thread.is_alive() for thread, _ in waiting):  # else B might be opened before A
+        pass
     server.send(b"B")
     for thread, _ in waiting:
         thread.join()
