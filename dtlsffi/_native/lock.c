@@ -4,6 +4,8 @@
  */
 #include "core.h"
 
+#define RARELY __attribute__((noinline, cold)) /* so that the quick way is short, and goes into its callers */
+
 bool dtlsffi_lock_init(dtlsffi_lock *lock)
 {
     atomic_init(&lock->owner, 0);
@@ -52,7 +54,7 @@ static void wait_until_free(dtlsffi_lock *lock)
 }
 
 /* The GIL is asked for before the lock is taken, which may be gone by then: see gil.c. */
-static void wait_for(dtlsffi_lock *lock, uintptr_t me)
+RARELY static void wait_for(dtlsffi_lock *lock, uintptr_t me)
 {
     do {
         void *gil = dtlsffi_gil_release();
@@ -83,7 +85,7 @@ bool dtlsffi_lock_try(dtlsffi_lock *lock)
 }
 
 /* All of them: one may ask for a GIL that never comes, since the interpreter has ended. */
-static void wake(dtlsffi_lock *lock)
+RARELY static void wake(dtlsffi_lock *lock)
 {
     pthread_mutex_lock(&lock->mutex);
     pthread_cond_broadcast(&lock->released);
