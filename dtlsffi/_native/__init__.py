@@ -76,8 +76,8 @@ class Calls(Protocol):
         raise NotImplementedError
 
     def pump(
-        self, table: int, udp: int, batch: int, most: int, steps: int, now: float, slots: list[Any],
-        records: list[Any], odd: list[Any], /,
+        self, table: int, udp: int, batch: int, steps: int, now: float, slots: list[Any], records: list[Any],
+        odd: list[Any], /,
     ) -> int:  # fmt: skip
         """Takes what a socket has: messages, with DTLSFFI_PUMP_..., or -errno."""
         raise NotImplementedError

@@ -197,38 +197,36 @@ static long harvest_some(PyObject *const *arguments, dtlsffi_udp *udp, double no
     } while (answer == 0 && inbox->more && inbox->odd_count == 0);
     batch->answer = inbox->answer;
     if (answer == 0)
-        answer = (batch->joined != 0 ? DTLSFFI_PUMP_JOINED : 0) | (batch->stranger_count != 0 ? DTLSFFI_PUMP_STRANGERS : 0)
+        answer = (batch->full ? DTLSFFI_PUMP_FULL : 0) | (batch->stranger_count != 0 ? DTLSFFI_PUMP_STRANGERS : 0)
                  | (inbox->odd_count != 0 ? DTLSFFI_PUMP_ODD : 0) | (inbox->more ? DTLSFFI_PUMP_MORE : 0);
     dtlsffi_inbox_give_back(inbox);
     return answer;
 }
 
-/* pump(table, udp, batch, most, steps, now, slots, records, odd): what a socket has, at most `most` messages, with at
- * most `steps` of handshakes: the count of messages with DTLSFFI_PUMP_..., or -errno. With a `most` of 0 it goes on with
- * the batch. */
+/* pump(table, udp, batch, steps, now, slots, records, odd): what a socket has, with at most so many steps of handshakes:
+ * the count of messages with DTLSFFI_PUMP_..., or -errno. With a negative number of steps it goes on with the batch. */
 static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_udp *udp;
     dtlsffi_batch *batch;
-    long most, steps, came = 0, answer = 0;
+    long steps, came = 0, answer = 0;
     double now;
 
     (void)self;
-    if (!dtlsffi_objects_counted(count, 9, 9))
+    if (!dtlsffi_objects_counted(count, 8, 8))
         return NULL;
     udp = address(arguments[1]);
     batch = address(arguments[2]);
-    most = PyLong_AsLong(arguments[3]);
-    steps = PyLong_AsLong(arguments[4]);
-    now = PyFloat_AsDouble(arguments[5]);
+    steps = PyLong_AsLong(arguments[3]);
+    now = PyFloat_AsDouble(arguments[4]);
     if (PyErr_Occurred())
         return NULL;
-    if (most > 0) {
-        came = dtlsffi_table_receive(address(arguments[0]), udp, batch, (int)most);
+    if (steps >= 0) {
+        came = dtlsffi_table_receive(address(arguments[0]), udp, batch);
         batch->steps = (int)steps;
     }
-    if (came > 0 || most == 0)
-        answer = harvest_some(arguments, udp, now, arguments + 6);
+    if (came > 0 || steps < 0)
+        answer = harvest_some(arguments, udp, now, arguments + 5);
     return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(came | answer);
 }
 

@@ -78,8 +78,8 @@ int dtlsffi_module_init(void);
 int dtlsffi_gil_callbacks(void);
 
 /* calls.c */
-#define DTLSFFI_PUMP_COUNT 0xff
-#define DTLSFFI_PUMP_JOINED 0x100       /* some datagrams have come joined to others */
+#define DTLSFFI_PUMP_COUNT 0x7f
+#define DTLSFFI_PUMP_FULL 0x80          /* as many messages have come as were asked for: there may be more */
 #define DTLSFFI_PUMP_STRANGERS 0x200    /* some are left in the batch */
 #define DTLSFFI_PUMP_ODD 0x400          /* something else than data has happened to a connection; see the batch's answer */
 #define DTLSFFI_PUMP_MORE 0x800         /* and the batch is not through */
@@ -105,6 +105,7 @@ typedef struct {
     int connected;                      /* all datagrams are for its one peer */
     int segments;                       /* the kernel cuts messages: UDP_SEGMENT */
     int joins;                          /* it joins datagrams: UDP_GRO */
+    int most;                           /* how many messages it is asked for next */
     unsigned long born;                 /* in which process it was prepared; 0: not yet */
     uint64_t datagrams_received;
     uint64_t datagrams_cut;             /* larger than any should be */
@@ -135,6 +136,7 @@ typedef struct {
 /* What has come: messages of `length[i]` bytes, each one datagram or several of `size[i]` bytes. */
 typedef struct {
     uint32_t count;
+    uint32_t full;                      /* whether as many have come as were asked for */
     uint32_t at;                        /* the message that is being looked at */
     uint32_t offset;                    /* and how far */
     uint32_t unfinished;                /* one of its datagrams holds more records than there was room for */
@@ -156,7 +158,7 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int jo
 void dtlsffi_udp_release(dtlsffi_udp *udp);
 dtlsffi_batch *dtlsffi_batch_new(void);
 void dtlsffi_batch_free(dtlsffi_batch *batch);
-int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch, int most);
+int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch);
 int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_address *local, const uint8_t *data,
                      size_t length);
 

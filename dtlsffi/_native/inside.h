@@ -316,7 +316,7 @@ void dtlsffi_conn_lose_patience(dtlsffi_conn *conn);
 
 /* table.c */
 void dtlsffi_table_warm(dtlsffi_conn *conn);
-int dtlsffi_table_receive(const dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, int most);
+int dtlsffi_table_receive(const dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch);
 void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now);
 void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn);
 int dtlsffi_conn_why_failed(const dtlsffi_conn *conn);

@@ -407,10 +407,10 @@ void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch
     cool_some(table, now);
 }
 
-/* Has a batch hold what the socket has, at most `most` messages: their count, or -errno. */
-int dtlsffi_table_receive(const dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, int most)
+/* Has a batch hold what the socket has: the count of messages, or -errno. */
+int dtlsffi_table_receive(const dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch)
 {
-    int count = dtlsffi_udp_receive(udp, batch, most);
+    int count = dtlsffi_udp_receive(udp, batch);
 
     if (count > 0)
         look_ahead(table, batch);

@@ -73,6 +73,8 @@ static void read_control(struct msghdr *message, dtlsffi_address *local, uint32_
     }
 }
 
+#define FEW 4 /* messages to ask for: each may hold 64 datagrams */
+
 static int without;
 
 /* Names what is done without from now on, though the kernel may have it. */
@@ -114,6 +116,7 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int jo
     udp->fd = fd;
     udp->v6 = v6;
     udp->connected = connected;
+    udp->most = FEW;
     udp->segments = DTLSFFI_HAS_GSO && (without & DTLSFFI_WITHOUT_GSO) == 0;
     if (!connected && !has_one_address(fd)) {
         (void)setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
@@ -174,14 +177,26 @@ static void take_message(dtlsffi_udp *udp, dtlsffi_batch *batch, uint32_t i, dtl
     udp->datagrams_cut += !whole;
 }
 
-/* Takes what has come, at most `most` messages, without waiting: their count, 0 for nothing, -errno, or
+/* How many messages to ask for next: to ask for many costs something, too, and where they hold many datagrams each, a few
+ * are as much as the caches. */
+static void learn(dtlsffi_udp *udp, dtlsffi_batch *batch, int asked)
+{
+    batch->full = (int)batch->count == asked;
+    if (batch->count < FEW || batch->joined != 0)
+        udp->most = FEW;
+    else if (batch->full)
+        udp->most = DTLSFFI_BATCH;
+}
+
+/* Takes what has come, a batch at the most, without waiting: the count of messages, 0 for nothing, -errno, or
  * DTLSFFI_PARENTS. Messages that were cut have length 0. */
-int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch, int most)
+int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch)
 {
     dtlsffi_message messages[DTLSFFI_BATCH];
     struct iovec pieces[DTLSFFI_BATCH];
     dtlsffi_sockaddr from[DTLSFFI_BATCH];
     dtlsffi_control controls[DTLSFFI_BATCH];
+    int most = udp->most;
     int count;
 
     memset(batch, 0, offsetof(dtlsffi_batch, length));
@@ -194,12 +209,14 @@ int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch, int most)
     do {
         count = dtlsffi_recvmmsg(udp->fd, messages, (unsigned int)most, MSG_DONTWAIT);
     } while (count < 0 && errno == EINTR);
-    if (count < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+        return -errno;
+    count = count < 0 ? 0 : count;
     batch->count = (uint32_t)count;
     for (int i = 0; i < count; i++)
         take_message(udp, batch, (uint32_t)i, &messages[i], &from[i]);
     udp->joined += batch->joined;
+    learn(udp, batch, most);
     return count;
 }
 

@@ -15,11 +15,6 @@ from .errors import DatagramTooLarge, DTLSError, DTLSWantWriteError, from_fault,
 
 Buffer = bytes | bytearray | memoryview
 
-BATCH: int = lib.DTLSFFI_BATCH
-JOINED_BATCH = 4
-"""Messages at a time where the kernel joins datagrams: each may hold 64 of them."""
-
-
 T = TypeVar("T")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 from .._native import address_of, calls, ffi, lib
-from .batches import JOINED_BATCH, Batch, Buffer, batches, not_received
+from .batches import Batch, Buffer, batches, not_received
 from .connection import Connection
 from .errors import DatagramTooLarge, DTLSError, DTLSWantReadError, DTLSZeroReturnError, make
 
@@ -63,7 +63,7 @@ class Bulk:
         batch = batches.take()
         try:
             while not records:
-                count = lib.dtlsffi_udp_receive(self._udp, batch.memory, JOINED_BATCH)
+                count = lib.dtlsffi_udp_receive(self._udp, batch.memory)
                 if count < 0:
                     raise not_received(count, self._connection.peer)
                 records = self._open(batch) if count else self._rest()

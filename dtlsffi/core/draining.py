@@ -15,7 +15,7 @@ from typing import Any
 from .._native import CData, address_of, calls, ffi, lib
 from .address import key as key_of
 from .admission import Admission
-from .batches import BATCH, JOINED_BATCH, Batch, Buffer, batches, not_received, refused
+from .batches import Batch, Buffer, batches, not_received, refused
 from .cookies import is_whole_hello
 from .endpoint_connection import NEVER, EndpointConnection
 
@@ -29,10 +29,12 @@ ADDRESS: Any = ffi.typeof("dtlsffi_address *")
 STRANGER = struct.Struct(f"IIII{lib.DTLSFFI_HELLO_RANDOM}s")
 """A `dtlsffi_stranger`: all of a batch taken apart at once cost less than the attributes of one."""
 c_pump, c_send = calls.pump, calls.send
-COUNT, JOINED, STRANGERS, ODD, GO_ON = (
-    lib.DTLSFFI_PUMP_COUNT, lib.DTLSFFI_PUMP_JOINED, lib.DTLSFFI_PUMP_STRANGERS, lib.DTLSFFI_PUMP_ODD,
+COUNT, FULL, STRANGERS, ODD, GO_ON = (
+    lib.DTLSFFI_PUMP_COUNT, lib.DTLSFFI_PUMP_FULL, lib.DTLSFFI_PUMP_STRANGERS, lib.DTLSFFI_PUMP_ODD,
     lib.DTLSFFI_PUMP_MORE,
 )  # fmt: skip
+QUIET: int = COUNT | FULL
+"""Nothing but records of established connections."""
 MESSAGE_MAX: int = lib.DTLSFFI_MESSAGE_MAX
 WARM = 1.5
 """Seconds for which a connection that is silent keeps OpenSSL's buffers, so that once a second is often enough,"""
@@ -40,8 +42,6 @@ TIDY = 1.0
 """with so many between two looks for those that are,"""
 WARM_AT_MOST = 16384
 """where no more than so many do, with some 10 kB of memory each: table.c."""
-FEW = 4
-"""Messages to ask the kernel for, where few have come before."""
 MANY = 8192
 """Records that wait in one list at the most: more are handed out by connection, each of which has its limit."""
 
@@ -66,7 +66,6 @@ class Draining(Admission):
         self._free_slots: list[int] = []
         self._pumping = False
         self._left: list[tuple[int, EndpointConnection]] = []  # who has gone in a pump, with the number they had
-        self._most = BATCH
         self._waiting: deque[tuple[bytes, CData, CData, bytes]] = deque()  # for a step of their handshakes
         if fileno >= 0:
             lib.dtlsffi_udp_prepare(self._udp, fileno, v6_socket, False, True)
@@ -86,14 +85,14 @@ class Draining(Admission):
 
         Handshakes move on by a few steps only, so that records of others do not wait for all of them.
         """
-        batch, most, waiting = batches.take(), self._most, self._waiting
+        batch, waiting = batches.take(), self._waiting
         outer, self._pumping = self._pumping, True
         try:
             came = c_pump(
-                self._table_at, self._udp_at, batch.at, most, BUDGET - RESERVED if waiting else BUDGET, now,
-                self._slots, self._arrived, self._odd,
+                self._table_at, self._udp_at, batch.at, BUDGET - RESERVED if waiting else BUDGET, now, self._slots,
+                self._arrived, self._odd,
             )  # fmt: skip
-            if came > COUNT or came < 0 or waiting or self._odd:
+            if came > QUIET or came < 0 or waiting or self._odd:
                 came = self._see_about(came, batch, now)
         finally:
             self._pumping = outer
@@ -102,14 +101,7 @@ class Draining(Admission):
                 self._bury()
         if came and (self._tidy_at == NEVER or len(self._arrived) > MANY):
             self._notice(now)
-        # How many messages to ask for next: to ask for many costs something, too.
-        if came < FEW:
-            self._most = FEW
-        elif came & JOINED:
-            self._most = JOINED_BATCH
-        elif came == most:
-            self._most = BATCH
-        return came & COUNT == most or bool(waiting)
+        return came > COUNT or bool(waiting)
 
     def _bury(self) -> None:
         """Nothing knows those any more who have gone in a pump."""
@@ -134,15 +126,15 @@ class Draining(Admission):
                 came &= ~ODD
                 attempt(partial(self._see_to, answer, now), interrupts)
             else:
-                more = c_pump(self._table_at, self._udp_at, batch.at, 0, 0, now, self._slots, self._arrived, self._odd)
-                came = came & COUNT | more
+                more = c_pump(self._table_at, self._udp_at, batch.at, -1, now, self._slots, self._arrived, self._odd)
+                came = came & QUIET | more
         for _, gone in self._left[:]:  # closed by a callback, and what that or its own has raised is still to be told
             if gone._parked is not None:
                 attempt(partial(self._after, gone, now, gone._collect), interrupts)
         if came & STRANGERS or self._waiting:
             self._meet(batch.memory, now)
         raise_first(interrupts)
-        return came & (COUNT | JOINED)
+        return came & QUIET
 
     def _see_to(self, answer: int, now: float) -> None:
         """Those to whom something else than data has happened; what the last has failed with is still to be had."""

@@ -6,11 +6,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 
 import pytest
 
 import dtlsffi
 from dtlsffi import Connection
+from dtlsffi.core.batches import do_without
 from dtlsffi.core.bulk import Bulk
 from tests.conftest import connected_pair
 from tests.helpers import HOST
@@ -176,3 +178,30 @@ def test_who_has_let_go_of_the_socket_takes_nothing_from_it(reach: Reach) -> Non
     with pytest.raises(OSError, match="Bad file descriptor"):
         reach.bulk.receive(10)
     assert reach.near.recv(100) == b"for another"
+
+
+@pytest.mark.parametrize("without", [(), ("gro",)])
+def test_datagrams_that_come_one_by_one_are_taken_by_the_many(
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    without: tuple[str, ...],
+    request: pytest.FixtureRequest,
+) -> None:
+    """Where the kernel joins none, a call asks for as many as it may, not for the few that would hold many each."""
+    request.addfinalizer(lambda: do_without([]))
+    do_without(without)
+    with connected_pair() as (one, two):
+        for sock in (one, two):
+            sock.setblocking(False)
+        client = Connection(client_context, server_hostname=HOST, fileno=one.fileno())
+        server = Connection(server_context, server_side=True, fileno=two.fileno())
+        while not (client.is_established and server.is_established):
+            for connection in (client, server):
+                with suppress(dtlsffi.DTLSWantReadError):
+                    connection.do_handshake()
+        bulk = Bulk(server, two.fileno(), threading.RLock())
+        for number in range(100):
+            client.send(b"%d" % number)
+        batches = [bulk.receive(1000) for _ in range(3)]
+        assert [len(batch) for batch in batches] == [4, 64, 32]
+        assert [*chain.from_iterable(batches)] == [b"%d" % number for number in range(100)]

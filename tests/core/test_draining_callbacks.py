@@ -11,7 +11,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi import DTLSContext, EndpointConnection
-from dtlsffi.core.batches import BATCH
+from dtlsffi._native import lib
 from tests.core.test_draining import Port, ports, received, settle
 
 __all__ = ["ports"]
@@ -101,7 +101,7 @@ def test_a_callback_may_close_its_own_connection(
     clients = begin(ports, client_context, 3)
     for client in joined:
         client.send(b"data")
-    server.endpoint._most = BATCH
+    server.endpoint._udp.most = lib.DTLSFFI_BATCH
     server.endpoint.pump(1)
     gc.collect()
     server.answer = lambda _connection: KEY
@@ -129,7 +129,7 @@ def test_who_is_closed_in_its_callback_is_not_freed_in_it(
 
     server.answer = answer
     begin(ports, client_context, 3)
-    server.endpoint._most = BATCH
+    server.endpoint._udp.most = lib.DTLSFFI_BATCH
     server.endpoint.pump(1)
     server.endpoint.ready()
     assert len(closed) == 3
@@ -152,7 +152,7 @@ def test_a_callback_may_close_others(
 
     server.answer = answer
     (client,) = begin(ports, client_context, 1, lambda: [other.send(b"data") for other in joined])
-    server.endpoint._most = BATCH
+    server.endpoint._udp.most = lib.DTLSFFI_BATCH
     server.endpoint.pump(1)
     assert [received(connection) for connection in new] == [[]] * 3
     (connection,) = (there for there in server.endpoint.connections if there.server_side)
@@ -207,7 +207,7 @@ def test_a_callback_may_take_what_has_arrived(
         joined[0].send(b"before")
         settle(server)
     begin(ports, client_context, 1, lambda: [client.send(b"data") for client in joined])
-    server.endpoint._most = BATCH
+    server.endpoint._udp.most = lib.DTLSFFI_BATCH
     server.endpoint.pump(1)
     taken += server.endpoint.recv_many()
     assert taken == [(connections[0], b"before")] * earlier + [(connection, b"data") for connection in connections]
@@ -246,7 +246,7 @@ def test_an_endpoint_that_is_closed_in_a_callback_answers_nobody(
     before = server.endpoint.statistics()["cookies_sent"]
     ports.append(Port())
     ports[-1].endpoint.connect(server.address, 1, context=client_context)
-    server.endpoint._most = BATCH
+    server.endpoint._udp.most = lib.DTLSFFI_BATCH
     server.endpoint.pump(1)
     assert server.endpoint.statistics()["cookies_sent"] == before
     assert server.endpoint.connections == []
@@ -302,7 +302,7 @@ def test_ctrl_c_in_a_callback_waits_for_the_rest_of_the_batch(
 
     server.answer = answer
     client.send(b"data")
-    server.endpoint._most = BATCH
+    server.endpoint._udp.most = lib.DTLSFFI_BATCH
     with pytest.raises(KeyboardInterrupt):
         server.endpoint.pump(1)
     assert begun[1].gone

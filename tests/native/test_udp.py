@@ -11,6 +11,8 @@ import pytest
 
 import dtlsffi
 from dtlsffi import DTLSContext, Endpoint
+from dtlsffi._native import ffi, lib
+from dtlsffi.core.batches import Batch
 from dtlsffi.testing import Authority
 from tests.helpers import HOST
 
@@ -57,6 +59,7 @@ def ports() -> Iterator[list[Port]]:
 
 
 IP_PKTINFO = 8
+UDP_SEGMENT = 103
 
 
 @pytest.mark.parametrize(("host", "asks"), [("127.0.0.1", False), ("0.0.0.0", True), ("::1", False), ("::", True)])  # noqa: S104
@@ -174,3 +177,44 @@ def test_an_ipv4_socket_cannot_reach_ipv6(ports: list[Port], client_context: DTL
     endpoint = ports[0].endpoint
     endpoint.connect(("2001:db8::1", 1), 0, context=client_context, server_hostname=HOST)
     assert endpoint.statistics()["dropped_unsent"] == 1
+
+
+def asked(sock: socket.socket, *messages: int) -> list[int]:
+    """How many messages come in each of some batches, so many having been sent before it."""
+    udp, batch = ffi.new("dtlsffi_udp *"), Batch()
+    lib.dtlsffi_udp_prepare(udp, sock.fileno(), False, False, True)
+    came = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for count in messages:
+            for _ in range(count):
+                sender.sendto(b"message", sock.getsockname())
+            came.append(int(lib.dtlsffi_udp_receive(udp, batch.memory)))
+    return came
+
+
+def test_what_comes_decides_how_much_the_kernel_is_asked_for() -> None:
+    """Few messages, until as many have come; then many, until few have come."""
+    with bound("127.0.0.1") as sock:
+        assert asked(sock, 100, 0, 0, 0, 100) == [4, 64, 32, 0, 4]
+
+
+def test_few_messages_are_asked_for_where_each_holds_many_datagrams() -> None:
+    """Those of one sender, joined by the kernel: more of them would not stay in the nearest cache."""
+    udp, batch = ffi.new("dtlsffi_udp *"), Batch()
+    with bound("127.0.0.1") as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        lib.dtlsffi_udp_prepare(udp, sock.fileno(), False, False, True)
+        sender.connect(sock.getsockname())
+        try:
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 7)
+        except OSError:
+            pytest.skip("this kernel cuts no messages")
+        udp.most = lib.DTLSFFI_BATCH
+        for _ in range(6):
+            sender.send(b"message" * 10)
+        assert lib.dtlsffi_udp_receive(udp, batch.memory) == 6
+        if not batch.memory.joined:
+            pytest.skip("this kernel joins no datagrams")
+        assert batch.memory.joined == 60
+        for _ in range(6):
+            sender.send(b"message" * 10)
+        assert lib.dtlsffi_udp_receive(udp, batch.memory) == 4
