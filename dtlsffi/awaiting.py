@@ -77,16 +77,24 @@ class AwaitedPort(Endpoint):
         return Endpoint.pump(self, now)
 
     def turn(self, now: float) -> None:
-        """Takes what has come, does what is due, tells whom it concerns. It is to be turned again with `get_timer`."""
+        """Takes what has come, does what is due, tells whom it concerns. It is to be turned again with `get_timer`.
+
+        Each batch is told of at once: what is answered goes out, and is dealt with, while the next one comes in.
+        """
         if self.ended:
             return
         refusal: OSError | None = None
         for _ in range(BATCHES):
             try:
-                if not self.pump(now):
-                    break
+                more = self.pump(now)
             except OSError as error:  # the kernel tells it first, but what has come before it is there still
                 refusal = error.with_traceback(None)
+                continue
+            if not more:
+                break
+            self.tell()
+            if self.ended:
+                break
         if refusal is not None:
             self._refused(refusal)
         self.handle_timers(now)

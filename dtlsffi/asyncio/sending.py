@@ -22,6 +22,7 @@ class Sending(asyncio.DatagramTransport):
     _buffer: list[tuple[EndpointConnection, bytes]]
     _size = 0  # its bytes
     _gathers = False  # what is sent waits for more, for a moment
+    _asking: EndpointConnection | None = None  # whose datagram the protocol is being given meanwhile
     _low, _high = HIGH_WATER // 4, HIGH_WATER
     _crowd = GATHERED  # bytes from which on something may have to be done
     _paused = False
@@ -43,9 +44,13 @@ class Sending(asyncio.DatagramTransport):
         self._buffer.append((connection, data))
         self._size += len(data)
         if self._size > self._crowd:
-            if self._gathers:
-                self._flush()
-            self._pause()
+            self._crowded()
+
+    def _crowded(self) -> None:
+        """Much waits."""
+        if self._gathers:
+            self._flush()
+        self._pause()
 
     def _send_now(self, connection: EndpointConnection, data: bytes) -> bool:
         """Whether it is dealt with."""

@@ -67,7 +67,7 @@ class TransportPort(Port):
             else:
                 transport._hand_on(self.recv_many())
         finally:
-            transport._gathers = False
+            transport._gathers, transport._asking = False, None
             if transport._buffer:
                 transport._flush()
 
@@ -155,6 +155,7 @@ class DTLSTransport(Sending):
         try:
             for connection, data in left:
                 if not (self._closing or connection.gone):
+                    self._asking = connection
                     self._protocol.datagram_received(data, connection._address or connection.address)
         except (SystemExit, KeyboardInterrupt):
             raise
@@ -230,6 +231,17 @@ class DTLSTransport(Sending):
         `DTLSError` where there is no connection with `addr`, or too much waits for its handshake. Raises TypeError or
         ValueError for wrong arguments, ValueError for empty data.
         """
+        asking = self._asking
+        if (
+            asking is not None and addr is asking._address and type(data) is bytes and data
+            and not (self._closing or asking.gone)
+        ):  # fmt: skip
+            # An answer, which nearly all is that a server sends: nobody has to be found for it.
+            self._buffer.append((asking, data))
+            self._size += len(data)
+            if self._size > self._crowd:
+                self._crowded()
+            return
         if type(data) is not bytes:
             data = copied(data)
         if not data:
