@@ -93,12 +93,12 @@ class AwaitedPort(Endpoint):
             if not more:
                 break
             self.tell()
-            if self.ended:
+            if self.sock.fileno() < 0:  # one of them has ended it
                 break
         if refusal is not None:
             self._refused(refusal)
-        self.handle_timers(now)
-        if self.left:
+        if self.left or self.look_at() <= now:
+            self.handle_timers(now)
             self.let_go()
         self._accepted.clear()  # doors are claimed instead
         self.tell()

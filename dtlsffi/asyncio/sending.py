@@ -20,11 +20,12 @@ class Sending(asyncio.DatagramTransport):
     _port: Any
     _protocol: Any
     _buffer: list[tuple[EndpointConnection, bytes]]
-    _size = 0  # its bytes
-    _gathers = False  # what is sent waits for more, for a moment
-    _asking: EndpointConnection | None = None  # whose datagram the protocol is being given meanwhile
+    _size: int  # its bytes
+    _gathers: bool  # what is sent waits for more, for a moment
+    _asking: EndpointConnection | None  # whose datagram the protocol is being given meanwhile
+    _crowd: int  # bytes from which on something may have to be done
+    _closing: bool  # nothing more is to be sent than what waits
     _low, _high = HIGH_WATER // 4, HIGH_WATER
-    _crowd = GATHERED  # bytes from which on something may have to be done
     _paused = False
 
     # ---- what the rest does ----
@@ -34,6 +35,11 @@ class Sending(asyncio.DatagramTransport):
 
     def _settle(self) -> None:
         raise NotImplementedError
+
+    def _begin_sending(self) -> None:
+        """Nothing waits yet. Python finds what an object has itself sooner than what its class has for it."""
+        self._buffer, self._size, self._crowd = [], 0, GATHERED
+        self._gathers, self._asking, self._closing = False, None, False
 
     # ---- what waits ----
 

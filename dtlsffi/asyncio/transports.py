@@ -7,7 +7,7 @@ import logging
 import socket
 from asyncio.trsock import TransportSocket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -111,7 +111,6 @@ class DTLSTransport(Sending):
     _protocol: Any
     _remote: Peer | None
     _peers: dict[Any, Peer]
-    _closing = False
     _lost = False  # connection_lost has been called
     _reason: BaseException | None = None  # what it will be told
 
@@ -121,7 +120,7 @@ class DTLSTransport(Sending):
         asyncio.DatagramTransport.__init__(self)
         self._port, self._protocol, self._remote = port, protocol, remote
         self._peers = {}
-        self._buffer = []
+        self._begin_sending()
         port.transport = self
         if remote is not None:
             remote._announced = True
@@ -145,24 +144,19 @@ class DTLSTransport(Sending):
         )
 
     def _hand_on(self, arrived: list[tuple[EndpointConnection, bytes]]) -> None:
-        """Hands on data of peers of which nothing else is to be told."""
-        left = iter(arrived)
-        while not self._hand_on_some(left):
-            pass
-
-    def _hand_on_some(self, left: Iterator[tuple[EndpointConnection, bytes]]) -> bool:
-        """Hands on until the protocol fails, if it does; whether that is all."""
-        try:
-            for connection, data in left:
-                if not (self._closing or connection.gone):
-                    self._asking = connection
-                    self._protocol.datagram_received(data, connection._address or connection.address)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - as in _call
-            self._complain(self._protocol.datagram_received, error)
-            return False
-        return True
+        """Hands on data of peers of which nothing else is to be told; goes on where the protocol fails."""
+        left, more = iter(arrived), True
+        while more:
+            try:
+                for connection, data in left:
+                    if not (self._closing or connection.gone):
+                        self._asking = connection
+                        self._protocol.datagram_received(data, connection._address or connection.address)
+                more = False
+            except (SystemExit, KeyboardInterrupt):  # noqa: PERF203 - it is entered anew where it has failed only
+                raise
+            except BaseException as error:  # noqa: BLE001 - as in _call
+                self._complain(self._protocol.datagram_received, error)
 
     def _catch_up(self) -> None:
         """What came while there was no transport yet."""
