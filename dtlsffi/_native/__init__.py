@@ -137,5 +137,10 @@ if TYPE_CHECKING:
 
         __slots__ = ()
 
+        @property
+        def is_established(self) -> bool:
+            """Whether the handshake is finished."""
+            raise NotImplementedError
+
 else:
     Holder = calls.Holder

@@ -270,11 +270,6 @@ int dtlsffi_conn_alert_held(dtlsffi_conn *conn)
     return conn->alert_is_held ? conn->held_alert[DTLSFFI_ALERT_RECORD - 1] : -1;
 }
 
-int dtlsffi_conn_established(dtlsffi_conn *conn)
-{
-    return conn->established;
-}
-
 /* Bytes of a handshake message, behind a shared port: OpenSSL keeps ten that are yet to come of each handshake. */
 #define MESSAGE_MAX 32768
 

@@ -200,7 +200,6 @@ int dtlsffi_conn_events(dtlsffi_conn *conn);
 int64_t dtlsffi_conn_news(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_received(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_held(dtlsffi_conn *conn);
-int dtlsffi_conn_established(dtlsffi_conn *conn);
 int dtlsffi_conn_closed(dtlsffi_conn *conn);
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address);
 const dtlsffi_address *dtlsffi_conn_address(dtlsffi_conn *conn);

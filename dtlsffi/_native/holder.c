@@ -26,8 +26,22 @@ static void dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+static PyObject *is_established(PyObject *self, void *unused)
+{
+    dtlsffi_conn *conn = dtlsffi_holder_conn(self);
+
+    (void)unused;
+    return conn == NULL ? NULL : PyBool_FromLong(conn->established);
+}
+
+static PyGetSetDef properties[] = {
+    {"is_established", is_established, NULL, "Whether the handshake is finished.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, (void *)dealloc},
+    {Py_tp_getset, properties},
     {Py_tp_doc, (void *)"What holds the C side of a connection."},
     {0, NULL},
 };

@@ -26,7 +26,7 @@ from .errors import (
     from_fault,
     make,
 )
-from .pins import Fingerprints, Keys, Pins
+from .pins import Pins
 from .session import DTLSSession
 
 logger = logging.getLogger("dtlsffi.handshake")
@@ -59,9 +59,11 @@ class Association(Parking, Holder):
         calls.claim(self)
         check_side(context, server_side, server_hostname, pins)
         name, is_address = (None, False) if server_hostname is None else host(server_hostname)
-        context._freeze()
-        self._rules = rules_of(context, pins)
-        check_session(session, context, server_side, name, self._rules)
+        if not context._frozen:
+            context._freeze()
+        self._rules = context._rules_digest if pins is None else rules_of(context, pins)
+        if session is not None:
+            check_session(session, context, server_side, name, self._rules)
         self._context = context
         self._server_side = bool(server_side)
         self._server_hostname = name
@@ -167,7 +169,7 @@ class Association(Parking, Holder):
     def _state(self) -> str:
         if self._failure is not None:
             return f"failed: {self._failure.reason}"
-        if not lib.dtlsffi_conn_established(self._conn):
+        if not self.is_established:
             return "handshake not finished"
         with self._locked() as ssl_object:
             return ciphers.text(lib.SSL_get_version(ssl_object))
@@ -182,10 +184,11 @@ class Association(Parking, Holder):
         """Raises what ended the connection, or was parked by a callback; passes over what has not."""
         if answer == lib.DTLSFFI_FAULT:
             raise self._faulted()
-        self._collect()
+        if self._parked is not None or self._origin._session_removed is not None:
+            self._collect()
         if answer >= 0 or answer in HARMLESS:
             return
-        if answer == lib.DTLSFFI_CLOSED and lib.dtlsffi_conn_established(self._conn):
+        if answer == lib.DTLSFFI_CLOSED and self.is_established:
             return
         self._raise(answer)
 
@@ -208,7 +211,7 @@ class Association(Parking, Holder):
         """The end of the connection, and why: for later calls, and for whoever looks into the log."""
         self._failure = again(error)  # which nobody raises: it knows no frame, which would know the connection
         side = "server" if self._server_side else "client"
-        stage = "connection" if lib.dtlsffi_conn_established(self._conn) else "handshake"
+        stage = "connection" if self.is_established else "handshake"
         parked = self._parked
         cause = "" if parked is None else f" (because a callback raised {type(parked).__name__})"
         logger.debug("%s: the %s with %s failed: %s%s", side, stage, self._who() or "the peer", error, cause)
@@ -267,9 +270,9 @@ ANSWERS: dict[int, tuple[type[DTLSError], str, str]] = {
 
 def check_side(context: DTLSContext, server_side: bool, server_hostname: str | None, pins: Pins | None) -> None:
     """Raises ValueError where the context is not for this side, or lacks what the side needs: ssl's rules."""
-    if server_side and context.protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT:
+    if server_side and context._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT:
         raise ValueError("a PROTOCOL_DTLS_CLIENT context cannot take the server's side")
-    if not server_side and context.protocol is DTLSProtocol.PROTOCOL_DTLS_SERVER:
+    if not server_side and context._protocol is DTLSProtocol.PROTOCOL_DTLS_SERVER:
         raise ValueError("a PROTOCOL_DTLS_SERVER context cannot take the client's side")
     if server_side and server_hostname is not None:
         raise ValueError("server_hostname can only be specified in client mode")
@@ -278,11 +281,9 @@ def check_side(context: DTLSContext, server_side: bool, server_hostname: str | N
 
 
 def check_session(
-    session: DTLSSession | None, context: DTLSContext, server_side: bool, name: str | None, rules: bytes
+    session: DTLSSession, context: DTLSContext, server_side: bool, name: str | None, rules: bytes
 ) -> None:
     """Raises ValueError or TypeError where the session cannot be resumed here: ssl's rules, and the same peer."""
-    if session is None:
-        return
     if not isinstance(session, DTLSSession):
         raise TypeError(f"session is a DTLSSession, not {type(session).__name__}")
     if server_side:
@@ -295,10 +296,3 @@ def check_session(
 def rules_of(context: DTLSContext, pins: Pins | None) -> bytes:
     """What stands for the rules by which a connection verifies its peer, in 32 bytes."""
     return context._rules_digest if pins is None else hashlib.sha256(context._rules + pins.identifier).digest()
-
-
-def make_pins(verify_fingerprint: Fingerprints | None, verify_public_key: Keys | None) -> Pins | None:
-    """What the peer has to show, or None where its certificate's chain decides."""
-    if verify_fingerprint is None and verify_public_key is None:
-        return None
-    return Pins(verify_fingerprint, verify_public_key)

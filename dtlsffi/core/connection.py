@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from .._native import calls, ffi, lib
-from .association import Association, make_pins
+from .association import Association
 from .batches import Buffer
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
 from .knowledge import Knowledge
-from .pins import Fingerprints, Keys
+from .pins import Fingerprints, Keys, Pins
 from .session import DTLSSession
 
 __all__ = ["Connection"]
@@ -30,7 +30,7 @@ EVENT_ESTABLISHED, EVENT_ALERT, EVENT_CLOSED, EVENT_MTU = (
 )  # fmt: skip
 
 
-class Connection(Knowledge, Association):
+class Connection(Association, Knowledge):
     """A DTLS association with one peer, made from a `DTLSContext`; nothing of it touches a network or a clock.
 
     `server_side` says which part it takes in the handshake. `server_hostname` is the name (or IP address) that a client
@@ -61,8 +61,9 @@ class Connection(Knowledge, Association):
         verify_fingerprint: Fingerprints | None = None,
         verify_public_key: Keys | None = None,
     ) -> None:
-        pins = make_pins(verify_fingerprint, verify_public_key)
-        super().__init__(context, server_side, server_hostname, session, peer, fileno, pins)
+        pinned = verify_fingerprint is not None or verify_public_key is not None
+        pins = Pins(verify_fingerprint, verify_public_key) if pinned else None
+        Association.__init__(self, context, server_side, server_hostname, session, peer, fileno, pins)
 
     @property
     def _association(self) -> Association:

@@ -21,7 +21,7 @@ class Peer:
     @property
     def is_established(self) -> bool:
         """Whether the handshake is finished."""
-        return bool(lib.dtlsffi_conn_established(self._association._conn))
+        return self._association.is_established
 
     def _need_handshake(self) -> None:
         if not self.is_established:
