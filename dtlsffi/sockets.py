@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from functools import partial
 from operator import index
 from typing import Any, NoReturn
@@ -25,7 +26,7 @@ from .core.errors import (
 from .core.knowledge import Knowledge
 from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
-from .lingering import Lingering
+from .lingering import Lingering, T
 from .manners import Manners
 from .waiting import Deadline
 
@@ -233,22 +234,26 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         if limit < 0:
             raise ValueError("negative buffersize in recv")
         try:
-            return self._receive(limit, flags, Deadline(self._timeout))
+            return self._receive(lambda: self._read(limit), flags, Deadline(self._timeout))
         except DTLSZeroReturnError:
             return b""
 
     def _not_received(self, answer: int, limit: int, begin: float) -> bytes:
         """`recv`, where C has got no record, or a callback has raised something; it has waited since `begin`."""
         try:
-            if answer != WANT_READ or self._connection._parked is not None:
-                self._connection._not_read(min(answer, 0), limit)
-            return self._receive(limit, 0, Deadline(self._timeout, begin))
+            self._look_why(answer, limit)
+            return self._receive(lambda: self._read(limit), 0, Deadline(self._timeout, begin))
         except DTLSZeroReturnError:
             return b""
 
-    def _receive(self, limit: int, flags: int, deadline: Deadline) -> bytes:
+    def _look_why(self, answer: int, limit: int) -> None:
+        """Raises what stands behind C's answer, unless it is that there is none yet."""
+        if answer != WANT_READ or self._connection._parked is not None:
+            self._connection._not_read(min(answer, 0), limit)
+
+    def _receive(self, read: Callable[[], T], flags: int, deadline: Deadline) -> T:
         self._ready_within(deadline, flags)
-        return self._retry(lambda: self._read(limit), deadline)
+        return self._retry(read, deadline)
 
     def _read(self, limit: int) -> bytes:
         return self._bulk.read(limit) if self._bulk.reads else self._connection.read(limit)
@@ -270,14 +275,24 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""
-        size = memoryview(buffer).nbytes
-        if nbytes is not None and nbytes < 0:
+        raise NotImplementedError  # socket_methods.c
+
+    def _recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        """`recv_into`, whatever is in its way."""
+        size, most = memoryview(buffer).nbytes, 0 if nbytes is None else index(nbytes)
+        if most < 0:
             raise ValueError("negative buffersize in recv_into")
-        size = min(size, nbytes) if nbytes else size
-        deadline = Deadline(self._timeout)
+        size = min(size, most) if most else size
         try:
-            self._ready_within(deadline, flags)
-            return self._retry(lambda: self._read_into(buffer, size), deadline)
+            return self._receive(lambda: self._read_into(buffer, size), flags, Deadline(self._timeout))
+        except DTLSZeroReturnError:
+            return 0
+
+    def _not_received_into(self, answer: int, buffer: Any, size: int, begin: float) -> int:
+        """`_not_received` of `recv_into`."""
+        try:
+            self._look_why(answer, size)
+            return self._receive(lambda: self._read_into(buffer, size), 0, Deadline(self._timeout, begin))
         except DTLSZeroReturnError:
             return 0
 

@@ -80,6 +80,13 @@ typedef struct {
     size_t length;
 } dtlsffi_span;
 
+/* Where a record goes: `size` bytes, of which it may take no more than `limit`. */
+typedef struct {
+    uint8_t *data;
+    size_t size;
+    size_t limit;
+} dtlsffi_room;
+
 /* Plaintext on its way to Python: `count` records of `length[i]` bytes, one behind the other in `data`. There is room
  * for all that one datagram can hold, whatever its records' size, and for one record more: of a datagram that had to
  * wait, what OpenSSL has not read yet would be lost. Where records come from many connections, `owner[i]` says which,
@@ -307,11 +314,10 @@ int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, 
 int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_send_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_outgoing *out);
-void dtlsffi_conn_keep_record(dtlsffi_conn *conn, const uint8_t *record, size_t length);
 bool dtlsffi_conn_cool(dtlsffi_conn *conn);
 
 /* wait.c: the one call that waits */
-int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit);
+int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, const dtlsffi_room *room);
 void dtlsffi_conn_lose_patience(dtlsffi_conn *conn);
 
 /* table.c */

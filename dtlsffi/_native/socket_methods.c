@@ -1,5 +1,5 @@
-/* The methods of a DTLSSocket that every record passes through, for as long as nothing is in their way: `_send` and
- * `_recv`, which are Python's, are for the rest.
+/* The methods of a DTLSSocket that every record passes through, for as long as nothing is in their way: `_send`, `_recv`
+ * and `_recv_into`, which are Python's, are for the rest.
  */
 #include "objects.h"
 
@@ -120,7 +120,7 @@ static int64_t patience(PyObject *timeout)
 }
 
 /* Waits for the next datagram, unless the socket never waits. */
-static int wait_for_record(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, size_t limit)
+static int wait_for_record(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, const dtlsffi_room *room)
 {
     PyObject *timeout = PyObject_GetAttr(self, timeout_name);
     int64_t microseconds = timeout == NULL ? -1 : patience(timeout);
@@ -128,21 +128,21 @@ static int wait_for_record(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *in
 
     Py_XDECREF(timeout);
     conn->lulls = microseconds < 0 ? 0 : (uint8_t)((lulls == 0 ? LULLS : lulls) - 1);
-    return microseconds < 0 ? DTLSFFI_WANT_READ : dtlsffi_conn_wait(conn, microseconds, inbox, limit);
+    return microseconds < 0 ? DTLSFFI_WANT_READ : dtlsffi_conn_wait(conn, microseconds, inbox, room);
 }
 
 /* The next record's length, or why there is none; `*begin` is when there was none yet. */
-static int look_or_wait(PyObject *self, PyObject *connection, dtlsffi_conn *conn, dtlsffi_inbox *inbox, size_t limit,
-                        double *begin)
+static int look_or_wait(PyObject *self, PyObject *connection, dtlsffi_conn *conn, dtlsffi_inbox *inbox,
+                        const dtlsffi_room *room, double *begin)
 {
     int answer = DTLSFFI_WANT_READ;
 
     if (conn->lulls == 0)
-        answer = dtlsffi_conn_read(conn, inbox->data, DTLSFFI_RECORD_MAX, limit);
+        answer = dtlsffi_conn_read(conn, room->data, room->size, room->limit);
     if (answer != DTLSFFI_WANT_READ)
         return answer;
     *begin = (double)dtlsffi_nanoseconds() * 1e-9;
-    return dtlsffi_methods_quiet(connection, conn) ? wait_for_record(self, conn, inbox, limit) : answer;
+    return dtlsffi_methods_quiet(connection, conn) ? wait_for_record(self, conn, inbox, room) : answer;
 }
 
 /* recv(bufsize=None, flags=0) */
@@ -150,7 +150,7 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 {
     dtlsffi_conn *conn;
     PyObject *connection = connection_of(self, &conn);
-    size_t limit = DTLSFFI_RECORD_MAX;
+    dtlsffi_room room = {NULL, DTLSFFI_RECORD_MAX, DTLSFFI_RECORD_MAX};
     dtlsffi_inbox *inbox;
     PyObject *record;
     double begin = 0;
@@ -158,20 +158,71 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 
     if (connection == NULL)
         return NULL;
-    if (count > 1 || names != NULL || (count == 1 && !as_limit(arguments[0], &limit)) || !may(conn, DTLSFFI_MAY_READ))
+    if (count > 1 || names != NULL || (count == 1 && !as_limit(arguments[0], &room.limit)) || !may(conn, DTLSFFI_MAY_READ))
         return ask(self, "_recv", arguments, count, names);
     inbox = dtlsffi_inbox_lend();
     if (inbox == NULL)
         return NULL;
-    answer = look_or_wait(self, connection, conn, inbox, limit, &begin);
+    room.data = inbox->data;
+    answer = look_or_wait(self, connection, conn, inbox, &room, &begin);
     record = dtlsffi_inbox_take(inbox, conn, answer, answer > 0 && dtlsffi_methods_quiet(connection, conn));
     if (record != NULL || PyErr_Occurred())
         return record;
-    return PyObject_CallMethod(self, "_not_received", "ind", answer, (Py_ssize_t)limit, begin);
+    return PyObject_CallMethod(self, "_not_received", "ind", answer, (Py_ssize_t)room.limit, begin);
+}
+
+/* Whether a number of bytes, if there is one, needs no further thought: the room it leaves a record in a bytearray. */
+static bool as_room(PyObject *const *arguments, Py_ssize_t count, dtlsffi_room *room)
+{
+    if (count > 2)
+        return false;
+    room->data = (uint8_t *)PyByteArray_AsString(arguments[0]);
+    room->limit = room->size = (size_t)PyByteArray_Size(arguments[0]);
+    if (count == 2 && !as_limit(arguments[1], &room->limit))
+        return false;
+    if (room->limit > room->size)
+        room->limit = room->size;
+    return room->limit > 0;
+}
+
+/* recv_into(buffer, nbytes=None, flags=0), into a bytearray that keeps its size meanwhile */
+static PyObject *receive_into(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    dtlsffi_conn *conn;
+    PyObject *connection = connection_of(self, &conn);
+    PyObject *view = NULL;
+    dtlsffi_inbox *inbox = NULL;
+    dtlsffi_room room;
+    double begin = 0;
+    bool quiet;
+    int answer;
+
+    if (connection == NULL)
+        return NULL;
+    if (count > 0 && PyByteArray_CheckExact(arguments[0]))
+        view = PyMemoryView_FromObject(arguments[0]);
+    if (view != NULL && names == NULL && as_room(arguments, count, &room) && may(conn, DTLSFFI_MAY_READ))
+        inbox = dtlsffi_inbox_lend();
+    if (inbox == NULL) {
+        PyErr_Clear();
+        Py_XDECREF(view);
+        return ask(self, "_recv_into", arguments, count, names);
+    }
+    answer = look_or_wait(self, connection, conn, inbox, &room, &begin);
+    quiet = answer > 0 && dtlsffi_methods_quiet(connection, conn);
+    if (answer > 0 && !quiet)
+        dtlsffi_conn_keep_record(conn, room.data, (size_t)answer);
+    dtlsffi_inbox_give_back(inbox);
+    Py_DECREF(view);
+    if (quiet)
+        return PyLong_FromLong(answer);
+    return PyObject_CallMethod(self, "_not_received_into", "iOnd", answer, arguments[0], (Py_ssize_t)room.limit, begin);
 }
 
 static dtlsffi_method methods[] = {
     {"($self, bufsize=None, flags=0)", {"recv", (PyCFunction)(void *)receive, METH_FASTCALL | METH_KEYWORDS, NULL}},
+    {"($self, buffer, nbytes=None, flags=0)",
+     {"recv_into", (PyCFunction)(void *)receive_into, METH_FASTCALL | METH_KEYWORDS, NULL}},
     {"($self, data, flags=0)", {"send", (PyCFunction)(void *)send_one, METH_FASTCALL | METH_KEYWORDS, NULL}},
 };
 

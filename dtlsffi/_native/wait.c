@@ -37,7 +37,7 @@ static bool has_more(const dtlsffi_conn *conn)
 }
 
 /* Returns 0 where there is a datagram to be waited for, with the lock let go of, or what `dtlsffi_conn_read` does. */
-static int prepare(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit)
+static int prepare(dtlsffi_conn *conn, int64_t microseconds, const dtlsffi_room *room)
 {
     int answer = dtlsffi_conn_enter(conn);
 
@@ -46,7 +46,7 @@ static int prepare(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbo
     if (conn->detached)
         answer = dtlsffi_fault_system(EBADF);
     else if (has_more(conn))
-        answer = dtlsffi_conn_read_entered(conn, inbox->data, DTLSFFI_RECORD_MAX, limit);
+        answer = dtlsffi_conn_read_entered(conn, room->data, room->size, room->limit);
     else if (!set_patience(conn, microseconds))
         answer = dtlsffi_fault_system(errno);
     dtlsffi_conn_leave(conn);
@@ -80,7 +80,7 @@ static void keep_datagram(dtlsffi_conn *conn)
     conn->stats.dropped_junk += conn->in_length > 0;
 }
 
-static int open_datagram(dtlsffi_conn *conn, const uint8_t *datagram, size_t length, uint8_t *buffer, size_t limit)
+static int open_datagram(dtlsffi_conn *conn, const uint8_t *datagram, size_t length, const dtlsffi_room *room)
 {
     int answer = dtlsffi_conn_enter(conn);
 
@@ -91,7 +91,7 @@ static int open_datagram(dtlsffi_conn *conn, const uint8_t *datagram, size_t len
     conn->in = datagram;
     conn->in_length = length;
     conn->fed = true;
-    answer = dtlsffi_conn_read_entered(conn, buffer, DTLSFFI_RECORD_MAX, limit);
+    answer = dtlsffi_conn_read_entered(conn, room->data, room->size, room->limit);
     keep_datagram(conn);
     conn->fed = false;
     conn->in_length = 0;
@@ -99,30 +99,30 @@ static int open_datagram(dtlsffi_conn *conn, const uint8_t *datagram, size_t len
     return answer;
 }
 
-static int wait_for_record(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit)
+static int wait_for_record(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, const dtlsffi_room *room)
 {
-    uint8_t *datagram = inbox->data + DTLSFFI_RECORD_MAX;
-    int answer = prepare(conn, microseconds, inbox, limit);
+    uint8_t *datagram = inbox->data + DTLSFFI_RECORD_MAX; /* before it the record may go */
+    int answer = prepare(conn, microseconds, room);
     ssize_t got;
 
     if (answer != 0)
         return answer;
     got = await_datagram(conn->fd, datagram, DTLSFFI_DATAGRAM_MAX);
     if (got > 0)
-        return open_datagram(conn, datagram, (size_t)got, inbox->data, limit);
+        return open_datagram(conn, datagram, (size_t)got, room);
     if (got == 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
         return DTLSFFI_WANT_READ;
     return dtlsffi_fault_system(errno);
 }
 
-/* `dtlsffi_conn_read` into `inbox`, but waits for the next datagram, if it has to, for so long at most (0: for ever). Who
- * detaches the connection and sees nobody here afterwards need not wake anybody. */
-int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, size_t limit)
+/* `dtlsffi_conn_read`, but waits for the next datagram, if it has to, for so long at most (0: for ever); that comes into
+ * the inbox. Who detaches the connection and sees nobody here afterwards need not wake anybody. */
+int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, const dtlsffi_room *room)
 {
     int answer;
 
     DTLSFFI_COUNT(conn->waiting, 1);
-    answer = wait_for_record(conn, microseconds, inbox, limit);
+    answer = wait_for_record(conn, microseconds, inbox, room);
     DTLSFFI_COUNT(conn->waiting, -1);
     return answer;
 }

@@ -256,6 +256,9 @@ class Connection(Association, Knowledge):
         """`read` into the first `size` bytes of `buffer`; returns the record's length."""
         with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
             answer: int = lib.dtlsffi_conn_read(self._conn, view, size, size)
+            if answer > 0 and self._parked is not None:  # it is raised first
+                lib.dtlsffi_conn_keep_record(self._conn, view, answer)
+                answer = WANT_READ
         if answer <= 0:
             self._not_read(answer, size)
         return answer

@@ -12,6 +12,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi import Connection
+from dtlsffi._native import lib
 from dtlsffi.core.batches import do_without
 from dtlsffi.core.bulk import Bulk
 from tests.conftest import connected_pair
@@ -178,6 +179,47 @@ def test_who_has_let_go_of_the_socket_takes_nothing_from_it(reach: Reach) -> Non
     with pytest.raises(OSError, match="Bad file descriptor"):
         reach.bulk.receive(10)
     assert reach.near.recv(100) == b"for another"
+
+
+def again(client: Connection) -> list[bytes]:
+    """What it says when its timer has run out."""
+    while not (datagrams := client.datagrams_to_send()):
+        client.handle_timer()
+    return datagrams
+
+
+def test_what_icmp_says_of_an_answer_takes_nothing_with_it(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """A peer that says its last flight again, and more, and is gone: the second answer to it finds nobody there."""
+    client_context.retransmission = (0.01, 1, 0.01)
+    with connected_pair() as (one, two):
+        for sock in (one, two):
+            sock.setblocking(False)
+        client = Connection(client_context, server_hostname=HOST)
+        server = Connection(server_context, server_side=True, fileno=two.fileno())
+        bulk = Bulk(server, two.fileno(), threading.RLock())
+        with suppress(dtlsffi.DTLSWantReadError):
+            client.do_handshake()
+        while not server.is_established:
+            with suppress(BlockingIOError):
+                client.receive_datagram(one.recv(4096))
+            for datagram in client.datagrams_to_send():
+                one.send(datagram)
+            with suppress(dtlsffi.DTLSWantReadError):
+                server.do_handshake()
+        flights = again(client) + again(client)
+        client.receive_datagram(one.recv(4096))
+        client.send_many([b"one", b"two"])
+        with pytest.raises(dtlsffi.DTLSWantReadError):
+            bulk.receive(10)
+        bulk._udp.most = lib.DTLSFFI_BATCH  # all of it comes at one time
+        for datagram in flights + client.datagrams_to_send():
+            one.send(datagram)
+        one.close()
+        with pytest.raises(ConnectionRefusedError):
+            bulk.receive(10)
+        assert bulk.receive(10) == [b"one", b"two"]
 
 
 @pytest.mark.parametrize("without", [(), ("gro",)])

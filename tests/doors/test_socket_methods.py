@@ -1,4 +1,4 @@
-"""DTLSSocket.send and recv as C has them (socket_methods.c): arguments of every form mean what they mean in Python."""
+"""DTLSSocket's methods in C (socket_methods.c): arguments of every form mean what they mean in Python."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import socket
 from array import array
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -88,6 +89,72 @@ def test_what_is_refused_has_taken_nothing(dtls_pair: Pair) -> None:
     assert server.recv() == b"last"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), {}),
+        ((None,), {}),
+        ((0,), {}),
+        ((10,), {}),
+        ((2**40,), {}),
+        ((10, 0), {}),
+        ((Index(10),), {}),
+        ((), {"nbytes": 10}),
+        ((), {"flags": 0}),
+    ],
+)
+@pytest.mark.parametrize("size", [10, 4, 16384, 20000])
+def test_any_call_receives_into_a_buffer(
+    size: int, arguments: tuple[Any, ...], named: dict[str, Any], dtls_pair: Pair
+) -> None:
+    """Of a size that records have, or not; what is behind the record stays as it is."""
+    client, server = dtls_pair
+    for buffer in (bytearray(b"x" * size), array("B", b"x" * size)):
+        client.send(b"abcd")
+        assert server.recv_into(buffer, *arguments, **named) == 4
+        assert bytes(buffer) == b"abcd" + b"x" * (size - 4)
+
+
+def test_a_buffer_that_is_refused_has_taken_nothing(dtls_pair: Pair) -> None:
+    """Nor one that is too small; the record is there for another."""
+    client, server = dtls_pair
+    client.send(b"abcd")
+    buffer = bytearray(10)
+    for wrong, match in ((-1, "negative buffersize"), ("3", None), (3.0, None)):
+        with pytest.raises((ValueError, TypeError), match=match):
+            server.recv_into(buffer, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="non-zero flags"):
+        server.recv_into(buffer, 10, 1)
+    for count in (0, 4):
+        with pytest.raises(TypeError):
+            server.recv_into(*[buffer] * count)
+    for small, size in ((bytearray(3), None), (buffer, 3), (bytearray(), None)):
+        with pytest.raises(dtlsffi.DatagramTooLarge, match="4 bytes"):
+            server.recv_into(small, size)
+    assert buffer == bytes(10)
+    assert server.recv_into(buffer) == 4
+    assert buffer == b"abcd" + bytes(6)
+
+
+@pytest.mark.parametrize("size", [10, 20000])
+def test_a_buffer_keeps_its_size_while_somebody_waits(size: int, dtls_pair: Pair) -> None:
+    """And can be made longer afterwards."""
+    client, server = dtls_pair
+    buffer = bytearray(size)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.recv_into, buffer)
+        while not server._connection.is_waited_for:
+            pass
+        with pytest.raises(BufferError):
+            buffer.append(0)
+        client.send(b"abcd")
+        assert waiting.result(10) == 4
+    buffer.append(0)
+    assert buffer == b"abcd" + bytes(size - 3)
+    client.close()
+    assert server.recv_into(buffer) == 0
+
+
 def test_any_size_is_one(dtls_pair: Pair) -> None:
     """Where nothing is there yet, too."""
     server = dtls_pair[1]
@@ -102,15 +169,23 @@ def test_what_is_closed_stays_closed(dtls_pair: Pair) -> None:
     client = dtls_pair[0]
     client.close()
     for _ in range(2):
-        for call in (lambda: client.send(b"x"), client.recv, client.recv_many):
+        for call in (lambda: client.send(b"x"), client.recv, client.recv_many, lambda: received_into(client)):
             with pytest.raises(OSError, match="closed") as caught:
                 call()
             assert caught.value.errno == errno.EBADF
 
 
+def received_into(client: dtlsffi.DTLSSocket) -> bytes:
+    """`recv` by way of `recv_into`."""
+    buffer = bytearray(100)
+    return bytes(buffer[: client.recv_into(buffer)])
+
+
+@pytest.mark.parametrize("receive", [dtlsffi.DTLSSocket.recv, received_into])
 @pytest.mark.parametrize("after_a_lull", [False, True])
 @pytest.mark.parametrize("timeout", [0, 1])
 def test_what_a_callback_raises_costs_no_record(
+    receive: Callable[[dtlsffi.DTLSSocket], bytes],
     after_a_lull: bool,
     timeout: int,
     udp_pair: tuple[socket.socket, socket.socket],
@@ -136,21 +211,22 @@ def test_what_a_callback_raises_costs_no_record(
         client.settimeout(0.01)
         if after_a_lull:
             with pytest.raises(TimeoutError):
-                client.recv()
+                receive(client)
         with socket.socket(fileno=socket.dup(server.fileno())) as raw:
             raw.send(record(23, bytes(60), epoch=1, number=99))
         server.send(b"precious")
         client.settimeout(timeout)
         armed = True
         with pytest.raises(LookupError):
-            client.recv()
-        assert client.recv() == b"precious"
+            receive(client)
+        assert receive(client) == b"precious"
 
 
 def test_they_look_like_methods() -> None:
     """For help() and for IDEs."""
     assert str(inspect.signature(dtlsffi.DTLSSocket.send)) == "(self, /, data, flags=0)"
     assert str(inspect.signature(dtlsffi.DTLSSocket.recv)) == "(self, /, bufsize=None, flags=0)"
+    assert str(inspect.signature(dtlsffi.DTLSSocket.recv_into)) == "(self, /, buffer, nbytes=None, flags=0)"
     assert (dtlsffi.DTLSSocket.send.__doc__ or "").startswith("Sends `data`")
 
 
