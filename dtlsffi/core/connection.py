@@ -118,23 +118,25 @@ class Connection(Association, Knowledge):
 
         That is fewer than there are when the next is too large. Where none has, it raises what `send` does.
         """
-        buffers = list(buffers)
+        if type(buffers) is not list:
+            buffers = list(buffers)
         return self._sent(calls.send_all(self, buffers), buffers)
 
     def _send_batch(self, buffers: Iterable[Buffer], udp: int) -> int:
         """The same over a socket, a `dtlsffi_udp` by its address, in as few calls as the kernel allows."""
-        buffers = list(buffers)
+        if type(buffers) is not list:
+            buffers = list(buffers)
         return self._sent(calls.send_many(self, udp, buffers), buffers)
 
     def _sent(self, answer: int, buffers: list[Buffer]) -> int:
-        if answer <= 0 and buffers:
-            self._not_sent(answer, buffers[0])
+        if answer < 0 or (answer == 0 and buffers):
+            self._not_sent(answer, buffers[0] if buffers else None)
         if self._parked is not None:
             self._collect()
         return answer
 
-    def _not_sent(self, answer: int, data: Buffer) -> NoReturn:
-        length = memoryview(data).nbytes
+    def _not_sent(self, answer: int, data: Buffer | None) -> NoReturn:
+        length = -1 if data is None else memoryview(data).nbytes
         if length == 0:
             raise ValueError("an empty datagram cannot be sent: DTLS has no empty record to carry it")
         if answer == lib.DTLSFFI_TOO_LARGE:

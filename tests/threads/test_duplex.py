@@ -173,6 +173,8 @@ def test_a_connection_is_its_process_own(joined: MemoryLink) -> None:
     def child() -> None:
         for call in (
             lambda: joined.client.send(b"x"),
+            lambda: joined.client.send_many([b"x"]),
+            lambda: joined.client.send_many([]),
             lambda: joined.client.receive_datagram(b"\x17\xfe\xfd" + bytes(10)),
             joined.client.do_handshake,
             joined.client.handle_timer,
