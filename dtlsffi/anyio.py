@@ -51,6 +51,10 @@ class Port(AwaitedPort):
     def claimed(self, door: AwaitedConnection) -> None:
         """Nobody: a client has no clients."""
 
+    def clock(self) -> float:
+        """The one of the loop that runs."""
+        return anyio.current_time()
+
     async def wait(self) -> None:
         """Waits until the socket or the timer is ready, and does what there is to do."""
         timer = self.get_timer(anyio.current_time())

@@ -55,6 +55,10 @@ class AwaitedPort(Endpoint):
         """A client has finished its handshake: here is its connection."""
         raise NotImplementedError
 
+    def clock(self) -> float:
+        """The time, in seconds."""
+        raise NotImplementedError
+
     def wake(self) -> None:
         """Has the loop turn the port soon; from any thread."""
         raise NotImplementedError
@@ -70,33 +74,36 @@ class AwaitedPort(Endpoint):
         self.unclaimed[connection] = self.make_door(connection)
         super()._start(connection, now, proven=proven)
 
-    def pump(self, now: float) -> bool:
-        """`Endpoint.pump`, but never from a socket that has got the number of ours."""
-        if self.sock.fileno() < 0:
-            raise OSError(errno.EBADF, "somebody has closed the socket")
-        return Endpoint.pump(self, now)
-
     def turn(self, now: float) -> None:
         """Takes what has come, does what is due, tells whom it concerns. It is to be turned again with `get_timer`.
 
         Each batch is told of at once: what is answered goes out, and is dealt with, while the next one comes in.
         """
-        if self.ended:
-            return
-        refusal: OSError | None = None
-        for _ in range(BATCHES):
-            try:
-                more = self.pump(now)
-            except OSError as error:  # the kernel tells it first, but what has come before it is there still
-                refusal = error.with_traceback(None)
-                continue
-            if not more:
-                break
-            self.tell()
-            if self.sock.fileno() < 0:  # one of them has ended it
-                break
-        if refusal is not None:
-            self._refused(refusal)
+        refusals: list[OSError] = []
+        left = BATCHES
+        try:
+            while left and not self.ended and self._take_batch(now, refusals):
+                left -= 1
+                self.tell()
+                now = self.clock()
+        finally:  # also where Ctrl-C has come, or something that a callback has raised
+            if not self.ended:
+                self._see_to_the_rest(now, refusals)
+
+    def _take_batch(self, now: float, refusals: list[OSError]) -> bool:
+        """Takes a batch, or notes why not; whether there may be more."""
+        if self.sock.fileno() < 0:  # another socket may have its number
+            refusals.append(OSError(errno.EBADF, "somebody has closed the socket"))
+            return False
+        try:
+            return self.pump(now)
+        except OSError as error:  # the kernel tells it first, but what has come before it is there still
+            refusals.append(error.with_traceback(None))
+            return True
+
+    def _see_to_the_rest(self, now: float, refusals: list[OSError]) -> None:
+        if refusals:
+            self._refused(refusals[-1])
         if self.left or self.look_at() <= now:
             self.handle_timers(now)
             self.let_go()

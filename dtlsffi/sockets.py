@@ -249,7 +249,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
     def _look_why(self, answer: int, limit: int) -> None:
         """Raises what stands behind C's answer, unless it is that there is none yet."""
         if answer != WANT_READ or self._connection._parked is not None:
-            self._connection._not_read(min(answer, 0), limit)
+            self._connection._not_read(answer, limit)
 
     def _receive(self, read: Callable[[], T], flags: int, deadline: Deadline) -> T:
         self._ready_within(deadline, flags)

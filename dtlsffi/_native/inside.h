@@ -242,7 +242,7 @@ struct dtlsffi_conn {
     bool alert_is_held;
     bool alert_is_released;
     uint8_t allowed;            /* DTLSFFI_MAY_...: what the methods of its DTLSSocket need not ask for */
-    uint8_t lulls;              /* calls of its recv() that are to wait before they look */
+    uint8_t lulls;              /* calls of its recv() and recv_into() that are to wait before they look */
     int version;                /* that is spoken; 0 before the handshake is finished */
     int events;
     int io_errno;               /* what the BIO met in this call */
@@ -275,8 +275,8 @@ struct dtlsffi_conn {
     size_t held_record_length;
     size_t mtu;                 /* UDP payload ceiling; 0: ask the kernel */
     size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
-    int64_t patience;           /* microseconds after which the kernel ends recv(); 0: never */
-    int waiting;                /* threads that wait in recv() */
+    int64_t patience;           /* microseconds after which the kernel ends recv(2); 0: never */
+    int waiting;                /* threads that wait in recv(2) */
     int alert_received;         /* description, or -1 */
     dtlsffi_timers timers;
     uint32_t timer_current;     /* microseconds */

@@ -131,7 +131,7 @@ static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 }
 
 /* Whether it is the socket's fault, and not the connection's end: what ICMP says of our answer to a flight. */
-static bool is_passing(const dtlsffi_conn *conn, long answer)
+bool dtlsffi_open_passes(const dtlsffi_conn *conn, long answer)
 {
     return answer == DTLSFFI_FAULT && !conn->failed && !conn->abandoned;
 }
@@ -148,11 +148,11 @@ static long take_in(intake *in, PyObject *holder, PyObject *records)
     do {
         begin(in, conn);
         answer = feed_some(in, conn, inbox);
-        passing = is_passing(conn, answer) ? answer : passing;
+        passing = dtlsffi_open_passes(conn, answer) ? answer : passing;
         if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox, in->places) : dtlsffi_inbox_hand_out(inbox, in->places, records)))
             answer = DTLSFFI_RAISED;
         end(in);
-    } while ((answer >= 0 || is_passing(conn, answer)) && (in->unfinished || in->next < in->count));
+    } while ((answer >= 0 || dtlsffi_open_passes(conn, answer)) && (in->unfinished || in->next < in->count));
     dtlsffi_inbox_give_back(inbox);
     return answer >= 0 && passing != 0 ? passing : answer;
 }

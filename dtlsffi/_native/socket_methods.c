@@ -18,7 +18,7 @@ void dtlsffi_conn_forbid(dtlsffi_conn *conn, int what)
     (void)__atomic_fetch_and(&conn->allowed, (uint8_t)~what, __ATOMIC_RELAXED);
 }
 
-/* How many calls of recv() are to wait before they look. */
+/* How many calls of recv() or recv_into() are to wait before they look. */
 int dtlsffi_conn_lulls(const dtlsffi_conn *conn)
 {
     return conn->lulls;
@@ -145,6 +145,12 @@ static int look_or_wait(PyObject *self, PyObject *connection, dtlsffi_conn *conn
     return dtlsffi_methods_quiet(connection, conn) ? wait_for_record(self, conn, inbox, room) : answer;
 }
 
+/* What Python is told: a record that is there is kept, since a callback has raised something, which is to be raised. */
+static int why_none(int answer)
+{
+    return answer > 0 ? DTLSFFI_WANT_READ : answer;
+}
+
 /* recv(bufsize=None, flags=0) */
 static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
@@ -168,7 +174,7 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
     record = dtlsffi_inbox_take(inbox, conn, answer, answer > 0 && dtlsffi_methods_quiet(connection, conn));
     if (record != NULL || PyErr_Occurred())
         return record;
-    return PyObject_CallMethod(self, "_not_received", "ind", answer, (Py_ssize_t)room.limit, begin);
+    return PyObject_CallMethod(self, "_not_received", "ind", why_none(answer), (Py_ssize_t)room.limit, begin);
 }
 
 /* Whether a number of bytes, if there is one, needs no further thought: the room it leaves a record in a bytearray. */
@@ -182,7 +188,9 @@ static bool as_room(PyObject *const *arguments, Py_ssize_t count, dtlsffi_room *
         return false;
     if (room->limit > room->size)
         room->limit = room->size;
-    return room->limit > 0;
+    if (room->size > room->limit)
+        room->size = room->limit; /* what is behind is not ours, also for a record that turns out to be longer */
+    return room->size > 0;
 }
 
 /* recv_into(buffer, nbytes=None, flags=0), into a bytearray that keeps its size meanwhile */
@@ -216,7 +224,10 @@ static PyObject *receive_into(PyObject *self, PyObject *const *arguments, Py_ssi
     Py_DECREF(view);
     if (quiet)
         return PyLong_FromLong(answer);
-    return PyObject_CallMethod(self, "_not_received_into", "iOnd", answer, arguments[0], (Py_ssize_t)room.limit, begin);
+    if (PyErr_Occurred())
+        return NULL;
+    return PyObject_CallMethod(self, "_not_received_into", "iOnd", why_none(answer), arguments[0],
+                               (Py_ssize_t)room.limit, begin);
 }
 
 static dtlsffi_method methods[] = {

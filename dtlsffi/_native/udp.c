@@ -196,7 +196,7 @@ int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch)
     struct iovec pieces[DTLSFFI_BATCH];
     dtlsffi_sockaddr from[DTLSFFI_BATCH];
     dtlsffi_control controls[DTLSFFI_BATCH];
-    int most = udp->most;
+    int most = udp->most > 0 ? udp->most : FEW;
     int count;
 
     memset(batch, 0, offsetof(dtlsffi_batch, length));

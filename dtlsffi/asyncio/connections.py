@@ -47,6 +47,10 @@ class Port(AwaitedPort):
         door: DTLSConnection = DTLSConnection._create(self, connection)
         return door
 
+    def clock(self) -> float:
+        """The loop's."""
+        return self.loop.time()
+
     def look(self) -> None:
         """Does what there is to do."""
         try:

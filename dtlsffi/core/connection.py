@@ -237,30 +237,32 @@ class Connection(Association, Knowledge):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether some thread waits for a datagram in a DTLSSocket's `recv`."""
+        """Whether some thread waits for a datagram in a DTLSSocket's `recv` or `recv_into`."""
         return bool(lib.dtlsffi_conn_waiting(self._conn))
 
     def allow(self) -> None:
-        """Lets a DTLSSocket's `send` and `recv` go on in C: the handshake is finished. DTLS 1.3 has a timer to mind."""
+        """Lets a DTLSSocket's methods go on in C: the handshake is finished. DTLS 1.3 has a timer to mind."""
         reads = self.version() != "DTLSv1.3"
         lib.dtlsffi_conn_allow(self._conn, lib.DTLSFFI_MAY_SEND | reads * lib.DTLSFFI_MAY_READ)
 
     def forbid_reading(self) -> None:
-        """Has that `recv` ask Python again: something else takes what comes, or nothing is to come."""
+        """Has `recv` and `recv_into` ask Python again: something else takes what comes, or nothing is to come."""
         lib.dtlsffi_conn_forbid(self._conn, lib.DTLSFFI_MAY_READ)
 
     @property
     def lulls(self) -> int:
-        """How many calls of that `recv` are to wait before they look, since one has looked in vain."""
+        """How many calls of these are to wait before they look, since one has looked in vain."""
         return int(lib.dtlsffi_conn_lulls(self._conn))
 
     def read_into(self, buffer: bytearray | memoryview, size: int) -> int:
         """`read` into the first `size` bytes of `buffer`; returns the record's length."""
         with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
+            size = min(size, len(view))  # which somebody may have made shorter meanwhile
             answer: int = lib.dtlsffi_conn_read(self._conn, view, size, size)
-            if answer > 0 and self._parked is not None:  # it is raised first
+            if answer > 0 and self._parked is not None:
                 lib.dtlsffi_conn_keep_record(self._conn, view, answer)
-                answer = WANT_READ
+                self._collect()
+                answer = lib.dtlsffi_conn_read(self._conn, view, size, size)  # another thread has raised it
         if answer <= 0:
             self._not_read(answer, size)
         return answer

@@ -404,6 +404,7 @@ class Endpoint(Draining):
         Raises what a callback has raised meanwhile, when all are closed.
         """
         raised: list[BaseException] = []
+        self._waiting.clear()  # for a step of a handshake: there is none any more
         for connection in self.connections:
             attempt(connection.close, raised)
         lib.dtlsffi_udp_release(self._udp)

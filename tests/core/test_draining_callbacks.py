@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import select
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ import pytest
 import dtlsffi
 from dtlsffi import DTLSContext, EndpointConnection
 from dtlsffi._native import lib
+from dtlsffi.core.draining import BUDGET
 from tests.core.test_draining import Port, ports, received, settle
 
 __all__ = ["ports"]
@@ -337,3 +339,24 @@ def test_a_name_may_choose_a_context_that_is_traced(ports: list[Port], authority
     settle(*ports)
     assert received(connection) == [b"data"]
     assert [event.content for event in events if event.layer == "record"] == ["application_data"]
+
+
+def test_what_waits_for_a_step_does_not_outlive_the_endpoint(
+    ports: list[Port], server: Server, client_context: DTLSContext
+) -> None:
+    """Nobody shakes hands with one that is closed."""
+    new = [Port() for _ in range(2 * BUDGET)]
+    ports += new
+    for port in new:
+        port.endpoint.connect(ports[0].address, 1, context=client_context)
+    while select.select([ports[0].sock], [], [], 0.05)[0]:
+        server.endpoint.pump(1)  # cookies
+    for port in new:
+        port.endpoint.pump(1)
+    server.endpoint._udp.most = lib.DTLSFFI_BATCH
+    assert server.endpoint.pump(1)
+    assert server.endpoint.look_at() == 0, "some wait"
+    server.endpoint.close()
+    assert server.endpoint.look_at() > 1
+    server.endpoint.handle_timers(2)
+    assert not server.endpoint.connections

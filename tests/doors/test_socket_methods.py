@@ -128,10 +128,12 @@ def test_a_buffer_that_is_refused_has_taken_nothing(dtls_pair: Pair) -> None:
     for count in (0, 4):
         with pytest.raises(TypeError):
             server.recv_into(*[buffer] * count)
-    for small, size in ((bytearray(3), None), (buffer, 3), (bytearray(), None)):
+    large = bytearray(20000)
+    for small, size in ((bytearray(3), None), (buffer, 3), (large, 3), (bytearray(), None)):
         with pytest.raises(dtlsffi.DatagramTooLarge, match="4 bytes"):
             server.recv_into(small, size)
     assert buffer == bytes(10)
+    assert large == bytes(20000), "nothing may be written behind the bytes that were given"
     assert server.recv_into(buffer) == 4
     assert buffer == b"abcd" + bytes(6)
 
@@ -153,6 +155,15 @@ def test_a_buffer_keeps_its_size_while_somebody_waits(size: int, dtls_pair: Pair
     assert buffer == b"abcd" + bytes(size - 3)
     client.close()
     assert server.recv_into(buffer) == 0
+
+
+def test_a_buffer_that_has_become_shorter_has_not_the_room_it_had(dtls_pair: Pair) -> None:
+    """Another thread may have done that while `recv_into` looked why nothing came."""
+    client, server = dtls_pair
+    client.send(b"x" * 100)
+    with pytest.raises(dtlsffi.DatagramTooLarge, match="more than the 5 asked for"):
+        server._connection.read_into(bytearray(5), 20000)
+    assert server.recv() == b"x" * 100
 
 
 def test_any_size_is_one(dtls_pair: Pair) -> None:
