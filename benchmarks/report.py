@@ -17,6 +17,7 @@ taken right after a sample of its reference in the same run, first one, then the
 does meanwhile strikes both: trust the ratios, which are medians of the ratios of such pairs (smallest to largest in
 brackets), more than the absolute figures beside them. The reference, [benchmarks/reference](../benchmarks/reference),
 is a plain program in C on the same libssl. Everywhere it is DTLS 1.2 with ECDHE-ECDSA-AES128-GCM-SHA256 and P-256.
+Another machine has other ratios, too: the less it takes for a system call and for AES, the more of what we add is seen.
 
 `ci/bench` measures it all again (hours, all peers), `ci/bench --suite oneway --only dtlsffi` a part of it, and
 `ci/bench --instructions` counts instructions where wall time is too noisy to tell a regression.

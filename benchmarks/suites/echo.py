@@ -18,14 +18,13 @@ keeps 256 records on their way; *at 20,000 a second* sends them one by one, even
 latency and the server's CPU time. The C server has one socket, a hash table, recvmmsg and sendmmsg. *Endpoint* is
 `dtlsffi.Endpoint` in a loop that blocks in poll(); *asyncio* is `dtlsffi.asyncio.create_dtls_endpoint`.
 
-Where the rest goes: saturated, 1 % of an echo's time is the interpreter's in an Endpoint, 9 % in asyncio (perf),
-where the protocol is called for each record, and calls back; OpenSSL costs what it costs the C server, and the kernel
-some 0.4 us more in asyncio, since the generator has caught up and has to be woken. At 20,000 a second most records
-come alone: a turn of the loop, made for a batch, is paid for one, with caches that have gone cold meanwhile. The
-interpreter takes 1.7 us of an Endpoint's 23 then, and 4.8 of asyncio's 25 (perf), most of them for asyncio's own
-loop. The slowest samples of 10,000 peers are the first ones, for which each peer takes the buffers anew that it gave
-back in a silence of more than 1.5 seconds before: at 50,000 a second the server is some hundred milliseconds behind
-then, which is what a p99 of many milliseconds shows."""
+Where the rest goes: saturated, 4 % of an echo's time is the interpreter's in an Endpoint, 10 % in asyncio (perf),
+where the protocol is called for each record, and calls back; OpenSSL costs what it costs the C server. At 20,000 and
+50,000 a second most records come alone: a turn of the loop, made for a batch, is paid for one, with caches that have
+gone cold meanwhile. At 50,000 the interpreter takes 1.5 us of an Endpoint's 11, and 4.1 of asyncio's 13 (perf), half
+of them for asyncio's own loop. The slowest samples of 10,000 peers are the first ones, for which each peer takes the
+buffers anew that it gave back in a silence of more than 1.5 seconds before: at 50,000 a second the server is some
+hundred milliseconds behind then, which is what a p99 of many milliseconds shows."""
 
 
 def servers(bench: Bench) -> list[Subject]:

@@ -17,13 +17,12 @@ ones have a key and no certificate. *Both sides* is the CPU time of client and s
 *Server over loopback* is the server's CPU time for a handshake with the load generator, cookies included, and how
 many finish in a second; the generator does the client's part, which costs no less, on the other CPU.
 
-Where the rest goes: to the interpreter, which makes a connection, finds it a place, asks for its key, tells of it and
-forgets it again, once a handshake, when OpenSSL has just had the caches for itself. callgrind counts 120,000
-instructions of a server for that with a PSK and 150,000 with a certificate (fewer come at a time), beside 470,000 and
-2,720,000 of OpenSSL's, libc's and our C's; the C server's are 510,000 and 2,770,000, since its cookies cost more. So by
-instructions the ratios would be 1.17 and 1.04; what is more is memory that has to be fetched again. A connection made
-in C, before Python hears of it, would save most of that; but callbacks and `accepted` are promised one with its first
-flight."""
+Where the rest goes: to the interpreter, which makes a connection, asks for its key, tells of it and forgets it again;
+a server's also finds it a place, and looks after its time. It does so once a handshake, when OpenSSL has just had the
+caches for itself. Of both sides callgrind counts 87,000 instructions of the interpreter's with a PSK and 62,000 with a
+certificate, and some 7,000 of our C's; the C program takes 838,000 and 8,410,000 in all. So by instructions the ratios
+would be 1.14 and 1.01; what is more is code and memory that have to be fetched again. A connection made in C, before
+Python hears of it, would save most of that; but callbacks and `accepted` are promised one with its first flight."""
 
 
 def run(bench: Bench) -> None:

@@ -73,7 +73,8 @@ static void read_control(struct msghdr *message, dtlsffi_address *local, uint32_
     }
 }
 
-#define FEW 4 /* messages to ask for: each may hold 64 datagrams */
+#define FEW 4         /* messages to ask for at least: each may hold 64 datagrams */
+#define ENOUGH 131072 /* bytes to ask for: more would not stay in the nearer caches */
 
 static int without;
 
@@ -177,15 +178,21 @@ static void take_message(dtlsffi_udp *udp, dtlsffi_batch *batch, uint32_t i, dtl
     udp->datagrams_cut += !whole;
 }
 
-/* How many messages to ask for next: to ask for many costs something, too, and where they hold many datagrams each, a few
- * are as much as the caches. */
+/* How many messages to ask for next: to ask for many costs something, too, where few come. Where as many have come as were
+ * asked for, or each is many datagrams, it is as many as are enough, if they are as long as these. */
 static void learn(dtlsffi_udp *udp, dtlsffi_batch *batch, int asked)
 {
+    uint32_t bytes = 1;
+
     batch->full = (int)batch->count == asked;
-    if (batch->count < FEW || batch->joined != 0)
-        udp->most = FEW;
-    else if (batch->full)
+    for (uint32_t i = 0; i < batch->count; i++)
+        bytes += batch->length[i];
+    if (batch->full || batch->joined != 0)
+        udp->most = (int)(ENOUGH * batch->count / bytes);
+    if (udp->most > DTLSFFI_BATCH)
         udp->most = DTLSFFI_BATCH;
+    if (batch->count < FEW || udp->most < FEW)
+        udp->most = FEW;
 }
 
 /* Takes what has come, a batch at the most, without waiting: the count of messages, 0 for nothing, -errno, or

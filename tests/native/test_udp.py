@@ -198,23 +198,22 @@ def test_what_comes_decides_how_much_the_kernel_is_asked_for() -> None:
         assert asked(sock, 100, 0, 0, 0, 100) == [4, 64, 32, 0, 4]
 
 
-def test_few_messages_are_asked_for_where_each_holds_many_datagrams() -> None:
-    """Those of one sender, joined by the kernel: more of them would not stay in the nearest cache."""
+@pytest.mark.parametrize(("size", "most"), [(10, 64), (500, 13), (1000, 6), (1400, 4)])
+def test_fewer_messages_are_asked_for_where_each_holds_many_datagrams(size: int, most: int) -> None:
+    """Those of one sender, joined by the kernel: more of them would not stay in the nearer caches."""
     udp, batch = ffi.new("dtlsffi_udp *"), Batch()
     with bound("127.0.0.1") as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         lib.dtlsffi_udp_prepare(udp, sock.fileno(), False, False, True)
         sender.connect(sock.getsockname())
         try:
-            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 7)
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
         except OSError:
             pytest.skip("this kernel cuts no messages")
         udp.most = lib.DTLSFFI_BATCH
-        for _ in range(6):
-            sender.send(b"message" * 10)
-        assert lib.dtlsffi_udp_receive(udp, batch.memory) == 6
+        for _ in range(4):
+            sender.send(b"x" * size * 20)
+        assert lib.dtlsffi_udp_receive(udp, batch.memory) == 4
         if not batch.memory.joined:
             pytest.skip("this kernel joins no datagrams")
-        assert batch.memory.joined == 60
-        for _ in range(6):
-            sender.send(b"message" * 10)
-        assert lib.dtlsffi_udp_receive(udp, batch.memory) == 4
+        assert batch.memory.joined == 80
+        assert udp.most == most
