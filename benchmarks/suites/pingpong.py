@@ -17,9 +17,10 @@ A record goes to another process and comes back, one at a time, both processes o
 transport, without DTLS; that is what `dtlsffi.asyncio` is compared with.
 
 Where the rest goes: nothing goes on at the same time here, so what Python does between two system calls adds up in
-full. `send` and `recv` are in C (the interpreter takes 970 instructions for both, callgrind); what remains is the
-loop that calls them, an object for each record, and the GIL, let go of and taken back around each wait. In asyncio
-each record is a turn of the loop, and DTLS adds one record sealed and one opened on each side."""
+full. `send` and `recv` are in C (the interpreter takes 970 instructions for both, callgrind); what remains is the loop
+that calls them, an object for each record, and the GIL, let go of and taken back around each wait. In asyncio each
+record is a turn of the loop, and DTLS adds one record sealed and one opened on each side. What plain asyncio comes to
+changes by half from run to run, as the scheduler has it, and so does the ratio to it."""
 
 
 def measure(bench: Bench, size: int, subject: Subject) -> Sample:
