@@ -80,10 +80,10 @@ class AwaitedPort(Endpoint):
         Each batch is told of at once: what is answered goes out, and is dealt with, while the next one comes in.
         """
         refusals: list[OSError] = []
-        left = BATCHES
+        batches = BATCHES
         try:
-            while left and not self.ended and self._take_batch(now, refusals):
-                left -= 1
+            while batches and not self.ended and self._take_batch(now, refusals):
+                batches -= 1
                 self.tell()
                 now = self.clock()
         finally:  # also where Ctrl-C has come, or something that a callback has raised

@@ -233,27 +233,29 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         limit = RECORD_MAX if bufsize is None else index(bufsize)
         if limit < 0:
             raise ValueError("negative buffersize in recv")
-        try:
-            return self._receive(lambda: self._read(limit), flags, Deadline(self._timeout))
-        except DTLSZeroReturnError:
-            return b""
+        return self._receive(lambda: self._read(limit), b"", flags)
 
     def _not_received(self, answer: int, limit: int, begin: float) -> bytes:
         """`recv`, where C has got no record, or a callback has raised something; it has waited since `begin`."""
+        return self._go_on(lambda: self._read(limit), b"", answer, limit, begin)
+
+    def _receive(self, read: Callable[[], T], end: T, flags: int = 0, begin: float | None = None) -> T:
+        """What `read` returns, or `end` after the peer's close_notify."""
+        deadline = Deadline(self._timeout, begin)
         try:
-            self._look_why(answer, limit)
-            return self._receive(lambda: self._read(limit), 0, Deadline(self._timeout, begin))
+            self._ready_within(deadline, flags)
+            return self._retry(read, deadline)
         except DTLSZeroReturnError:
-            return b""
+            return end
 
-    def _look_why(self, answer: int, limit: int) -> None:
-        """Raises what stands behind C's answer, unless it is that there is none yet."""
-        if answer != WANT_READ or self._connection._parked is not None:
-            self._connection._not_read(answer, limit)
-
-    def _receive(self, read: Callable[[], T], flags: int, deadline: Deadline) -> T:
-        self._ready_within(deadline, flags)
-        return self._retry(read, deadline)
+    def _go_on(self, read: Callable[[], T], end: T, answer: int, limit: int, begin: float) -> T:
+        """`_receive`, unless C has said more than that there is nothing yet, or a callback has raised something."""
+        try:
+            if answer != WANT_READ or self._connection._parked is not None:
+                self._connection._not_read(answer, limit)
+        except DTLSZeroReturnError:
+            return end
+        return self._receive(read, end, begin=begin)
 
     def _read(self, limit: int) -> bytes:
         return self._bulk.read(limit) if self._bulk.reads else self._connection.read(limit)
@@ -266,12 +268,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         """
         if max < 1:
             raise ValueError(f"max is a number of at least 1, not {max}")
-        deadline = Deadline(self._timeout)
-        try:
-            self._ready_within(deadline, 0)
-            return self._retry(partial(self._bulk.receive, max), deadline)
-        except DTLSZeroReturnError:
-            return []
+        return self._receive(partial(self._bulk.receive, max), [])
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""
@@ -283,18 +280,11 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         if most < 0:
             raise ValueError("negative buffersize in recv_into")
         size = min(size, most) if most else size
-        try:
-            return self._receive(lambda: self._read_into(buffer, size), flags, Deadline(self._timeout))
-        except DTLSZeroReturnError:
-            return 0
+        return self._receive(lambda: self._read_into(buffer, size), 0, flags)
 
     def _not_received_into(self, answer: int, buffer: Any, size: int, begin: float) -> int:
         """`_not_received` of `recv_into`."""
-        try:
-            self._look_why(answer, size)
-            return self._receive(lambda: self._read_into(buffer, size), 0, Deadline(self._timeout, begin))
-        except DTLSZeroReturnError:
-            return 0
+        return self._go_on(lambda: self._read_into(buffer, size), 0, answer, size, begin)
 
     def _read_into(self, buffer: Any, size: int) -> int:
         if not self._bulk.reads:

@@ -19,7 +19,7 @@ many finish in a second; the generator does the client's part, which costs no le
 
 Where the rest goes: to the interpreter, which makes a connection, asks for its key, tells of it and forgets it again;
 a server's also finds it a place, and looks after its time. It does so once a handshake, when OpenSSL has just had the
-caches for itself. Of both sides callgrind counts 87,000 instructions of the interpreter's with a PSK and 62,000 with a
+caches for itself. Of both sides callgrind counts 90,000 instructions of the interpreter's with a PSK and 64,000 with a
 certificate, and some 7,000 of our C's; the C program takes 838,000 and 8,410,000 in all. So by instructions the ratios
 would be 1.14 and 1.01; what is more is code and memory that have to be fetched again. A connection made in C, before
 Python hears of it, would save most of that; but callbacks and `accepted` are promised one with its first flight."""

@@ -151,26 +151,10 @@ static PyObject *receive_all(PyObject *self, PyObject *const *arguments, Py_ssiz
 /* receive_batch(connection, batch, records): takes what a socket has given; its records come at the end of a list. */
 static PyObject *receive_batch(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    dtlsffi_conn *conn = dtlsffi_objects_counted(count, 3, 3) ? dtlsffi_holder_conn_of(arguments[0]) : NULL;
-    dtlsffi_span spans[DTLSFFI_FEW];
-    dtlsffi_batch *batch;
-    uint32_t length = 0;
-    long answer = 0, passing = 0;
-
     (void)self;
-    if (conn == NULL)
+    if (!dtlsffi_objects_counted(count, 3, 3) || dtlsffi_holder_conn_of(arguments[0]) == NULL)
         return NULL;
-    batch = address(arguments[1]);
-    do {
-        for (count = 0; count < DTLSFFI_FEW && (spans[count].data = dtlsffi_batch_next(batch, &length)) != NULL; count++)
-            spans[count].length = length;
-        answer = dtlsffi_open(arguments[0], spans, (uint32_t)count, arguments[2]);
-        if (dtlsffi_open_passes(conn, answer)) {
-            passing = answer;
-            answer = 0;
-        }
-    } while (answer >= 0 && count == DTLSFFI_FEW);
-    return answered(answer >= 0 && passing != 0 ? passing : answer);
+    return answered(dtlsffi_open_batch(arguments[0], address(arguments[1]), arguments[2]));
 }
 
 /* receive_rest(connection, records): takes what has waited since the last datagram. */

@@ -80,9 +80,9 @@ int dtlsffi_gil_callbacks(void);
 /* calls.c */
 #define DTLSFFI_PUMP_COUNT 0x7f
 #define DTLSFFI_PUMP_FULL 0x80          /* as many messages have come as were asked for: there may be more */
-#define DTLSFFI_PUMP_STRANGERS 0x200    /* some are left in the batch */
-#define DTLSFFI_PUMP_ODD 0x400          /* something else than data has happened to a connection; see the batch's answer */
-#define DTLSFFI_PUMP_MORE 0x800         /* and the batch is not through */
+#define DTLSFFI_PUMP_STRANGERS 0x100    /* some are left in the batch */
+#define DTLSFFI_PUMP_ODD 0x200          /* something else than data has happened to a connection; see the batch's answer */
+#define DTLSFFI_PUMP_MORE 0x400         /* and the batch is not through */
 int dtlsffi_calls_put(void *dictionary);
 
 /* fault.c */

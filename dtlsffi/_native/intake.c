@@ -11,6 +11,7 @@
  * left. Those from `begin` to `end` have their turn now. */
 typedef struct {
     const dtlsffi_span *datagrams;
+    dtlsffi_batch *batch;           /* where more of them come from, or NULL */
     uint32_t count;
     uint32_t next;
     bool unfinished;
@@ -20,6 +21,7 @@ typedef struct {
     uint32_t place_count;           /* 0, or one for each of those whose turn it is */
     PyObject *places[DTLSFFI_FEW];  /* bytes that nobody else has seen yet, or NULL */
     uint8_t *rooms[DTLSFFI_FEW];    /* where they are in memory, in the order of the datagrams */
+    dtlsffi_span spans[DTLSFFI_FEW]; /* the datagrams of a batch that are being opened */
 } intake;
 
 /* What a datagram can hold at the most. */
@@ -131,9 +133,25 @@ static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 }
 
 /* Whether it is the socket's fault, and not the connection's end: what ICMP says of our answer to a flight. */
-bool dtlsffi_open_passes(const dtlsffi_conn *conn, long answer)
+static bool is_passing(const dtlsffi_conn *conn, long answer)
 {
     return answer == DTLSFFI_FAULT && !conn->failed && !conn->abandoned;
+}
+
+/* Whether there is more to take; the next datagrams of a batch are looked for here. */
+static bool has_more(intake *in)
+{
+    uint32_t length = 0;
+
+    if (in->unfinished || in->next < in->count)
+        return true;
+    if (in->batch == NULL)
+        return false;
+    in->datagrams = in->spans;
+    in->count = in->next = 0;
+    while (in->count < DTLSFFI_FEW && (in->spans[in->count].data = dtlsffi_batch_next(in->batch, &length)) != NULL)
+        in->spans[in->count++].length = length;
+    return in->count > 0;
 }
 
 /* Has a connection take all that an intake has. Returns a negative answer, or DTLSFFI_RAISED, or else. */
@@ -148,11 +166,11 @@ static long take_in(intake *in, PyObject *holder, PyObject *records)
     do {
         begin(in, conn);
         answer = feed_some(in, conn, inbox);
-        passing = dtlsffi_open_passes(conn, answer) ? answer : passing;
+        passing = is_passing(conn, answer) ? answer : passing;
         if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox, in->places) : dtlsffi_inbox_hand_out(inbox, in->places, records)))
             answer = DTLSFFI_RAISED;
         end(in);
-    } while ((answer >= 0 || dtlsffi_open_passes(conn, answer)) && (in->unfinished || in->next < in->count));
+    } while ((answer >= 0 || is_passing(conn, answer)) && has_more(in));
     dtlsffi_inbox_give_back(inbox);
     return answer >= 0 && passing != 0 ? passing : answer;
 }
@@ -163,6 +181,7 @@ long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t coun
     intake in; /* of which little is looked at, and that little is set */
 
     in.datagrams = datagrams;
+    in.batch = NULL;
     in.count = count;
     in.next = 0;
     in.unfinished = false;
@@ -175,9 +194,21 @@ long dtlsffi_open_rest(PyObject *holder, PyObject *records)
     intake in;
 
     in.datagrams = NULL;
+    in.batch = NULL;
     in.count = in.next = 0;
     in.unfinished = true;
     return take_in(&in, holder, records);
+}
+
+/* The same with what a socket has given. */
+long dtlsffi_open_batch(PyObject *holder, dtlsffi_batch *batch, PyObject *records)
+{
+    intake in;
+
+    in.batch = batch;
+    in.count = in.next = 0;
+    in.unfinished = false;
+    return has_more(&in) ? take_in(&in, holder, records) : 0;
 }
 
 /* dtlsffi_open of one datagram, whose records are kept: an intake would be a fortieth of its time. */

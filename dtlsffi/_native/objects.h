@@ -54,8 +54,8 @@ PyObject *dtlsffi_holder_take(PyObject *self);
 
 /* intake.c */
 long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records);
-bool dtlsffi_open_passes(const dtlsffi_conn *conn, long answer);
 long dtlsffi_open_rest(PyObject *holder, PyObject *records);
+long dtlsffi_open_batch(PyObject *holder, dtlsffi_batch *batch, PyObject *records);
 long dtlsffi_open_one(PyObject *holder, dtlsffi_conn *conn, dtlsffi_span datagram);
 
 /* locked.c */

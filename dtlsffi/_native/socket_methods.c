@@ -180,16 +180,12 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 /* Whether a number of bytes, if there is one, needs no further thought: the room it leaves a record in a bytearray. */
 static bool as_room(PyObject *const *arguments, Py_ssize_t count, dtlsffi_room *room)
 {
-    if (count > 2)
+    size_t whole = (size_t)PyByteArray_Size(arguments[0]), most = whole;
+
+    if (count > 2 || (count == 2 && !as_limit(arguments[1], &most)))
         return false;
     room->data = (uint8_t *)PyByteArray_AsString(arguments[0]);
-    room->limit = room->size = (size_t)PyByteArray_Size(arguments[0]);
-    if (count == 2 && !as_limit(arguments[1], &room->limit))
-        return false;
-    if (room->limit > room->size)
-        room->limit = room->size;
-    if (room->size > room->limit)
-        room->size = room->limit; /* what is behind is not ours, also for a record that turns out to be longer */
+    room->limit = room->size = most < whole ? most : whole; /* what is behind is not ours, however long the record is */
     return room->size > 0;
 }
 

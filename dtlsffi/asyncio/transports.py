@@ -230,7 +230,8 @@ class DTLSTransport(Sending):
             asking is not None and addr is asking._address and type(data) is bytes and data
             and not (self._closing or asking.gone)
         ):  # fmt: skip
-            # An answer, which nearly all is that a server sends: nobody has to be found for it.
+            # An answer, which nearly all is that a server sends: nobody has to be found for it, and `_send` would do
+            # this, with a fifth of the time for its frame.
             self._buffer.append((asking, data))
             self._size += len(data)
             if self._size > self._crowd:

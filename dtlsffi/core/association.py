@@ -59,9 +59,8 @@ class Association(Parking, Holder):
         calls.claim(self)
         check_side(context, server_side, server_hostname, pins)
         name, is_address = (None, False) if server_hostname is None else host(server_hostname)
-        if not context._frozen:
-            context._freeze()
-        self._rules = context._rules_digest if pins is None else rules_of(context, pins)
+        context._freeze()
+        self._rules = rules_of(context, pins)
         if session is not None:
             check_session(session, context, server_side, name, self._rules)
         self._context = context
@@ -184,8 +183,7 @@ class Association(Parking, Holder):
         """Raises what ended the connection, or was parked by a callback; passes over what has not."""
         if answer == lib.DTLSFFI_FAULT:
             raise self._faulted()
-        if self._parked is not None or self._origin._session_removed is not None:
-            self._collect()
+        self._collect()
         if answer >= 0 or answer in HARMLESS:
             return
         if answer == lib.DTLSFFI_CLOSED and self.is_established:

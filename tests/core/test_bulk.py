@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
 
 import pytest
@@ -20,6 +20,23 @@ from tests.conftest import connected_pair
 from tests.helpers import HOST
 
 UDP_SEGMENT = 103
+
+
+@contextmanager
+def joined(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> Iterator[tuple[Connection, Bulk]]:
+    """A client over UDP, and the `Bulk` of the server that it has shaken hands with."""
+    with connected_pair() as (one, two):
+        for sock in (one, two):
+            sock.setblocking(False)
+        client = Connection(client_context, server_hostname=HOST, fileno=one.fileno())
+        server = Connection(server_context, server_side=True, fileno=two.fileno())
+        while not (client.is_established and server.is_established):
+            for connection in (client, server):
+                with suppress(dtlsffi.DTLSWantReadError):
+                    connection.do_handshake()
+        yield client, Bulk(server, two.fileno(), threading.RLock())
 
 
 def test_an_early_record_waits_for_its_handshake(
@@ -58,16 +75,7 @@ def test_a_callback_that_raises_takes_nothing_with_it(
     """What has been received meanwhile is there for the next call."""
     armed: list[bool] = []
     server_context.trace = lambda *_: armed and 1 // 0
-    with connected_pair() as (one, two):
-        for sock in (one, two):
-            sock.setblocking(False)
-        client = Connection(client_context, server_hostname=HOST, fileno=one.fileno())
-        server = Connection(server_context, server_side=True, fileno=two.fileno())
-        while not (client.is_established and server.is_established):
-            for connection in (client, server):
-                with suppress(dtlsffi.DTLSWantReadError):
-                    connection.do_handshake()
-        bulk = Bulk(server, two.fileno(), threading.RLock())
+    with joined(client_context, server_context) as (client, bulk):
         assert client.send(b"one") + client.send(b"two") == 6
         armed.append(True)
         with pytest.raises(ZeroDivisionError):
@@ -245,16 +253,7 @@ def test_datagrams_that_come_one_by_one_are_taken_by_the_many(
     """Where the kernel joins none, a call asks for as many as it may, not for the few that would hold many each."""
     request.addfinalizer(lambda: do_without([]))
     do_without(without)
-    with connected_pair() as (one, two):
-        for sock in (one, two):
-            sock.setblocking(False)
-        client = Connection(client_context, server_hostname=HOST, fileno=one.fileno())
-        server = Connection(server_context, server_side=True, fileno=two.fileno())
-        while not (client.is_established and server.is_established):
-            for connection in (client, server):
-                with suppress(dtlsffi.DTLSWantReadError):
-                    connection.do_handshake()
-        bulk = Bulk(server, two.fileno(), threading.RLock())
+    with joined(client_context, server_context) as (client, bulk):
         for number in range(100):
             client.send(b"%d" % number)
         batches = [bulk.receive(1000) for _ in range(3)]
