@@ -131,6 +131,16 @@ static inline int SSL_get0_peer_signature_name(const SSL *ssl, const char **name
 #define IPV6_MTU 0
 #endif
 
+/* And sends datagrams that nobody may fragment: ip(7). */
+#ifdef IP_PMTUDISC_DO
+#define DTLSFFI_HAS_DF 1
+#else
+#define DTLSFFI_HAS_DF 0
+#define IP_MTU_DISCOVER 0
+#define IP_PMTUDISC_WANT 0
+#define IP_PMTUDISC_DO 0
+#endif
+
 /* The kernel joins datagrams on their way in, and cuts messages on their way out: udp(7). */
 #include <netinet/udp.h>
 #ifdef UDP_SEGMENT

@@ -105,6 +105,7 @@ typedef struct {
     int connected;                      /* all datagrams are for its one peer */
     int segments;                       /* the kernel cuts messages: UDP_SEGMENT */
     int joins;                          /* it joins datagrams: UDP_GRO */
+    int whole;                          /* nobody may fragment its datagrams: IP_PMTUDISC_DO */
     int most;                           /* how many messages it is asked for next */
     unsigned long born;                 /* in which process it was prepared; 0: not yet */
     uint64_t datagrams_received;

@@ -99,6 +99,7 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t done)
     flight f;
     uint32_t end = done;
     int count = 0, sent;
+    bool whole = udp->whole;
     uint32_t gone = 0;
 
     while (count < MESSAGES && end < out->count) {
@@ -110,6 +111,8 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t done)
     do {
         sent = dtlsffi_sendmmsg(udp->fd, f.messages, (unsigned int)count, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
+    if (sent < 0 && errno == EMSGSIZE && whole && dtlsffi_udp_may_fragment(udp))
+        return 0;
     if (sent < 0 && f.runs[0].count > 1 && cannot_segment(errno)) {
         udp->segments = 0;
         return 0;

@@ -105,6 +105,39 @@ static bool is_parents(const dtlsffi_udp *udp)
     return udp->born != 0 && dtlsffi_is_parents(udp->born);
 }
 
+static bool has_peer(int fd)
+{
+    dtlsffi_sockaddr peer;
+    socklen_t length = sizeof(peer);
+
+    return getpeername(fd, &peer.any, &length) == 0;
+}
+
+static bool discover(int fd, int how)
+{
+    return DTLSFFI_HAS_DF && setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof(how)) == 0;
+}
+
+/* Lets nobody fragment what the socket sends over IPv4, unless its owner has decided about that. Such a datagram needs no
+ * identification (RFC 6864 section 4.1), and to find one costs the kernel more the more peers there are. A socket with a
+ * peer has a counter of its own for it. */
+static bool keep_whole(int fd)
+{
+    int how = -1;
+    socklen_t length = sizeof(how);
+
+    if (!DTLSFFI_HAS_DF || has_peer(fd) || getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, &length) != 0)
+        return false;
+    return how == IP_PMTUDISC_WANT && discover(fd, IP_PMTUDISC_DO);
+}
+
+/* Has datagrams fragmented again that are too long for their path, once there has been one. */
+bool dtlsffi_udp_may_fragment(dtlsffi_udp *udp)
+{
+    udp->whole = 0;
+    return discover(udp->fd, IP_PMTUDISC_WANT);
+}
+
 /* Makes the most of a socket: `joined` where it may join datagrams, which nobody else may read then. What the kernel
  * refuses is done without. */
 void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int joined)
@@ -123,6 +156,7 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int jo
         (void)setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
     }
+    udp->whole = !connected && keep_whole(fd);
     if (joined && DTLSFFI_HAS_GRO && (without & DTLSFFI_WITHOUT_GRO) == 0)
         udp->joins = setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) == 0;
 }
@@ -134,6 +168,8 @@ void dtlsffi_udp_release(dtlsffi_udp *udp)
 
     if (udp->joins && !is_parents(udp))
         (void)setsockopt(udp->fd, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));
+    if (udp->whole && !is_parents(udp))
+        (void)dtlsffi_udp_may_fragment(udp);
     udp->joins = 0;
     udp->fd = -1;
 }
@@ -351,11 +387,14 @@ int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_
     dtlsffi_control space;
     struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    bool whole = udp->whole;
     ssize_t sent;
 
     if (!dtlsffi_udp_address(udp, &message, to, local, &name, &space))
         return EAFNOSUPPORT;
     sent = send_now(udp, &message);
+    if (sent < 0 && errno == EMSGSIZE && whole && dtlsffi_udp_may_fragment(udp))
+        sent = send_now(udp, &message);
     if (sent < 0 && message.msg_controllen > 0 && is_source_refused(errno)) {
         message.msg_controllen = 0;
         sent = send_now(udp, &message);

@@ -341,6 +341,7 @@ class Endpoint(Draining):
         `refused_pending`, `refused_connections`; `evicted` are handshakes that had to make room for others.
         `socket_errors` is what the socket has raised, ICMP's news for instance. `datagrams_segmented` and
         `datagrams_joined` the kernel has cut, or joined; `gso` (UDP_SEGMENT) and `gro` (UDP_GRO) are 1 where it may.
+        `dont_fragment` (IP_PMTUDISC_DO) is 1 while nobody may fragment what goes over IPv4: until a path is too narrow.
         """
         udp = self._udp
         return {name: self._counts[name] for name in COUNTERS} | {
@@ -353,6 +354,7 @@ class Endpoint(Draining):
             "datagrams_joined": udp.joined,
             "gso": udp.segments,
             "gro": udp.joins,
+            "dont_fragment": udp.whole,
             "connections": len(self._connections) + len(self._replacing),
             "pending": len(self._pending),
         }

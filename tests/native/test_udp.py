@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
+import os
 import select
 import socket
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -59,7 +64,10 @@ def ports() -> Iterator[list[Port]]:
 
 
 IP_PKTINFO = 8
+IP_MTU_DISCOVER, IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 10, 1, 2, 3
 UDP_SEGMENT = 103
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS, SIOCSIFMTU, IFF_UP = 0x8914, 0x8922, 1
 
 
 @pytest.mark.parametrize(("host", "asks"), [("127.0.0.1", False), ("0.0.0.0", True), ("::1", False), ("::", True)])  # noqa: S104
@@ -177,6 +185,80 @@ def test_an_ipv4_socket_cannot_reach_ipv6(ports: list[Port], client_context: DTL
     endpoint = ports[0].endpoint
     endpoint.connect(("2001:db8::1", 1), 0, context=client_context, server_hostname=HOST)
     assert endpoint.statistics()["dropped_unsent"] == 1
+
+
+def discovery(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::"])
+def test_nobody_may_fragment_what_goes_to_many_peers(host: str, ports: list[Port]) -> None:
+    """So the kernel need not number it; the socket is as it was before when its owner has it back."""
+    ports.append(Port(host))
+    sock, endpoint = ports[0].sock, ports[0].endpoint
+    assert (discovery(sock), endpoint.statistics()["dont_fragment"]) == (IP_PMTUDISC_DO, 1)
+    endpoint.close()
+    assert discovery(sock) == IP_PMTUDISC_WANT
+
+
+@pytest.mark.parametrize("has_peer", [False, True])
+def test_what_may_be_fragmented_is_the_owners_to_decide(has_peer: bool) -> None:
+    """Who has decided; and a socket with a peer has a counter of its own."""
+    with bound("127.0.0.1") as sock:
+        if has_peer:
+            sock.connect(sock.getsockname())
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+        before = discovery(sock)
+        endpoint = Endpoint(fileno=sock.fileno())
+        assert (discovery(sock), endpoint.statistics()["dont_fragment"]) == (before, 0)
+        endpoint.close()
+        assert discovery(sock) == before
+
+
+def in_a_narrow_network(test: Callable[[], None]) -> None:
+    """Runs a test where the loopback device carries 600 bytes at a time."""
+
+    def run() -> None:
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):  # this thread's alone
+            pytest.skip(f"no network of its own to be had: {os.strerror(ctypes.get_errno())}")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, SIOCSIFMTU, struct.pack("16si12x", b"lo", 600))
+            fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+        test()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run).result()
+
+
+@pytest.mark.parametrize("by", ["flight", "send", "send_many", "Endpoint.send_many"])
+def test_what_is_too_long_for_its_path_is_fragmented_after_all(
+    by: str, ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Whatever it is that finds the path too narrow first; nothing is lost."""
+
+    def narrow() -> None:
+        ports.extend([Port("127.0.0.1", server_context), Port("127.0.0.1")])
+        server, client = ports
+        conn = client.endpoint.connect(("127.0.0.1", server.port), 0, context=client_context, server_hostname=HOST)
+        settle(*ports)
+        (accepted,) = server.endpoint.accepted()
+        assert server.endpoint.statistics()["dont_fragment"] == (by != "flight")
+        accepted.mtu = 1200
+        sent = [bytes([number]) * 1000 for number in range(1 if by in ("flight", "send") else 3)]
+        if by == "Endpoint.send_many":
+            assert server.endpoint.send_many([(accepted, data) for data in sent]) == len(sent)
+        elif by == "send_many":
+            assert accepted.send_many(sent) == len(sent)
+        else:
+            accepted.send(sent[0])
+        assert server.endpoint.statistics()["dont_fragment"] == 0
+        settle(*ports)
+        assert list(conn.received) == sent
+
+    if by != "flight":
+        server_context.mtu = client_context.mtu = 500
+    in_a_narrow_network(narrow)
 
 
 def asked(sock: socket.socket, *messages: int) -> list[int]:
