@@ -264,3 +264,14 @@ int dtlsffi_conn_adopt(dtlsffi_conn *conn, SSL_CTX *ctx, int has_psk, int traces
     SSL_set_msg_callback(ssl, traces ? trace : NULL);
     return 1;
 }
+
+/* ---- keys ---- */
+
+static int refuse(char *buffer, int size, int writing, void *handle)
+{
+    (void)buffer, (void)size, (void)writing, (void)handle;
+    return -1;
+}
+
+/* pem_password_cb(3) for what has no password: OpenSSL's own would ask on the terminal. */
+pem_password_cb *const dtlsffi_no_password = refuse;

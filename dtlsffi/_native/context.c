@@ -144,15 +144,15 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
 int dtlsffi_ctx_set_protocols(SSL_CTX *ctx, const uint8_t *list, size_t length)
 {
     dtlsffi_ctx_data *ours = dtlsffi_ctx_get_data(ctx);
-    uint8_t *copy = OPENSSL_memdup(list, length);
+    uint8_t *copy = length == 0 ? NULL : OPENSSL_memdup(list, length);
 
-    if (copy == NULL || SSL_CTX_set_alpn_protos(ctx, list, (unsigned int)length) != 0) { /* 0 is success here */
+    if ((copy == NULL && length != 0) || SSL_CTX_set_alpn_protos(ctx, list, (unsigned int)length) != 0) { /* 0 is success here */
         OPENSSL_free(copy);
         return 0;
     }
     OPENSSL_free(ours->protocols);
     ours->protocols = copy;
     ours->protocols_length = length;
-    SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, ours);
+    SSL_CTX_set_alpn_select_cb(ctx, length == 0 ? NULL : choose_protocol, ours);
     return 1;
 }

@@ -257,6 +257,7 @@ void dtlsffi_conn_set_pinned(dtlsffi_conn *conn);
 void dtlsffi_ctx_ask_status(SSL_CTX *ctx, int on);
 void dtlsffi_ctx_ask_sessions(SSL_CTX *ctx, int give, int find, int forget);
 int dtlsffi_conn_adopt(dtlsffi_conn *conn, SSL_CTX *ctx, int has_psk, int traces);
+extern pem_password_cb *const dtlsffi_no_password;
 
 /* mtu.c: UDP payload bytes, and the plaintext that fits */
 int dtlsffi_conn_set_mtu(dtlsffi_conn *conn, size_t mtu);

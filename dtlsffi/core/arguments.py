@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import operator
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +11,8 @@ from .._native import lib
 
 TIMERS = (1.0, 2.0, 60.0)
 """The retransmission timer that RFC 6347 section 4.2.4.1 proposes, and C begins with."""
+HOST_MAX = 255
+"""Bytes of a host name: RFC 1034 section 3.1."""
 
 
 def c_string(text: str, what: str) -> bytes:
@@ -20,6 +23,25 @@ def c_string(text: str, what: str) -> bytes:
         return text.encode("ascii")
     except UnicodeEncodeError:
         raise ValueError(f"{what} must be ASCII: {text!r}") from None
+
+
+def switches(value: Any, what: str) -> int:
+    """`value` as 64 bits for C; TypeError, ValueError or (as in ssl) OverflowError where it is none."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is an int, not {type(value).__name__}") from None
+    if number < 0:
+        raise ValueError(f"{what} must not be negative: {number}")
+    if number >= 1 << 64:
+        raise OverflowError(f"{what} has 64 bits: {number} has more")
+    return number
+
+
+def check_callback(callback: object, what: str = "callback") -> None:
+    """Raises TypeError for what is neither None nor callable."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"{what} is a callable or None, not {type(callback).__name__}")
 
 
 def valid_mtu(mtu: int) -> int:
@@ -33,7 +55,10 @@ def valid_mtu(mtu: int) -> int:
 
 def valid_timers(timers: tuple[float, float, float]) -> tuple[float, float, float]:
     """`timers` if they make sense; ValueError otherwise."""
-    first, factor, longest = (float(number) for number in timers)
+    try:
+        first, factor, longest = (float(number) for number in timers)
+    except (TypeError, ValueError):
+        raise ValueError(f"retransmission is three numbers (first, factor, longest), not {timers!r}") from None
     if not 0.001 <= first <= longest <= 3600:
         raise ValueError(
             f"retransmission begins with at least 0.001 s and ends with its longest duration, at most 3600 s, "
@@ -54,8 +79,9 @@ def host(server_hostname: str) -> tuple[str, bool]:
 @lru_cache(maxsize=256)
 def known_host(server_hostname: str) -> tuple[str, bool]:
     """`host`, of what has been looked at before: whoever connects often does so to a few servers."""
+    address = server_hostname.partition("%")[0]  # without the scope, which no certificate has
     try:
-        return str(ipaddress.ip_address(server_hostname.partition("%")[0])), True
+        return str(ipaddress.ip_address(address if ":" in address else server_hostname)), True
     except ValueError:
         pass
     if not server_hostname or server_hostname.startswith("."):
@@ -66,6 +92,8 @@ def known_host(server_hostname: str) -> tuple[str, bool]:
         name = server_hostname.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise ValueError(f"server_hostname {server_hostname!r} is no host name: {error}") from None
+    if len(name) > HOST_MAX:
+        raise ValueError(f"server_hostname has at most {HOST_MAX} bytes, not {len(name)}")
     return c_string(name, "server_hostname").decode("ascii"), False
 
 

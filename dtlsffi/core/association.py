@@ -58,11 +58,12 @@ class Association(Parking, Holder):
             raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
         calls.claim(self)
         check_side(context, server_side, server_hostname, pins)
+        check_resumes(session, server_side)
         name, is_address = (None, False) if server_hostname is None else host(server_hostname)
         context._freeze()
         self._rules = rules_of(context, pins)
         if session is not None:
-            check_session(session, context, server_side, name, self._rules)
+            check_session(session, context, name, self._rules)
         self._context = context
         self._server_side = bool(server_side)
         self._server_hostname = name
@@ -83,6 +84,7 @@ class Association(Parking, Holder):
         if name is not None:
             self._set_host(name, is_address, check=context.check_hostname and pins is None)
         if session is not None and lib.SSL_set_session(lib.dtlsffi_conn_ssl(conn), session._session) != 1:
+            lib.ERR_clear_error()
             raise ValueError("the session cannot be used")
         self._timers = context._timers
         if context._certificate_types is not None or pins is not None:
@@ -102,6 +104,7 @@ class Association(Parking, Holder):
             else:
                 ok = ok and lib.X509_VERIFY_PARAM_set1_host(param, text, len(text)) == 1
         if not ok:
+            lib.ERR_clear_error()
             raise ValueError(f"server_hostname cannot be {name!r}")
 
     def _apply_rules(self) -> None:
@@ -150,6 +153,10 @@ class Association(Parking, Holder):
     def _make_session(self, session: CData) -> DTLSSession:
         """A session of this connection's, whose reference is taken over."""
         return DTLSSession(session, self._origin, self._server_hostname, self._rules)
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        """Neither be pickled nor copied: two objects would have the one C side."""
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def __repr__(self) -> str:
         """Name the side, the peer and the state."""
@@ -278,14 +285,18 @@ def check_side(context: DTLSContext, server_side: bool, server_hostname: str | N
         raise ValueError("check_hostname requires server_hostname")
 
 
-def check_session(
-    session: DTLSSession, context: DTLSContext, server_side: bool, name: str | None, rules: bytes
-) -> None:
-    """Raises ValueError or TypeError where the session cannot be resumed here: ssl's rules, and the same peer."""
+def check_resumes(session: object, server_side: bool) -> None:
+    """Raises TypeError for what is neither None nor a session, ValueError where a server is given one."""
+    if session is None:
+        return
     if not isinstance(session, DTLSSession):
         raise TypeError(f"session is a DTLSSession, not {type(session).__name__}")
     if server_side:
         raise ValueError("session can only be specified in client mode")
+
+
+def check_session(session: DTLSSession, context: DTLSContext, name: str | None, rules: bytes) -> None:
+    """Raises ValueError where the session cannot be resumed here: ssl's rules, and the same peer."""
     reason = session._fits(context, name, rules)
     if reason is not None:
         raise ValueError(reason)

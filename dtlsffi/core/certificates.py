@@ -97,7 +97,7 @@ def certificate(pointer: CData) -> CData:
 def pem_blocks(bio: CData, first: Reader, following: Reader) -> Iterator[CData]:
     """What the PEM reader `first`, and then `following`, finds in `bio`, until there is no more."""
     reader = first
-    while (found := reader(bio, ffi.NULL, ffi.NULL, ffi.NULL)) != ffi.NULL:
+    while (found := reader(bio, ffi.NULL, lib.dtlsffi_no_password, ffi.NULL)) != ffi.NULL:
         yield found
         reader = following
 
@@ -149,7 +149,9 @@ def private_key(source: Source, password: PasswordSource = None) -> CData:
             key = read_key(bio, PEM_MARK in contents, handle)
     finally:
         contents[:] = bytes(len(contents))
-    asker._collect()
+    if asker._parked is not None:
+        lib.ERR_clear_error()
+        asker._collect()
     if key == ffi.NULL:
         wrong = "cannot be decrypted: the password is wrong" if asker.asked else "holds no readable private key"
         raise take_fault(f"{name} {wrong}")
@@ -235,6 +237,11 @@ def encode(x509: CData) -> bytes:
     return der(lib.i2d_X509, x509, "a certificate")
 
 
+def encode_list(crl: CData) -> bytes:
+    """A revocation list in DER."""
+    return der(lib.i2d_X509_CRL, crl, "a revocation list")
+
+
 def encode_key(key: CData) -> bytes:
     """A public key (that of an EVP_PKEY) in DER, as SubjectPublicKeyInfo: RFC 5280 section 4.1."""
     return der(lib.i2d_PUBKEY, key, "a public key")
@@ -258,7 +265,7 @@ def public_key(source: Source) -> bytes:
     lib.ERR_clear_error()
     with memory_bio(contents) as bio:
         if PEM_MARK in contents:
-            key = lib.PEM_read_bio_PUBKEY(bio, ffi.NULL, ffi.NULL, ffi.NULL)
+            key = lib.PEM_read_bio_PUBKEY(bio, ffi.NULL, lib.dtlsffi_no_password, ffi.NULL)
         else:
             key = lib.d2i_PUBKEY_bio(bio, ffi.NULL)
     if key == ffi.NULL:
@@ -267,8 +274,13 @@ def public_key(source: Source) -> bytes:
 
 
 def names(source: Source, add: Callable[[CData], int]) -> None:
-    """Hands every certificate in `source` to `add`; `DTLSError` where one cannot be taken, and as `authorities`."""
+    """Hands every certificate in `source` to `add`; `DTLSError` where one cannot be taken, and as `authorities`.
+
+    ValueError where there are revocation lists only.
+    """
     x509s, _ = authorities(source, "authority")
+    if not x509s:
+        raise ValueError(f"{name_of(source, 'authority')} holds no certificate that could be named")
     for x509 in x509s:
         if add(x509) != 1:
             raise take_fault(f"a name in {name_of(source, 'authority')} cannot be used")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import hashlib
 import os
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from .._native import lib
-from .arguments import TIMERS, valid_mtu, valid_timers
+from .arguments import TIMERS, switches, valid_mtu, valid_timers
 from .constants import DTLSProtocol, DTLSVersion, Options
 from .credentials import Credentials
 from .observation import Observation
@@ -29,6 +31,11 @@ if TYPE_CHECKING:  # for the type checker only: at run time the doors hand their
 
 __all__ = ["DTLSContext", "create_default_context"]
 
+NOT_HERE = {
+    "post_handshake_auth": "",
+    "sslobject_class": ": set dtlsobject_class",
+    "sslsocket_class": ": set dtlssocket_class",
+}
 SECURITY_LEVEL = 2  # 112 bits of security: SSL_CTX_set_security_level(3)
 
 
@@ -50,6 +57,8 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     """What `wrap_bio` returns; `dtlsffi.objects` sets it. Like `ssl.SSLContext.sslobject_class`."""
 
     def __init__(self, protocol: DTLSProtocol = DTLSProtocol.PROTOCOL_DTLS) -> None:
+        if isinstance(protocol, enum.Enum) and not isinstance(protocol, DTLSProtocol):  # ssl's have other numbers
+            raise ValueError(f"protocol is a DTLSProtocol, not {protocol!r}")
         super().__init__(DTLSProtocol(protocol))
         self._mtu: int | None = None
         self._timers = TIMERS
@@ -88,6 +97,12 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
             self._asks = bool(lib.dtlsffi_ctx_asks(self._ctx))
             self._frozen = True
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse ssl's names for what is not here, which would be set in vain."""
+        if name in NOT_HERE:
+            raise AttributeError(f"DTLSContext has no {name}{NOT_HERE[name]}")
+        super().__setattr__(name, value)
+
     # ---- protocol ----
 
     @property
@@ -111,9 +126,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     @options.setter
     def options(self, options: Options) -> None:
         self._changing()
-        new = int(options)
-        if new < 0:
-            raise ValueError(f"options must not be negative: {new}")
+        new = switches(options, "options")
         lib.SSL_CTX_clear_options(self._ctx, lib.SSL_CTX_get_options(self._ctx) & ~new)
         lib.SSL_CTX_set_options(self._ctx, new)
 
@@ -176,7 +189,9 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         do_handshake_on_connect: bool = True,
         server_hostname: str | None = None,
         session: DTLSSession | None = None,
-        **pins: Any,
+        *,
+        verify_fingerprint: Fingerprints | None = None,
+        verify_public_key: Keys | None = None,
     ) -> DTLSSocket | DTLSListener:
         """Speaks DTLS over a UDP socket, which is used up: `DTLSSocket`.
 
@@ -189,7 +204,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         not block while a handshake is wanted, and OSError for a closed one; the socket is untouched then.
         """
         if server_side and not is_connected(sock):
-            if server_hostname is not None or session is not None or pins:
+            if any(given is not None for given in (server_hostname, session, verify_fingerprint, verify_public_key)):
                 raise ValueError("a listener for many peers takes neither a host name, a session, nor pins")
             return self.dtlslistener_class._create(sock, self)
         return self.dtlssocket_class._create(
@@ -199,7 +214,8 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
             do_handshake_on_connect=do_handshake_on_connect,
             server_hostname=server_hostname,
             session=session,
-            **pins,
+            verify_fingerprint=verify_fingerprint,
+            verify_public_key=verify_public_key,
         )
 
     def wrap_bio(
@@ -252,7 +268,7 @@ def create_default_context(
 
     With `Purpose.SERVER_AUTH` it is for clients, and trusts what is given, or the system's authorities; with
     `Purpose.CLIENT_AUTH` it is for servers. Verification is strict (RFC 5280) and may end at any certificate
-    that is trusted. The environment variable `SSLKEYLOGFILE` sets `keylog_filename`.
+    that is trusted. The environment variable `SSLKEYLOGFILE` sets `keylog_filename` (not with `python -E` or `-I`).
     """
     if not isinstance(purpose, ssl.Purpose):
         raise TypeError(f"purpose is one of ssl.Purpose, not {purpose!r}")
@@ -266,6 +282,6 @@ def create_default_context(
     elif context.verify_mode is not ssl.CERT_NONE:
         context.load_default_certs(purpose)
     keylog = os.environ.get("SSLKEYLOGFILE")
-    if keylog:
+    if keylog and not sys.flags.ignore_environment:
         context.keylog_filename = keylog
     return context

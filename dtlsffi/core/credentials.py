@@ -39,6 +39,7 @@ class Credentials(Settings):
         self._changing()
         chain = certificates.certificate_chain(certfile)
         key = certificates.private_key(certfile if keyfile is None else keyfile, password)
+        self._changing()  # a callable that was asked for the password may have used it
         certificates.use(self._ctx, chain, key)
 
     def fingerprint(self, algorithm: str = "sha-256") -> str | None:
@@ -62,6 +63,7 @@ class Credentials(Settings):
         self._changing()
         need_raw_public_keys()
         key = certificates.private_key(keyfile, password)
+        self._changing()
         lib.ERR_clear_error()
         if lib.SSL_CTX_use_PrivateKey(self._ctx, key) != 1:
             raise take_fault("the private key cannot be used")
@@ -75,7 +77,10 @@ class Credentials(Settings):
         """
         self._changing()
         types = []
-        for what, names in (("own", list(own)), ("peer", list(peer))):
+        for what, given in (("own", own), ("peer", peer)):
+            if isinstance(given, str):
+                raise TypeError(f"{what} is a list of certificate types, not a str")
+            names = list(given)
             for name in names:
                 if name not in CERTIFICATE_TYPES:
                     raise ValueError(f"{what} names the certificate types 'x509' and 'raw_public_key', not {name!r}")

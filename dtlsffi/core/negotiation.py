@@ -9,7 +9,7 @@ from typing import Any
 
 from .._native import ffi, lib
 from . import certificates
-from .arguments import c_string
+from .arguments import c_string, check_callback
 from .ciphers import describe, text
 from .constants import DTLSProtocol, DTLSVersion, HAS_DTLSv1, HAS_DTLSv1_3
 from .errors import DTLSError, make, take_fault
@@ -25,10 +25,10 @@ CERTIFICATE_CIPHERS = (
 DEFAULT_CIPHERS = CERTIFICATE_CIPHERS + ":!PSK"
 PSK_CIPHERS = "kECDHEPSK+CHACHA20:kDHEPSK+AESGCM:kDHEPSK+CHACHA20:kDHEPSK+AESCCM:kPSK+AESGCM:kPSK+CHACHA20:kPSK+AESCCM"
 
-# The version of each name; what is None is the library's own bound.
-BOUNDS: dict[DTLSVersion, int] = {
-    DTLSVersion.MINIMUM_SUPPORTED: DTLSVersion.DTLSv1_2.value,
-    DTLSVersion.MAXIMUM_SUPPORTED: 0,
+# What stands for a version, and for which.
+SUPPORTED: dict[DTLSVersion, DTLSVersion] = {
+    DTLSVersion.MINIMUM_SUPPORTED: DTLSVersion.DTLSv1_2,
+    DTLSVersion.MAXIMUM_SUPPORTED: DTLSVersion.DTLSv1_3 if HAS_DTLSv1_3 else DTLSVersion.DTLSv1_2,
 }
 
 ServerNameCallback = Callable[[Any, str | None, Any], int | None]
@@ -69,13 +69,13 @@ class Negotiation(Settings):
         missing = {DTLSVersion.DTLSv1: not HAS_DTLSv1, DTLSVersion.DTLSv1_3: not HAS_DTLSv1_3}
         if missing.get(version):
             raise ValueError(f"this OpenSSL does not have {version.name} (see dtlsffi.HAS_{version.name})")
-        if setter(self._ctx, BOUNDS.get(version, version.value)) != 1:
+        if setter(self._ctx, SUPPORTED.get(version, version).value) != 1:
             raise take_fault(f"{which}_version cannot be {version.name}")
         self._bounds[which] = version
 
     def _check_bounds(self) -> None:
         low, high = self._bounds["minimum"], self._bounds["maximum"]
-        if low > high and low is not DTLSVersion.MINIMUM_SUPPORTED:
+        if SUPPORTED.get(low, low) > SUPPORTED.get(high, high):
             raise ValueError(f"minimum_version is {low.name}, but maximum_version is {high.name}")
 
     # ---- ciphers ----
@@ -121,7 +121,8 @@ class Negotiation(Settings):
 
     def get_ciphers(self) -> list[dict[str, Any]]:
         """The cipher suites allowed, most wanted first, each as `ssl.SSLContext.get_ciphers` describes it."""
-        with_13 = HAS_DTLSv1_3 and self._bounds["maximum"] > DTLSVersion.DTLSv1_2
+        newest = self._bounds["maximum"]
+        with_13 = SUPPORTED.get(newest, newest) > DTLSVersion.DTLSv1_2
         ssl_object = ffi.gc(lib.SSL_new(self._ctx), lib.SSL_free)
         stack = lib.SSL_get_ciphers(ssl_object)
         suites = [describe(lib.sk_SSL_CIPHER_value(stack, i)) for i in range(lib.sk_SSL_CIPHER_num(stack))]
@@ -137,9 +138,15 @@ class Negotiation(Settings):
         self._changing()
         self._set_list(lib.SSL_CTX_set1_groups_list, groups, "groups", "unknown groups in")
 
-    def set_ecdh_curve(self, curve_name: str) -> None:
-        """`set_groups` with one group: ssl's name for it."""
-        self.set_groups(curve_name)
+    def set_ecdh_curve(self, curve_name: str | bytes) -> None:
+        """`set_groups` with one group: ssl's name for it. Raises ValueError for a name that OpenSSL does not know."""
+        name = os.fsdecode(curve_name) if isinstance(curve_name, (str, bytes)) else curve_name
+        if not isinstance(name, str):
+            raise TypeError(f"curve_name is a str, not {type(name).__name__}")
+        try:
+            self.set_groups(name)
+        except DTLSError:
+            raise ValueError(f"unknown elliptic curve name {name!r}") from None
 
     def get_groups(self, *, include_aliases: bool = False) -> list[str]:
         """The groups that could be negotiated: SSL_CTX_get0_implemented_groups(3).
@@ -171,6 +178,7 @@ class Negotiation(Settings):
         if lib.SSL_CTX_set0_tmp_dh_pkey(self._ctx, parameters) != 1:
             lib.EVP_PKEY_free(parameters)
             raise take_fault(f"the DH parameters in {os.fspath(dhfile)!r} cannot be used")
+        lib.SSL_CTX_set_dh_auto(self._ctx, 0)  # which would come first
 
     def set_server_sigalgs(self, sigalgs: str) -> None:
         """Allows a server these signature algorithms, joined by colons: SSL_CTX_set1_sigalgs_list(3).
@@ -190,18 +198,22 @@ class Negotiation(Settings):
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         """Offers these protocols, or as a server takes the first of them that the client offers, too.
 
-        Without one in common the handshake goes on without a protocol, as in `ssl`. Raises ValueError for a name that
-        does not have 1 to 255 bytes.
+        Without one in common the handshake goes on without a protocol, as in `ssl`; so it does with an empty list.
+        Raises ValueError for a name that does not have 1 to 255 bytes, TypeError for what is no list of str.
         """
         self._changing()
+        if isinstance(alpn_protocols, (str, bytes)):
+            raise TypeError(f"alpn_protocols is a list of str, not {type(alpn_protocols).__name__}")
         wire = bytearray()
         for protocol in alpn_protocols:
-            name = protocol.encode("ascii")
+            if not isinstance(protocol, str):
+                raise TypeError(f"alpn_protocols is a list of str, and one is {type(protocol).__name__}")
+            name = c_string(protocol, "an ALPN protocol")
             if not 1 <= len(name) <= 255:
                 raise ValueError(f"ALPN protocols have 1 to 255 bytes, not {len(name)}")
             wire += bytes([len(name)]) + name
-        if not 1 <= len(wire) <= 65535:
-            raise ValueError("alpn_protocols names at least one protocol, and 65535 bytes of them at most")
+        if len(wire) > 65535:
+            raise ValueError("alpn_protocols has at most 65535 bytes, with one more for each protocol")
         if lib.dtlsffi_ctx_set_protocols(self._ctx, bytes(wire), len(wire)) != 1:
             raise MemoryError
 
@@ -242,8 +254,7 @@ class Negotiation(Settings):
     def sni_callback(self, callback: ServerNameCallback | None) -> None:
         self._changing()
         self._not_for(DTLSProtocol.PROTOCOL_DTLS_CLIENT, "sni_callback")
-        if callback is not None and not callable(callback):
-            raise TypeError(f"sni_callback is a callable or None, not {type(callback).__name__}")
+        check_callback(callback, "sni_callback")
         self._sni_callback = callback
         lib.dtlsffi_ctx_ask_by_name(self._ctx, callback is not None)
 

@@ -14,6 +14,7 @@ from .certificates import Source
 # RFC 8122 section 5 has sha-1 as well, and warns of it; nothing needs it any more.
 ALGORITHMS = {"sha-224": "sha224", "sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
 
+PATTERN = r"(?:a=fingerprint:)? ?([\w-]+) ((?:[0-9A-Fa-f]{2}:?)+)"
 LONGEST = 256  # characters: more than any of these needs
 
 Fingerprints = str | Iterable[str]
@@ -22,7 +23,7 @@ Keys = Source | Iterable[Source]
 
 def fingerprint(der: bytes, algorithm: str = "sha-256") -> str:
     """A certificate's fingerprint as in SDP, `"sha-256 AB:CD:..."`; ValueError for an unknown algorithm."""
-    name = algorithm.lower()
+    name = str(algorithm).lower()
     if name not in ALGORITHMS:
         raise ValueError(f"{algorithm!r} is no hash for fingerprints: {', '.join(ALGORITHMS)}")
     return f"{name} {hashlib.new(ALGORITHMS[name], der).digest().hex(':').upper()}"
@@ -32,7 +33,8 @@ def valid_fingerprint(text: str) -> str:
     """A fingerprint in the form that `fingerprint` gives it, from an SDP line or a part of one; or ValueError."""
     if not isinstance(text, str):
         raise TypeError(f"a fingerprint is a str, not {type(text).__name__}")
-    match = re.fullmatch(r"(?:a=fingerprint:)? ?([\w-]+) ([0-9A-Fa-f:]+)", text.strip()[:LONGEST])
+    line = text.strip()
+    match = re.fullmatch(PATTERN, line) if len(line) <= LONGEST else None
     algorithm, digits = match.groups() if match else ("", "")
     if algorithm.lower() not in ALGORITHMS:
         raise ValueError(f"a fingerprint reads 'sha-256 AB:CD:...', with one of {', '.join(ALGORITHMS)}, not {text!r}")
@@ -46,11 +48,13 @@ class Pins:
     """What a connection's peer has to show: one of these certificates, by fingerprint, or one of these public keys."""
 
     def __init__(self, fingerprints: Fingerprints | None, keys: Keys | None) -> None:
-        given = [fingerprints] if isinstance(fingerprints, str) else list(fingerprints or ())
+        given = [fingerprints] if isinstance(fingerprints, str) else [] if fingerprints is None else list(fingerprints)
         self.fingerprints = tuple(sorted(valid_fingerprint(text) for text in given))
         if fingerprints is not None and not self.fingerprints:
             raise ValueError("verify_fingerprint names at least one fingerprint")
-        one = isinstance(keys, (str, bytes, bytearray, memoryview)) or hasattr(keys, "__fspath__")
+        one = isinstance(keys, (str, bytes, bytearray, memoryview)) or any(
+            hasattr(keys, name) for name in ("__fspath__", "public_bytes", "private_bytes")
+        )
         sources: list[Source] = [] if keys is None else [keys] if one else list(keys)  # type: ignore[arg-type]
         self.keys = tuple(sorted(certificates.public_key(source) for source in sources))
         if keys is not None and not self.keys:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._native import ffi, lib
+from .arguments import check_callback
 from .callbacks import adapted
 from .constants import DTLSProtocol
 from .errors import take_fault
@@ -113,9 +114,3 @@ class PreSharedKeys(Negotiation):
             return b""
         key = self._psk_server(readable(identity), connection)
         return b"" if key is None or key == b"" else secret(key, room)
-
-
-def check_callback(callback: object) -> None:
-    """Raises TypeError for what is neither None nor callable."""
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback is a callable or None, not {type(callback).__name__}")

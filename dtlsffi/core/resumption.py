@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._native import CData, ffi, lib
+from .arguments import check_callback, switches
 from .callbacks import Parking
 from .constants import DTLSProtocol
 from .errors import take_fault
@@ -86,7 +88,7 @@ class Resumption(Settings):
     @session_timeout.setter
     def session_timeout(self, seconds: int) -> None:
         self._changing()
-        if not 1 <= seconds <= 7 * 86400:
+        if not 1 <= switches(seconds, "session_timeout") <= 7 * 86400:
             raise ValueError(f"session_timeout is 1 second to 7 days (604800), not {seconds}")
         lib.SSL_CTX_set_timeout(self._ctx, seconds)
 
@@ -101,8 +103,8 @@ class Resumption(Settings):
     @session_cache_size.setter
     def session_cache_size(self, size: int) -> None:
         self._changing()
-        if size < 0:
-            raise ValueError(f"session_cache_size must not be negative: {size}")
+        if switches(size, "session_cache_size") > sys.maxsize:
+            raise OverflowError(f"session_cache_size is {sys.maxsize} at most, not {size}")
         none = lib.SSL_SESS_CACHE_NO_INTERNAL_STORE | lib.SSL_SESS_CACHE_NO_INTERNAL_LOOKUP
         mode = lib.SSL_CTX_get_session_cache_mode(self._ctx) & ~none
         lib.SSL_CTX_set_session_cache_mode(self._ctx, mode if size else mode | none)
@@ -122,8 +124,7 @@ class Resumption(Settings):
         """
         self._changing()
         for name, callback in (("new", new), ("get", get), ("remove", remove)):
-            if callback is not None and not callable(callback):
-                raise TypeError(f"{name} is a callable or None, not {type(callback).__name__}")
+            check_callback(callback, name)
         if self._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT and (get or remove):
             raise ValueError("a PROTOCOL_DTLS_CLIENT context has a use for the callback `new` only")
         self._session_new, self._session_get, self._session_removed = new, get, remove

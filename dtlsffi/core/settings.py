@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from .._native import CData, ffi, lib
 from .constants import DTLSProtocol
 from .errors import take_fault
@@ -23,6 +25,10 @@ class Settings:
             raise take_fault("OpenSSL cannot make a DTLS context")
         self._ctx = ffi.gc(ctx, lib.SSL_CTX_free)
         self._frozen = False
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        """Neither be pickled nor copied, as in ssl: two would change the one SSL_CTX."""
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     @property
     def protocol(self) -> DTLSProtocol:

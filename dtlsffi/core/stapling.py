@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._native import ffi, lib
+from .arguments import check_callback
 from .constants import DTLSProtocol
 from .settings import Settings
 
@@ -28,6 +29,7 @@ class Stapling(Settings):
         """
         self._changing()
         self._not_for(DTLSProtocol.PROTOCOL_DTLS_CLIENT, "an OCSP server callback")
+        check_callback(callback)
         self._staple = callback
         self._ask_status()
 
@@ -40,6 +42,7 @@ class Stapling(Settings):
         """
         self._changing()
         self._not_for(DTLSProtocol.PROTOCOL_DTLS_SERVER, "an OCSP client callback")
+        check_callback(callback)
         self._check_staple = callback
         lib.SSL_CTX_set_tlsext_status_type(self._ctx, -1 if callback is None else lib.TLSEXT_STATUSTYPE_ocsp)
         self._ask_status()
@@ -55,8 +58,9 @@ class Stapling(Settings):
         response = None if self._staple is None else self._staple(connection)
         if not response:
             return int(lib.SSL_TLSEXT_ERR_NOACK)
-        if not isinstance(response, (bytes, bytearray)):
+        if not isinstance(response, (bytes, bytearray, memoryview)):
             raise TypeError(f"an OCSP server callback returns bytes (DER) or None, not {type(response).__name__}")
+        response = bytes(response)
         copy = lib.OPENSSL_malloc(len(response))  # OpenSSL takes it over
         ffi.memmove(copy, response, len(response))
         with connection._association._locked() as ssl_object:

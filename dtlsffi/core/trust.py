@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import ssl
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .._native import CData, ffi, lib
 from . import certificates, pins
+from .arguments import check_callback, switches
 from .certificates import Source
 from .ciphers import text
 from .constants import DTLSProtocol
@@ -59,37 +61,36 @@ class Trust(Settings):
         self._verify_callback: VerifyCallback | None = None
         self._accept_any = False
         self._places: set[str] = set()  # where authorities are looked for as they are needed
+        self._revocations: set[bytes] = set()  # the lists of them, by their hash
 
     def load_verify_locations(
         self,
         cafile: str | os.PathLike[str] | None = None,
-        capath: str | os.PathLike[str] | None = None,
+        capath: str | bytes | os.PathLike[str] | None = None,
         cadata: Any = None,
     ) -> None:
         """Trusts certificate authorities, and learns of what they have revoked.
 
         `cafile` names a file, `cadata` is such a file's contents: certificates and revocation lists, in PEM (bytes or
-        str), DER (bytes), or as objects of `cryptography`. `capath` names a directory of them, hashed as by
-        openssl-rehash(1), read when needed. Raises `DTLSError` where something cannot be read, OSError where a file
-        cannot be; nothing is trusted then.
+        str), DER (bytes), or as objects of `cryptography`. `capath` names a directory of them, or several as in PATH,
+        hashed as by openssl-rehash(1), read when needed. Raises `DTLSError` where something cannot be read, OSError
+        where a file cannot be, TypeError or ValueError where an argument is none; nothing is trusted then.
         """
         self._changing()
-        if cafile is None and capath is None and is_nothing(cadata):
+        if cafile is None and capath is None and cadata is None:
             raise TypeError("cafile, capath and cadata cannot be all omitted")
-        found: list[tuple[list[CData], list[CData]]] = []
+        found = []
         if cafile is not None:
             if not certificates.is_path(cafile):
                 raise TypeError(f"cafile is a file name, not {type(cafile).__name__}; contents go into cadata")
             found.append(certificates.authorities(cafile, "authority"))
         if cadata is not None:
-            contents: Source = cadata.encode("ascii") if isinstance(cadata, str) else cadata
-            found.append(certificates.authorities(contents, "authority"))
-        if capath is not None and not Path(capath).is_dir():
-            raise NotADirectoryError(20, os.strerror(20), os.fspath(capath))
+            found.append(certificates.authorities(contents_of(cadata), "authority"))
+        directories = [] if capath is None else existing(capath)
         for x509s, crls in found:
             self._trust(x509s, crls)
-        if capath is not None:
-            self._trust_directory(os.fspath(capath))
+        for directory in directories:
+            self._trust_directory(directory)
 
     def _trust_directory(self, directory: str) -> None:
         lib.ERR_clear_error()
@@ -104,6 +105,7 @@ class Trust(Settings):
         added += [lib.X509_STORE_add_crl(store, crl) for crl in crls]
         if not all(added):
             raise take_fault("an authority cannot be added")
+        self._revocations |= {hashlib.sha256(certificates.encode_list(crl)).digest() for crl in crls}
 
     def load_default_certs(self, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
         """Trusts the authorities that the system trusts; `purpose` is one of `ssl.Purpose`."""
@@ -131,7 +133,7 @@ class Trust(Settings):
         """What stands for the rules by which a peer is verified: sessions do not cross from one set to another."""
         rules: list[object] = ["nobody is verified"]
         if self._verify_mode is not ssl.CERT_NONE:
-            x509s, crls = self._stored()
+            x509s, _ = self._stored()
             rules = [
                 self._verify_mode.name,
                 self._check_hostname,
@@ -139,7 +141,8 @@ class Trust(Settings):
                 self._accept_any,
                 self._verify_callback is not None,
                 int(self.verify_flags),
-                crls,
+                lib.SSL_CTX_get_security_level(self._ctx),
+                sorted(self._revocations),
                 sorted(self._places),
                 sorted(certificates.encode(x509) for x509 in x509s),
             ]
@@ -204,8 +207,7 @@ class Trust(Settings):
     @verify_callback.setter
     def verify_callback(self, callback: VerifyCallback | None) -> None:
         self._changing()
-        if callback is not None and not callable(callback):
-            raise TypeError(f"verify_callback is a callable or None, not {type(callback).__name__}")
+        check_callback(callback, "verify_callback")
         self._verify_callback = callback
         self._set_verify()
 
@@ -307,11 +309,30 @@ class Trust(Settings):
     @verify_flags.setter
     def verify_flags(self, flags: ssl.VerifyFlags) -> None:
         self._changing()
-        new = int(flags)
-        if new < 0:
-            raise ValueError(f"verify_flags must not be negative: {new}")
+        new = switches(flags, "verify_flags")
         lib.X509_VERIFY_PARAM_clear_flags(self._param, lib.X509_VERIFY_PARAM_get_flags(self._param) & ~new)
         lib.X509_VERIFY_PARAM_set_flags(self._param, new)
+
+
+def contents_of(cadata: Any) -> Source:
+    """What `cadata` holds; ValueError where that is nothing, TypeError for a str that is no PEM."""
+    if is_nothing(cadata):
+        raise ValueError("cadata is empty: it holds certificates or revocation lists")
+    if not isinstance(cadata, str):
+        return cadata
+    if not cadata.isascii():
+        raise TypeError("cadata is a str of ASCII characters (PEM), or bytes")
+    return cadata.encode()
+
+
+def existing(capath: str | bytes | os.PathLike[str]) -> list[str]:
+    """The directories that `capath` names; OSError where one is none."""
+    directories = os.fsdecode(capath).split(os.pathsep)
+    for name in directories:
+        if not Path(name).is_dir():
+            number = errno.ENOTDIR if Path(name).exists() else errno.ENOENT
+            raise OSError(number, os.strerror(number), name)
+    return directories
 
 
 def is_nothing(cadata: object) -> bool:

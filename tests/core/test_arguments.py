@@ -54,3 +54,9 @@ def test_a_name_is_looked_at_once() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="leading dot"):
             host(".example")
+
+
+def test_only_an_ipv6_address_has_a_scope() -> None:
+    """Which no certificate has, so it is not looked for there."""
+    assert host("fe80::1%eth0") == ("fe80::1", True)
+    assert host("127.0.0.1%eth0") == ("127.0.0.1%eth0", False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import dtlsffi
+from dtlsffi._native import lib
 from dtlsffi.core import certificates
 from dtlsffi.testing import Authority, Identity, MemoryLink
 
@@ -261,8 +264,10 @@ def test_unusable_authorities_are_said_and_change_nothing(authority: Authority, 
     pem = authority.certificate
     der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
     context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+    encrypted = b"-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC," + b"00" * 16 + b"\n\n"
     for data, words in (
         (b"neither", "cannot be read"),
+        (encrypted + b"AAAA\n-----END CERTIFICATE-----\n", "cannot be read"),
         (pem + pem.replace(b"MII", b"MIX"), "cannot be read"),
         (der + b"trailing", "cannot be read"),
         (authority.issue("x.example").key, "holds neither a certificate nor a revocation list"),
@@ -277,14 +282,18 @@ def test_unusable_authorities_are_said_and_change_nothing(authority: Authority, 
         context.load_verify_locations(cafile=write(tmp_path / "good.pem", pem), cadata=b"bad")
     with pytest.raises(FileNotFoundError):
         context.load_verify_locations(cafile=tmp_path / "missing", cadata=pem)
+    with pytest.raises(FileNotFoundError):
+        context.load_verify_locations(capath=f"{tmp_path}{os.pathsep}{tmp_path / 'missing'}", cadata=pem)
     with pytest.raises(NotADirectoryError):
-        context.load_verify_locations(capath=tmp_path / "missing", cadata=pem)
+        context.load_verify_locations(capath=tmp_path / "good.pem", cadata=pem)
+    with pytest.raises(ValueError, match="cadata is empty"):
+        context.load_verify_locations(cadata="")
+    with pytest.raises(TypeError, match="cadata is a str of ASCII"):
+        context.load_verify_locations(cadata="\u20ac")
     with pytest.raises(TypeError, match="cannot be all omitted"):
         context.load_verify_locations()
     with pytest.raises(TypeError, match="contents go into cadata"):
         context.load_verify_locations(cafile=pem)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="ascii"):
-        context.load_verify_locations(cadata="ü")
     assert context.cert_store_stats()["x509"] == 0
 
 
@@ -306,3 +315,29 @@ def test_contents_as_text_do_not_end_up_in_an_error(server: dtlsffi.DTLSContext,
     with pytest.raises(ValueError, match="private key is a str, which names a file, but holds PEM") as caught:
         server.load_cert_chain(identity.certificate, identity.key.decode())
     assert identity.key.decode().splitlines()[1] not in str(caught.value)
+
+
+def test_what_is_refused_leaves_nothing_to_others(identity: Identity, server: dtlsffi.DTLSContext) -> None:
+    """OpenSSL keeps errors by thread, and Python's ssl would find ours there."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="device.example")
+    for kind, (password, error, _) in BAD_PASSWORDS.items():
+        with pytest.raises(error):
+            server.load_cert_chain(identity.certificate, encoded_key(identity, "PEM", "PKCS8", b"x"), password)
+        assert lib.ERR_peek_last_error() == 0, kind
+        with pytest.raises(ssl.SSLWantReadError):
+            theirs.do_handshake()
+
+
+def test_a_password_callable_may_use_the_context_but_not_change_it(
+    identity: Identity, server: dtlsffi.DTLSContext
+) -> None:
+    """What is in use stays as it is."""
+
+    def use() -> str:
+        dtlsffi.Connection(server, server_side=True)
+        return "x"
+
+    with pytest.raises(RuntimeError, match="in use since"):
+        server.load_cert_chain(identity.certificate, encoded_key(identity, "PEM", "PKCS8", b"x"), use)
+    assert server.fingerprint() is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,17 @@ def test_no_verification_needs_two_steps(client: DTLSContext) -> None:
         ("verify_mode", 7, ValueError),
         ("verify_mode", "none", ValueError),
         ("verify_flags", -1, ValueError),
+        ("verify_flags", 1 << 70, OverflowError),
+        ("verify_flags", "x", TypeError),
         ("options", -1, ValueError),
+        ("options", 1 << 70, OverflowError),
+        ("options", 1.5, TypeError),
+        ("options", None, TypeError),
+        ("session_cache_size", 1 << 63, OverflowError),
+        ("session_cache_size", -1, ValueError),
+        ("session_timeout", "x", TypeError),
+        ("retransmission", 5, ValueError),
+        ("retransmission", (1.0, 2.0), ValueError),
         ("security_level", 6, ValueError),
         ("security_level", -1, ValueError),
         ("minimum_version", 0xFEFD + 1, ValueError),
@@ -179,6 +191,64 @@ def test_bounds_that_leave_no_version_are_said(client: DTLSContext) -> None:
     client.maximum_version = DTLSVersion.DTLSv1
     with pytest.raises(ValueError, match="minimum_version is DTLSv1_2, but maximum_version is DTLSv1"):
         dtlsffi.Connection(client, server_hostname=HOST)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "good"),
+    [
+        (DTLSVersion.MINIMUM_SUPPORTED, DTLSVersion.MINIMUM_SUPPORTED, True),
+        (DTLSVersion.DTLSv1_2, DTLSVersion.MINIMUM_SUPPORTED, True),
+        (DTLSVersion.MINIMUM_SUPPORTED, DTLSVersion.DTLSv1, False),
+        (DTLSVersion.MAXIMUM_SUPPORTED, DTLSVersion.MAXIMUM_SUPPORTED, True),
+        (DTLSVersion.MAXIMUM_SUPPORTED, DTLSVersion.DTLSv1, False),
+        (DTLSVersion.DTLSv1, DTLSVersion.MINIMUM_SUPPORTED, True),
+    ],
+)
+def test_bounds_count_for_what_they_stand_for(
+    client: DTLSContext, minimum: DTLSVersion, maximum: DTLSVersion, good: bool
+) -> None:
+    """The oldest secure version, and the newest there is: as a bound on either side."""
+    if DTLSVersion.DTLSv1 in (minimum, maximum) and not dtlsffi.HAS_DTLSv1:
+        pytest.skip("this OpenSSL has no DTLS 1.0")
+    client.minimum_version, client.maximum_version = minimum, maximum
+    if good:
+        dtlsffi.Connection(client, server_hostname=HOST)
+    else:
+        with pytest.raises(ValueError, match=f"minimum_version is {minimum.name}, but maximum_version is DTLSv1"):
+            dtlsffi.Connection(client, server_hostname=HOST)
+
+
+def test_the_newest_version_as_a_lower_bound_keeps_the_oldest_out(authority: Authority) -> None:
+    """OpenSSL's own word for the newest is its word for no bound at all."""
+    client, server = authority.client_context(), authority.server_context(HOST)
+    client.minimum_version = DTLSVersion.MAXIMUM_SUPPORTED
+    for context in (client, server):
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        context.retransmission = (0.005, 2.0, 0.04)
+    server.minimum_version = server.maximum_version = DTLSVersion.DTLSv1
+    link = MemoryLink(dtlsffi.Connection(client, server_hostname=HOST), dtlsffi.Connection(server, server_side=True))
+    with pytest.raises(dtlsffi.DTLSError):
+        link.shake_hands()
+
+
+def test_names_of_ssl_that_are_not_here_are_not_set_in_vain(client: DTLSContext) -> None:
+    """And a protocol of ssl's, whose numbers mean something else here, is none."""
+    for name, words in (("post_handshake_auth", "no post_handshake_auth"), ("sslsocket_class", "set dtlssocket_class")):
+        with pytest.raises(AttributeError, match=words):
+            setattr(client, name, True)
+    with pytest.raises(ValueError, match="protocol is a DTLSProtocol"):
+        DTLSContext(ssl.PROTOCOL_TLS)  # type: ignore[arg-type]
+
+
+def test_sslkeylogfile_is_the_environments() -> None:
+    """Which python -E is told to ignore."""
+    script = "import dtlsffi; print(dtlsffi.create_default_context(cadata=None).keylog_filename)"
+    for switch in ("-E", "-I"):
+        out = subprocess.run(
+            [sys.executable, switch, "-c", script], env={"SSLKEYLOGFILE": "/nonexistent/keys"}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert out.stdout == "None\n", out.stderr
 
 
 def test_ciphers_are_selected_in_order(client: DTLSContext) -> None:

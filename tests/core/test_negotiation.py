@@ -90,7 +90,7 @@ def test_a_resumed_session_has_no_signature(contexts: Contexts) -> None:
     assert again.client.server_sigalg() is None
 
 
-@pytest.mark.parametrize("setter", ["set_groups", "set_ecdh_curve", "set_server_sigalgs", "set_client_sigalgs"])
+@pytest.mark.parametrize("setter", ["set_groups", "set_server_sigalgs", "set_client_sigalgs"])
 def test_unknown_names_are_refused(contexts: Contexts, setter: str) -> None:
     """By name; the context still works as before."""
     client, server = contexts
@@ -101,6 +101,17 @@ def test_unknown_names_are_refused(contexts: Contexts, setter: str) -> None:
     with pytest.raises(ValueError, match="NUL"):
         getattr(client, setter)("X25519\0")
     shaken(client, server)
+
+
+def test_a_curve_is_named_as_in_ssl(contexts: Contexts) -> None:
+    """By a str or bytes; ValueError for one that OpenSSL does not know."""
+    client, server = contexts
+    client.set_ecdh_curve(b"prime256v1")
+    assert shaken(client, server).client.group() == "secp256r1"
+    with pytest.raises(ValueError, match="unknown elliptic curve name 'no-such-thing'"):
+        DTLSContext().set_ecdh_curve("no-such-thing")
+    with pytest.raises(TypeError, match="curve_name is a str, not list"):
+        DTLSContext().set_ecdh_curve(["X25519"])  # type: ignore[arg-type]
 
 
 def test_lists_of_what_could_be_agreed_on() -> None:
@@ -124,16 +135,20 @@ def test_parameters_for_dhe(contexts: Contexts, authority: Authority, tmp_path: 
     client, _ = contexts
     client.set_ciphers("DHE-RSA-AES128-GCM-SHA256")
     file = tmp_path / "dh.pem"
-    subprocess.run(["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048",
+    subprocess.run(["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe3072",
                     "-out", str(file)], check=True, capture_output=True)  # fmt: skip
+    lengths: list[int] = []
     for own in (False, True):
         server = DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
         load(server, authority.issue(HOST, rsa=True))
         if own:
             server.load_dh_params(file)
+        server.trace = lambda _, event: lengths.append(event.length) if event.name == "server_key_exchange" else None
         link = shaken(client, server)
         assert link.client.cipher() == ("DHE-RSA-AES128-GCM-SHA256", "TLSv1.2", 128)
         assert link.client.group() is None
+    own_length, given_length = lengths[1], lengths[0]
+    assert own_length == given_length + 2 * (3072 - 2048) // 8, "a prime and a public value, each of another length"
     with pytest.raises(TypeError, match="dhfile is a file name, not bytes"):
         DTLSContext().load_dh_params(file.read_bytes())  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):
@@ -184,7 +199,23 @@ def test_an_application_protocol_is_agreed_on(
     assert link.client.selected_alpn_protocol() == link.server.selected_alpn_protocol() == chosen
 
 
-@pytest.mark.parametrize("names", [[""], ["x" * 256], [], ["x" * 255] * 257])
+def test_protocols_can_be_taken_back(contexts: Contexts) -> None:
+    """By an empty list, as in ssl."""
+    client, server = contexts
+    for context in contexts:
+        context.set_alpn_protocols(["coap"])
+    server.set_alpn_protocols([])
+    assert shaken(client, server).client.selected_alpn_protocol() is None
+
+
+@pytest.mark.parametrize("names", ["h2", b"h2", [b"h2"], [2]])
+def test_protocols_are_a_list_of_str(names: Any) -> None:
+    """What ssl would take for "h" and "2" is refused."""
+    with pytest.raises(TypeError, match="alpn_protocols is a list of str"):
+        DTLSContext().set_alpn_protocols(names)
+
+
+@pytest.mark.parametrize("names", [[""], ["x" * 256], ["x" * 255] * 257])
 def test_protocol_names_have_their_size(contexts: Contexts, names: list[str]) -> None:
     """1 to 255 bytes, 65535 in all."""
     with pytest.raises(ValueError, match=r"65535|1 to 255 bytes"):

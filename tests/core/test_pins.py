@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +102,17 @@ def test_each_side_knows_the_other_by_its_public_key(ours: Identity, theirs: Ide
     link.shake_hands()
     assert link.client.peer_public_key() == spki[theirs]
     assert link.server.peer_public_key() == spki[ours]
+
+
+def test_one_key_may_be_an_object_of_cryptography(ours: Identity) -> None:
+    """By itself, as by a file name or its contents. An encrypted private one is none, and nobody is asked for more."""
+    context, key = either(ours), certificate(ours).public_key()
+    assert pins.Pins(None, key).keys == pins.Pins(None, [key]).keys
+    private: Any = load_pem_private_key(ours.key, None)
+    secret = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame"))
+    with pytest.raises(dtlsffi.DTLSError, match="holds no readable public key"):
+        dtlsffi.Connection(context, verify_public_key=secret)
+    context.set_ciphers("ALL")
 
 
 @pytest.mark.parametrize("side", ["client", "server"])

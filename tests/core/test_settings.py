@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -56,6 +60,33 @@ def test_a_context_in_use_refuses_every_change(name: str) -> None:
     with pytest.raises(RuntimeError, match="in use since its first connection"):
         context.set_certificate_types()
     context.set_ticket_keys([os.urandom(80)])
+
+
+@pytest.mark.parametrize("twice", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_there_is_one_of_each(twice: Callable[[object], object]) -> None:
+    """A copy would change the original's verification, and a connection's have the same C side, freed with either."""
+    context = DTLSContext()
+    for original in (context, dtlsffi.Connection(context, server_side=True)):
+        with pytest.raises(TypeError, match=f"cannot pickle '{type(original).__name__}' object"):
+            twice(original)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"session": object(), "server_hostname": HOST},
+        {"server_hostname": "a" * 60 + ".b" * 100},
+        {"server_hostname": ".example"},
+        {"server_hostname": HOST, "verify_fingerprint": "no such thing"},
+        {"server_side": True, "server_hostname": HOST},
+    ],
+)
+def test_a_connection_that_is_refused_leaves_its_context_open(arguments: Any) -> None:
+    """Nothing has used it yet."""
+    context = DTLSContext()
+    with pytest.raises((TypeError, ValueError)):
+        dtlsffi.Connection(context, **arguments)
+    context.set_ciphers("ALL")
 
 
 def test_a_context_and_its_callbacks_go_together(authority: Authority) -> None:

@@ -100,8 +100,8 @@ def test_the_client_may_refuse(authority: Authority, stapled: tuple[Any, bytes])
     [
         (lambda _: 1 // 0, lambda *_: True, ZeroDivisionError),
         (lambda _: "text", lambda *_: True, TypeError),
-        (lambda _: b"x", lambda *_: 1 // 0, ZeroDivisionError),
-        (lambda _: b"x", lambda *_: None, TypeError),
+        (lambda _: None, lambda *_: 1 // 0, ZeroDivisionError),
+        (lambda _: None, lambda *_: None, TypeError),
     ],
 )
 def test_a_callback_that_fails_ends_the_handshake(
@@ -118,3 +118,18 @@ def test_each_side_has_its_callback() -> None:
         DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT).set_ocsp_server_callback(lambda _: None)
     with pytest.raises(ValueError, match="an OCSP client callback cannot be set on a PROTOCOL_DTLS_SERVER context"):
         DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER).set_ocsp_client_callback(lambda *_: True)
+
+
+def test_a_callback_is_one(authority: Authority) -> None:
+    """TypeError at once, not in every handshake."""
+    with pytest.raises(TypeError, match="callback is a callable or None, not int"):
+        authority.client_context().set_ocsp_client_callback(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="callback is a callable or None, not str"):
+        authority.server_context(HOST).set_ocsp_server_callback("x")  # type: ignore[arg-type]
+
+
+def test_a_response_may_be_any_kind_of_bytes(authority: Authority, stapled: tuple[Any, bytes]) -> None:
+    """A memoryview, too."""
+    link = connect(authority, stapled, lambda _: memoryview(stapled[1]), lambda *_: True)
+    link.shake_hands()
+    assert link.client.ocsp_response == stapled[1]
