@@ -112,6 +112,7 @@ class Lib:
     DTLSFFI_TOO_LARGE: int
     DTLSFFI_WANT_READ: int
     DTLSFFI_WANT_WRITE: int
+    DTLSFFI_WITHOUT_DF: int
     DTLSFFI_WITHOUT_GRO: int
     DTLSFFI_WITHOUT_GSO: int
     def DTLS_client_method(self) -> CData: ...

@@ -104,6 +104,7 @@ typedef struct {
     int v6;                             /* it is of AF_INET6 */
     int connected;                      /* all datagrams are for its one peer */
     int segments;                       /* the kernel cuts messages: UDP_SEGMENT */
+    int uncut;                          /* how many it has refused to cut since it cut one */
     int joins;                          /* it joins datagrams: UDP_GRO */
     int whole;                          /* nobody may fragment its datagrams: IP_PMTUDISC_DO */
     int most;                           /* how many messages it is asked for next */
@@ -119,6 +120,7 @@ typedef struct {
 
 #define DTLSFFI_WITHOUT_GSO 1
 #define DTLSFFI_WITHOUT_GRO 2
+#define DTLSFFI_WITHOUT_DF 4
 void dtlsffi_udp_do_without(int what);
 
 enum dtlsffi_socket_answer { DTLSFFI_PARENTS = -0x10000 }; /* instead of -errno: the socket belongs to the parent of this process */

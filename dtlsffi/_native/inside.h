@@ -63,7 +63,7 @@ bool dtlsffi_udp_address(const dtlsffi_udp *udp, struct msghdr *message, const d
                          const dtlsffi_address *local, dtlsffi_sockaddr *name, dtlsffi_control *space);
 void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int level, int type, const void *value,
                          size_t length);
-bool dtlsffi_udp_may_fragment(dtlsffi_udp *udp);
+void dtlsffi_udp_may_fragment(dtlsffi_udp *udp);
 
 /* scratch.c: memory for the time of a call */
 #define DTLSFFI_SPARE 4

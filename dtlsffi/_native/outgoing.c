@@ -9,6 +9,7 @@
 #define SEGMENTS_MAX 64      /* of one message: the kernel's own limit has been that from the beginning */
 #define SEGMENTED_MAX 65000  /* bytes of one message, headers beside it */
 #define MESSAGES 64          /* of one sendmmsg */
+#define UNCUT_MAX 8          /* messages refused, and none cut in between: then none will be, whatever the kernel says */
 #define OVERHEAD 64          /* bytes that a record is longer than its data, or less */
 
 typedef struct {
@@ -43,12 +44,12 @@ static bool same_way(const dtlsffi_outgoing *out, uint32_t a, uint32_t b)
 }
 
 /* The datagrams from `first` on that make one message: of one size, but for the last, which may be shorter. */
-static run next_run(const dtlsffi_outgoing *out, const dtlsffi_udp *udp, uint32_t first)
+static run next_run(const dtlsffi_outgoing *out, bool segments, uint32_t first)
 {
     uint32_t size = out->length[first];
     run r = {first, 1, size};
 
-    while (udp->segments && first + r.count < out->count && r.count < SEGMENTS_MAX) {
+    while (segments && first + r.count < out->count && r.count < SEGMENTS_MAX) {
         uint32_t next = first + r.count;
 
         if (out->length[next] > size || r.bytes + out->length[next] > SEGMENTED_MAX || !same_way(out, first, next))
@@ -87,14 +88,8 @@ static void load(flight *f, int i, const dtlsffi_outgoing *out, const dtlsffi_ud
     }
 }
 
-/* Whether the kernel, or the device, has refused to cut a message, and not to carry it. */
-static bool cannot_segment(int number)
-{
-    return number == EIO || number == EINVAL || number == EMSGSIZE || number == ENOPROTOOPT || number == EOPNOTSUPP;
-}
-
 /* Sends what it can of the datagrams from `done` on; how many are gone then. A negative answer is -errno, for the first. */
-static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t done)
+static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uint32_t done)
 {
     flight f;
     uint32_t end = done;
@@ -103,7 +98,7 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t done)
     uint32_t gone = 0;
 
     while (count < MESSAGES && end < out->count) {
-        f.runs[count] = next_run(out, udp, end);
+        f.runs[count] = next_run(out, segments, end);
         end += f.runs[count].count;
         load(&f, count, out, udp);
         count++;
@@ -111,10 +106,8 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t done)
     do {
         sent = dtlsffi_sendmmsg(udp->fd, f.messages, (unsigned int)count, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
-    if (sent < 0 && errno == EMSGSIZE && whole && dtlsffi_udp_may_fragment(udp))
-        return 0;
-    if (sent < 0 && f.runs[0].count > 1 && cannot_segment(errno)) {
-        udp->segments = 0;
+    if (sent < 0 && errno == EMSGSIZE && whole) {
+        dtlsffi_udp_may_fragment(udp);
         return 0;
     }
     if (sent < 0)
@@ -122,8 +115,25 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t done)
     for (int i = 0; i < sent; i++) {
         gone += f.runs[i].count;
         udp->segmented += f.runs[i].count > 1 ? f.runs[i].count : 0;
+        udp->uncut = f.runs[i].count > 1 ? 0 : udp->uncut;
     }
     return (int)gone;
+}
+
+/* Whether the kernel, or the device, has refused to cut a message, and not to carry it: for good, or because the path of
+ * this one is too narrow. */
+static bool is_uncut(const dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t first, int number)
+{
+    bool for_good = number == EIO || number == ENOPROTOOPT || number == EOPNOTSUPP;
+
+    if (!for_good && number != EINVAL && number != EMSGSIZE)
+        return false;
+    if (next_run(out, udp->segments, first).count == 1)
+        return false;
+    udp->uncut++;
+    if (for_good || udp->uncut == UNCUT_MAX)
+        udp->segments = 0;
+    return true;
 }
 
 /* Sends all; returns how many are gone, and in `number` the errno that stopped it, or 0. */
@@ -133,8 +143,10 @@ static uint32_t flush(dtlsffi_outgoing *out, dtlsffi_udp *udp, int *number)
 
     *number = 0;
     while (done < out->count) {
-        int some = send_some(out, udp, done);
+        int some = send_some(out, udp, udp->segments, done);
 
+        if (some < 0 && is_uncut(out, udp, done, -some))
+            some = send_some(out, udp, false, done);
         if (some < 0) {
             *number = -some;
             break;

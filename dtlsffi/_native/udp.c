@@ -113,29 +113,37 @@ static bool has_peer(int fd)
     return getpeername(fd, &peer.any, &length) == 0;
 }
 
-static bool discover(int fd, int how)
-{
-    return DTLSFFI_HAS_DF && setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof(how)) == 0;
-}
-
-/* Lets nobody fragment what the socket sends over IPv4, unless its owner has decided about that. Such a datagram needs no
- * identification (RFC 6864 section 4.1), and to find one costs the kernel more the more peers there are. A socket with a
- * peer has a counter of its own for it. */
-static bool keep_whole(int fd)
+static int discovery(int fd)
 {
     int how = -1;
     socklen_t length = sizeof(how);
 
-    if (!DTLSFFI_HAS_DF || has_peer(fd) || getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, &length) != 0)
+    return DTLSFFI_HAS_DF && getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, &length) == 0 ? how : -1;
+}
+
+/* Has `before` become `after`, unless somebody has decided otherwise. */
+static void discover(int fd, int before, int after)
+{
+    if (DTLSFFI_HAS_DF && discovery(fd) == before)
+        (void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &after, sizeof(after));
+}
+
+/* Lets nobody fragment what the socket sends over IPv4, unless its owner has decided about that. Such a datagram needs no
+ * identification (RFC 6864 section 4.1), and to find one costs the kernel more the more peers there are. A socket with a
+ * peer has a counter of its own for it. One that is so already may be what a process of ours has left. */
+static bool keep_whole(int fd)
+{
+    if ((without & DTLSFFI_WITHOUT_DF) != 0 || has_peer(fd))
         return false;
-    return how == IP_PMTUDISC_WANT && discover(fd, IP_PMTUDISC_DO);
+    discover(fd, IP_PMTUDISC_WANT, IP_PMTUDISC_DO);
+    return DTLSFFI_HAS_DF && discovery(fd) == IP_PMTUDISC_DO;
 }
 
 /* Has datagrams fragmented again that are too long for their path, once there has been one. */
-bool dtlsffi_udp_may_fragment(dtlsffi_udp *udp)
+void dtlsffi_udp_may_fragment(dtlsffi_udp *udp)
 {
-    udp->whole = 0;
-    return discover(udp->fd, IP_PMTUDISC_WANT);
+    discover(udp->fd, IP_PMTUDISC_DO, IP_PMTUDISC_WANT);
+    udp->whole = 0; /* not before: who sees it does not try again */
 }
 
 /* Makes the most of a socket: `joined` where it may join datagrams, which nobody else may read then. What the kernel
@@ -169,7 +177,7 @@ void dtlsffi_udp_release(dtlsffi_udp *udp)
     if (udp->joins && !is_parents(udp))
         (void)setsockopt(udp->fd, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));
     if (udp->whole && !is_parents(udp))
-        (void)dtlsffi_udp_may_fragment(udp);
+        dtlsffi_udp_may_fragment(udp);
     udp->joins = 0;
     udp->fd = -1;
 }
@@ -393,8 +401,10 @@ int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_
     if (!dtlsffi_udp_address(udp, &message, to, local, &name, &space))
         return EAFNOSUPPORT;
     sent = send_now(udp, &message);
-    if (sent < 0 && errno == EMSGSIZE && whole && dtlsffi_udp_may_fragment(udp))
+    if (sent < 0 && errno == EMSGSIZE && whole) {
+        dtlsffi_udp_may_fragment(udp);
         sent = send_now(udp, &message);
+    }
     if (sent < 0 && message.msg_controllen > 0 && is_source_refused(errno)) {
         message.msg_controllen = 0;
         sent = send_now(udp, &message);

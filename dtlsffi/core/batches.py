@@ -73,11 +73,11 @@ def refused(answer: int, peer: str) -> NoReturn:
 
 
 def do_without(names: Iterable[str]) -> None:
-    """Does without what a kernel or a device claims to have: `"gso"`, `"gro"`. For sockets made from now on."""
-    known = {"gso": lib.DTLSFFI_WITHOUT_GSO, "gro": lib.DTLSFFI_WITHOUT_GRO}
+    """Does without what a kernel or a device claims to have: `"gso"`, `"gro"`, `"df"`. For sockets made from now on."""
+    known = {"gso": lib.DTLSFFI_WITHOUT_GSO, "gro": lib.DTLSFFI_WITHOUT_GRO, "df": lib.DTLSFFI_WITHOUT_DF}
     unknown = set(names := list(names)) - known.keys()
     if unknown:
-        raise ValueError(f"DTLSFFI_WITHOUT names what to do without: gso, gro, not {', '.join(sorted(unknown))}")
+        raise ValueError(f"DTLSFFI_WITHOUT names what to do without: gso, gro, df, not {', '.join(sorted(unknown))}")
     lib.dtlsffi_udp_do_without(sum(known[name] for name in set(names)))
 
 

@@ -201,6 +201,18 @@ def test_nobody_may_fragment_what_goes_to_many_peers(host: str, ports: list[Port
     assert discovery(sock) == IP_PMTUDISC_WANT
 
 
+@pytest.mark.parametrize("left", [IP_PMTUDISC_DO, IP_PMTUDISC_PROBE])
+def test_what_an_endpoint_leaves_behind_is_not_the_owners_will(left: int) -> None:
+    """One that was never closed, in a process that was killed perhaps; what its owner decides meanwhile is."""
+    with bound("127.0.0.1") as sock:
+        Endpoint(fileno=sock.fileno())
+        endpoint = Endpoint(fileno=sock.fileno())
+        assert (discovery(sock), endpoint.statistics()["dont_fragment"]) == (IP_PMTUDISC_DO, 1)
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, left)
+        endpoint.close()
+        assert discovery(sock) == (IP_PMTUDISC_WANT if left == IP_PMTUDISC_DO else left)
+
+
 @pytest.mark.parametrize("has_peer", [False, True])
 def test_what_may_be_fragmented_is_the_owners_to_decide(has_peer: bool) -> None:
     """Who has decided; and a socket with a peer has a counter of its own."""
@@ -258,6 +270,35 @@ def test_what_is_too_long_for_its_path_is_fragmented_after_all(
 
     if by != "flight":
         server_context.mtu = client_context.mtu = 500
+    in_a_narrow_network(narrow)
+
+
+def test_a_narrow_path_does_not_end_cutting_for_others(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """What cannot be cut for one peer goes datagram by datagram; only a kernel that cuts nothing is not asked again."""
+
+    def narrow() -> None:
+        ports.extend([Port("127.0.0.1", server_context), Port("127.0.0.1")])
+        server, client = ports
+        conn = client.endpoint.connect(("127.0.0.1", server.port), 0, context=client_context, server_hostname=HOST)
+        settle(*ports)
+        (accepted,) = server.endpoint.accepted()
+        if not server.endpoint.statistics()["gso"]:
+            pytest.skip("this kernel cuts no messages")
+        accepted.mtu = 1200
+        long, short = [b"x" * 1000] * 3, [b"x" * 100] * 3
+        for _ in range(10):
+            assert accepted.send_many(long) == accepted.send_many(short) == 3
+        assert server.endpoint.statistics()["gso"] == 1
+        assert server.endpoint.statistics()["datagrams_segmented"] == 30
+        settle(*ports)
+        assert list(conn.received) == (long + short) * 10
+        for _ in range(10):
+            assert accepted.send_many(long) == 3
+        assert server.endpoint.statistics()["gso"] == 0
+
+    server_context.mtu = client_context.mtu = 500
     in_a_narrow_network(narrow)
 
 
