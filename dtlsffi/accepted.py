@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from .core import errors
-from .core.arguments import writable
+from .core.arguments import checked_max, writable
 from .core.batches import Buffer
 from .core.callbacks import is_callback
 from .core.connection import Connection
@@ -356,12 +356,11 @@ class DTLSServerConnection(Manners, Knowledge):
 
     def recv_many(self, max: int = 1024) -> list[bytes]:  # noqa: A002 - what it is
         """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`."""
-        if max < 1:
-            raise ValueError(f"max is a number of at least 1, not {max}")
+        most = checked_max(max)
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline)
-            return self._until(lambda: self._take_many(max), deadline)
+            return self._until(lambda: self._take_many(most), deadline)
         except errors.DTLSZeroReturnError:
             return []
 

@@ -19,7 +19,7 @@ from anyio.abc import ObjectStream, SocketAttribute, TaskStatus
 from anyio.streams.tls import TLSAttribute
 
 from .awaiting import AwaitedConnection, AwaitedPort, open_client
-from .binding import bound, check_bound, family_of
+from .binding import bound, check_bound, family_of, scoped
 from .core import errors
 from .core.association import check_side
 from .core.batches import Buffer
@@ -313,7 +313,7 @@ async def connect(
             sock.close()
             raise
         try:
-            conn: DTLSStream = port.begin(place[4], anyio.current_time(), **arguments)
+            conn: DTLSStream = port.begin(scoped(place[4]), anyio.current_time(), **arguments)
             await conn._finish_handshake()
         except BaseException:
             port.end()
@@ -411,7 +411,7 @@ async def serve(
         found = await anyio.getaddrinfo(
             local_host or None, local_port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
         )  # fmt: skip
-        sock = bound(found[0], reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
+        sock = bound(found, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
         try:
             port = DTLSServerPort(sock, context, **limits)
         except BaseException:
@@ -435,6 +435,10 @@ async def handle(handler: Callable[[DTLSStream], Awaitable[object]], stream: DTL
     async with stream:
         try:
             await handler(stream)
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == -math.inf:
+                raise  # we are cancelled, and it was not told so by something that it has waited for
+            logger.exception("the handler of %s was cancelled by something of its own", stream.peer)
         except Exception as error:
             broken = isinstance(error, anyio.BrokenResourceError) and stream._ending() is not None
             if broken or stream._is_its_end(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import warnings
@@ -10,7 +11,9 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .binding import bind_source, scoped
 from .core import errors
+from .core.arguments import checked_max
 from .core.batches import Buffer
 from .core.context import DTLSContext
 from .core.endpoint import Endpoint
@@ -20,6 +23,7 @@ from .core.knowledge import Knowledge
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+logger = logging.getLogger("dtlsffi.server")
 BATCHES = 4  # taken from the socket before somebody else has a turn
 
 
@@ -119,7 +123,9 @@ class AwaitedPort(Endpoint):
         door = connection.door
         if connection in self.unclaimed and (connection.is_established or connection.gone):
             del self.unclaimed[connection]
-            if connection.is_established and not connection.failure and door is not None:
+            if connection.failure is not None:
+                logger.info("%s did not finish its handshake: %s", connection.peer, connection.failure)
+            elif connection.is_established and door is not None:
                 self.claimed(door)
         if door is not None:
             door._moved()
@@ -144,7 +150,8 @@ class AwaitedPort(Endpoint):
         elif self.connected:
             for connection in self.connections:
                 if not connection.is_established:
-                    self._end(connection, error)
+                    words = f"{os.strerror(error.errno or 0)} ({connection.peer})"
+                    self._end(connection, OSError(error.errno, words))
                 elif (door := connection.door) is not None:
                     door._refusal = error
                     self._ready[connection] = None
@@ -310,15 +317,14 @@ class AwaitedConnection(Knowledge):
 
     async def recv_many(self, max: int = 64) -> list[bytes]:  # noqa: A002 - what it is
         """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`."""
-        if max < 1:
-            raise ValueError(f"max is a number of at least 1, not {max}")
+        most = checked_max(max)
         try:
             await self._await_data()
         except errors.DTLSZeroReturnError:
             return []
         received = self._connection._records
-        taken = received[:max]
-        del received[:max]
+        taken = received[:most]
+        del received[:most]
         return taken
 
     def __aiter__(self) -> Self:
@@ -402,8 +408,8 @@ def open_client(place: Any, local_place: Any) -> socket.socket:
     try:
         sock.setblocking(False)
         if local_place is not None:
-            sock.bind(local_place)
-        sock.connect(address)
+            bind_source(sock, local_place)
+        sock.connect(scoped(address))
     except BaseException:
         sock.close()
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -17,8 +18,36 @@ def family_of(host: str | None, family: int | None, dualstack_ipv6: bool) -> int
     return family
 
 
-def bound(place: Any, *, reuse_port: bool = False, dualstack_ipv6: bool = False) -> socket.socket:
-    """A UDP socket on an address that `getaddrinfo` has found; OSError, which names it, where it cannot be had."""
+def scoped(address: Any) -> Any:
+    """An address as `bind` and `connect` take it: what stands behind a % they forget where there are two parts."""
+    host, port, *more = address
+    plain, _, scope = host.partition("%")
+    if more or not scope or ":" not in plain:
+        return address
+    return plain, port, 0, int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
+
+
+def bind_source(sock: socket.socket, source: Any) -> None:
+    """Binds one of some sockets that are to try addresses at the same time, also where all have the same port."""
+    if source[1]:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(scoped(source))
+
+
+def bound(found: Iterable[Any], *, reuse_port: bool = False, dualstack_ipv6: bool = False) -> socket.socket:
+    """A UDP socket on the first address that can be had of those that `getaddrinfo` has found.
+
+    Raises the OSError of the last, which names it.
+    """
+    places = list(found)
+    while len(places) > 1:
+        with suppress(OSError):
+            return bound_to(places.pop(0), reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
+    return bound_to(places[0], reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
+
+
+def bound_to(place: Any, *, reuse_port: bool, dualstack_ipv6: bool) -> socket.socket:
+    """One on a certain address; OSError where it cannot be had."""
     family, kind, _, _, address = place
     sock = socket.socket(family, kind)
     try:
@@ -26,7 +55,7 @@ def bound(place: Any, *, reuse_port: bool = False, dualstack_ipv6: bool = False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dualstack_ipv6)
-        sock.bind(address)
+        sock.bind(scoped(address))
     except OSError as error:
         sock.close()
         words = f"{error.strerror} (while attempting to bind on address {address!r})"

@@ -21,6 +21,7 @@ from .core import constants
 from .core.constants import PROTOCOL_DTLS_CLIENT, PROTOCOL_DTLS_SERVER
 from .core.context import DTLSContext, create_default_context
 from .core.errors import DTLSCertVerificationError, DTLSWantReadError
+from .core.pins import valid_fingerprint
 from .sockets import DTLSSocket
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     client.add_argument("port", metavar="PORT", type=port_number)
     client.add_argument("--name", help="the name that the certificate must be for, if it is not HOST")
     client.add_argument(
-        "--linger", type=float, default=1.0, help="seconds of silence to wait for after stdin has ended (default: 1)"
+        "--linger", type=seconds, default=1.0, help="seconds of silence to wait for after stdin has ended (default: 1)"
     )
     client.add_argument("--insecure", action="store_true", help="talk to anybody: do not verify the certificate")
 
@@ -78,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--fingerprint", metavar="'sha-256 AB:...'", help="the peer's certificate, no other")
         command.add_argument("--ciphers", help="the cipher suites to allow: openssl-ciphers(1)")
         command.add_argument("--mtu", type=int, help="the ceiling for a datagram's UDP payload, in bytes")
-        command.add_argument("--timeout", type=float, default=10.0, help="seconds for the handshake (default: 10)")
+        command.add_argument("--timeout", type=duration, default=10.0, help="seconds for the handshake (default: 10)")
         command.add_argument("--binary", action="store_true", help="print what comes as it is, escape nothing")
         command.add_argument("--trace", action="store_true", help="tell on stderr every record and handshake message")
         command.add_argument("--verbose", action="store_true", help="tell on stderr what was agreed, and count")
@@ -98,6 +99,22 @@ def port_number(text: str) -> int:
     number = int(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {number}")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, at least 0, and no more than a year."""
+    number = float(text)
+    if not 0 <= number <= 366 * 86400:
+        raise argparse.ArgumentTypeError(f"seconds are 0 to {366 * 86400}, not {text}")
+    return number
+
+
+def duration(text: str) -> float:
+    """The same, but not 0."""
+    number = seconds(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("0 seconds are no time at all")
     return number
 
 
@@ -170,6 +187,8 @@ def context_for(options: argparse.Namespace, protocol: constants.DTLSProtocol) -
 
 def adjust(context: DTLSContext, options: argparse.Namespace) -> None:
     """What both sides may set."""
+    if options.key and not options.cert:
+        raise ValueError("--key FILE is of use with --cert FILE only")
     if options.cert:
         context.load_cert_chain(options.cert, options.key)
     if options.trace:
@@ -206,8 +225,11 @@ def run_server(options: argparse.Namespace) -> None:
     """`dtlsffi server`: talks with one client at a time."""
     if not options.cert and not options.psk:
         raise ValueError("a server needs a certificate or a key: --cert FILE (and --key FILE), or --psk IDENTITY:HEX")
+    if options.fingerprint:
+        valid_fingerprint(options.fingerprint)
     context = context_for(options, PROTOCOL_DTLS_SERVER)
     sock = listening_socket(options)
+    options.port = sock.getsockname()[1]  # if any was good, the next client looks for it there
     while True:
         with sock:
             tell(options, f"listening on {sock.getsockname()}")
@@ -240,7 +262,7 @@ def wait_for_client(sock: socket.socket) -> Any:
 
 def serve(options: argparse.Namespace, context: DTLSContext, sock: socket.socket) -> None:
     """Talks with the client that `sock` is connected to."""
-    with context.wrap_socket(sock, server_side=True) as conn:
+    with context.wrap_socket(sock, server_side=True, verify_fingerprint=options.fingerprint) as conn:
         Talk(options, conn, linger=None).run()
 
 
@@ -276,17 +298,25 @@ class Talk:
         self._conn.settimeout(None)
         poller = select.poll()
         poller.register(self._conn, select.POLLIN)
-        stdin = sys.stdin.fileno()
-        if not self._echo:
-            poller.register(stdin, select.POLLIN)
+        stdin = -1 if self._echo or sys.stdin is None else sys.stdin.fileno()  # None where it was closed before us
         patience: float | None = None
+        if stdin >= 0:
+            poller.register(stdin, select.POLLIN)
+        elif not self._echo:
+            patience = self._patience()
+        if self._conn.pending() and not self._hear():
+            return
         while ready := {descriptor for descriptor, _ in poller.poll(patience)}:
             if self._conn.fileno() in ready and not self._hear():
                 break
             if stdin in ready and not self._say(os.read(stdin, 65536)):
                 poller.unregister(stdin)
-                patience = None if self._linger is None else self._linger * 1000
+                patience = self._patience()
         tell(self._options, f"statistics: {self._conn.statistics()}")
+
+    def _patience(self) -> float | None:
+        """Milliseconds to wait for more when stdin has ended."""
+        return None if self._linger is None else self._linger * 1000
 
     def _say(self, chunk: bytes) -> bool:
         """Sends what was read from stdin, by lines (--binary: as it was read); False at its end."""
@@ -309,7 +339,7 @@ class Talk:
             while data := self._conn.recv():
                 if self._echo:
                     self._conn.send(data)
-                else:
+                elif sys.stdout is not None:
                     show(data, sys.stdout.buffer, binary=self._options.binary)
         except DTLSWantReadError:
             return True

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import select
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
+from .binding import bind_source
 from .core.constants import PROTOCOL_DTLS_CLIENT
 from .core.context import DTLSContext, create_default_context
 from .core.errors import DTLSCertVerificationError, DTLSError, DTLSWantReadError, DTLSWantWriteError
@@ -46,8 +48,11 @@ def create_connection(
     """
     host, port = address
     limit = socket.getdefaulttimeout() if timeout is DEFAULT else timeout
-    if limit is not None and not limit > 0:
-        raise ValueError(f"timeout is a number of seconds above 0, or None for ever, not {limit}")
+    if not isinstance(context, DTLSContext):
+        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    if limit is not None and not 0 < limit <= threading.TIMEOUT_MAX:
+        words = f"timeout is a number of seconds above 0 (at most {threading.TIMEOUT_MAX:.0f}), or None for ever"
+        raise ValueError(f"{words}, not {limit}")
     found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     arguments = {
         "server_hostname": host if server_hostname is None else server_hostname,
@@ -107,7 +112,7 @@ class Attempt:
         sock = socket.socket(family, kind, protocol)
         try:
             if self._source_address is not None:
-                sock.bind(self._source_address)
+                bind_source(sock, self._source_address)
             sock.connect(address)
             sock.setblocking(False)
             return cast(DTLSSocket, self._context.wrap_socket(sock, do_handshake_on_connect=False, **self._arguments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from typing import Any, NoReturn
 
@@ -34,7 +35,7 @@ class MemoryBIO:
 
     def write(self, datagram: Buffer) -> int:
         """Puts one datagram in; returns its length. An empty one carries nothing, and is passed over."""
-        data = bytes(datagram)
+        data = bytes(memoryview(datagram))
         if data:
             self._datagrams.append(data)
         return len(data)
@@ -44,9 +45,9 @@ class MemoryBIO:
 
         Raises `DatagramTooLarge` where it has more than `n` bytes; it is kept.
         """
-        if not self._datagrams:
+        if operator.index(n) == 0 or not self._datagrams:
             return b""
-        if 0 <= n < self.pending:
+        if 0 < n < self.pending:
             raise too_large("datagram", self.pending, n)
         return self._datagrams.popleft()
 
@@ -142,12 +143,16 @@ class DTLSObject(Knowledge):
     def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002 - ssl's name
         """Takes one record, whole: as bytes, or into `buffer`, whose length counts, and then returns the record's.
 
-        `b""` (or 0) after the peer's close_notify. Raises `DTLSWantReadError` where there is none yet, and
-        `DatagramTooLarge` where it has more than `len` bytes; it is kept.
+        `b""` (or 0) after the peer's close_notify, and where `len` is 0. Raises `DTLSWantReadError` where there is none
+        yet, `DatagramTooLarge` where it has more than `len` bytes (it is kept), and ValueError for a negative `len`.
         """
+        if len is not None and len < 0 and buffer is None:
+            raise ValueError("size should not be negative")
         view = None if buffer is None else writable(buffer, "read")
         room = None if view is None else view.nbytes
         limit = room if not len or (room is not None and room < len) else len
+        if len == 0 and view is None:
+            return b""
         if not self._received:
             self.do_handshake()
         if not self._received:

@@ -51,7 +51,7 @@ def create_server(
     host, port = address
     family = family_of(host, family, dualstack_ipv6)
     found = socket.getaddrinfo(host or None, port, family, socket.SOCK_DGRAM, 0, socket.AI_PASSIVE)
-    with bound(found[0], reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6) as sock:
+    with bound(found, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6) as sock:
         return DTLSListener._create(sock, context, **limits)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from operator import index
 from typing import Any, NoReturn
 
-from .core.arguments import writable
+from .core.arguments import checked_max, writable
 from .core.batches import Buffer
 from .core.bulk import Bulk
 from .core.connection import RECORD_MAX, WANT_READ, Connection, equip_socket
@@ -21,7 +21,6 @@ from .core.errors import (
     DTLSWantWriteError,
     DTLSZeroReturnError,
     HandshakeTimeout,
-    make,
 )
 from .core.knowledge import Knowledge
 from .core.pins import Fingerprints, Keys
@@ -156,22 +155,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
             self._handshake_lock.release()
 
     def _give_up(self, deadline: Deadline) -> NoReturn:
-        alert = self._connection.alert_held()
-        counters = self._connection.statistics()
-        if alert is not None:
-            why = f"the last that came was an alert that nobody signed: {alert}"
-        elif counters["datagrams_received"]:
-            why = f"{counters['datagrams_received']} datagrams came, but not all that the handshake needs"
-            if self._connection.uses_psk():
-                why += "; the two sides may have different pre-shared keys"
-        else:
-            why = "nothing came back: is it a DTLS server, is the port right, does a firewall drop UDP?"
-        error = make(
-            HandshakeTimeout,
-            "HANDSHAKE_TIMEOUT",
-            f"the handshake with {self._connection.peer} did not finish within {deadline.timeout} s "
-            f"({counters['datagrams_sent']} datagrams sent): {why}",
-        )
+        error = self._connection.unfinished(deadline.timeout)
         logger.debug("%s", error)
         raise error from None
 
@@ -266,9 +250,8 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         From the first call on the kernel may join datagrams of which many come at a time (UDP_GRO), so nobody else can
         read from the descriptor; `unwrap` and `detach` end that. Raises what `recv` does.
         """
-        if max < 1:
-            raise ValueError(f"max is a number of at least 1, not {max}")
-        return self._receive(partial(self._bulk.receive, max), [])
+        most = checked_max(max)
+        return self._receive(partial(self._bulk.receive, most), [])
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""

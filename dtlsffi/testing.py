@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core.connection import Connection
 from .core.constants import PROTOCOL_DTLS_CLIENT, PROTOCOL_DTLS_SERVER
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Authority", "Identity", "MemoryLink", "Relay", "Wire"]
+
+T = TypeVar("T")
 
 
 # ---- certificates ----
@@ -131,7 +133,7 @@ class Wire:
         self._duplication = duplication
         self._reordering = reordering
         self._mtu = mtu
-        self._held: list[tuple[int, bytes]] = []  # how many later datagrams go first, and what waits
+        self._held: list[tuple[int, Any]] = []  # how many later datagrams go first, and what waits
         self.carried = 0
         """Datagrams put in."""
         self.lost = 0
@@ -139,24 +141,28 @@ class Wire:
 
     def carry(self, datagram: bytes) -> list[bytes]:
         """Puts a datagram in; returns what arrives now."""
+        return self.carry_parcel(len(datagram), datagram)
+
+    def carry_parcel(self, length: int, parcel: T) -> list[T]:
+        """The same for what stands for a datagram of some length, such as the datagram with its addressee."""
         self.carried += 1
         # All the dice are thrown for every datagram, so that one outcome does not shift the others.
         lost, again, late = (self._random.random() for _ in range(3))
         wait = self._random.randint(1, 3)
-        if lost < self._loss or (self._mtu is not None and len(datagram) > self._mtu):
+        if lost < self._loss or (self._mtu is not None and length > self._mtu):
             self.lost += 1
             return []
-        arriving = [datagram] * (2 if again < self._duplication else 1)
+        arriving = [parcel] * (2 if again < self._duplication else 1)
         overdue = [held for turns, held in self._held if turns <= 1]
         self._held = [(turns - 1, held) for turns, held in self._held if turns > 1]
         if late < self._reordering:
             self._held.append((wait, arriving.pop()))
         return arriving + overdue
 
-    def flush(self) -> list[bytes]:
+    def flush(self) -> list[Any]:
         """What still waits for later datagrams, now that there are none."""
         held, self._held = self._held, []
-        return [datagram for _, datagram in held]
+        return [parcel for _, parcel in held]
 
 
 class MemoryLink:
@@ -241,7 +247,6 @@ class Relay:
         self.down = Wire(seed=2 * seed + 1, **conditions)
         """The way back."""
         self._clients: dict[Any, socket.socket] = {}
-        self._late: list[tuple[Wire, Callable[[bytes], object]]] = []
         self._thread = threading.Thread(target=self._run, name="dtlsffi relay", daemon=True)
 
     @property
@@ -271,9 +276,8 @@ class Relay:
             for sock in backs.keys() & set(ready):
                 self._return(sock, backs[sock])
             if not ready:
-                late, self._late = self._late, []
-                for wire, send in late:
-                    self._send(wire.flush(), send)
+                for wire in (self.up, self.down):
+                    self._send(wire.flush())
 
     def _forward(self) -> None:
         datagram, address = self._front.recvfrom(65535)
@@ -291,12 +295,11 @@ class Relay:
         self._carry(self.down, datagram, lambda data: self._front.sendto(data, address))
 
     def _carry(self, wire: Wire, datagram: bytes, send: Callable[[bytes], object]) -> None:
-        self._send(wire.carry(datagram), send)
-        self._late.append((wire, send))
+        self._send(wire.carry_parcel(len(datagram), (datagram, send)))
 
     @staticmethod
-    def _send(datagrams: list[bytes], send: Callable[[bytes], object]) -> None:
-        for datagram in datagrams:
+    def _send(parcels: list[tuple[bytes, Callable[[bytes], object]]]) -> None:
+        for datagram, send in parcels:
             with suppress(OSError):  # likewise, or the client has gone
                 send(datagram)
 

@@ -219,6 +219,7 @@ int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_handshake(dtlsffi_conn *conn);
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 void dtlsffi_conn_keep_record(dtlsffi_conn *conn, const uint8_t *record, size_t length);
+void dtlsffi_conn_open_kept(dtlsffi_conn *conn);
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
 int dtlsffi_conn_update_keys(dtlsffi_conn *conn, int request_peer);
 

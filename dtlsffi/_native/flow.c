@@ -253,6 +253,21 @@ void dtlsffi_conn_keep_record(dtlsffi_conn *conn, const uint8_t *record, size_t 
     dtlsffi_conn_unlock(conn);
 }
 
+/* Has OpenSSL open a record that came before the handshake was finished, so that SSL_pending(3) tells of it. */
+void dtlsffi_conn_open_kept(dtlsffi_conn *conn)
+{
+    uint8_t first;
+    size_t got = 0;
+
+    if (dtlsffi_conn_enter(conn) != 0)
+        return;
+    conn->fed = true; /* the socket is left alone */
+    (void)SSL_peek_ex(conn->ssl, &first, 1, &got);
+    conn->fed = false;
+    ERR_clear_error();
+    dtlsffi_conn_leave(conn);
+}
+
 /* The next record of a connection that is entered. */
 int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit)
 {
@@ -376,7 +391,7 @@ void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn)
     conn->shut = true;
 }
 
-/* Sends close_notify, once, if there is anybody to tell. Within a callback of the connection it is done as soon as
+/* Sends close_notify, once, if there is anybody to tell; a handshake that is not finished ends. Within a callback of the connection it is done as soon as
  * OpenSSL has been left. */
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn)
 {
@@ -388,7 +403,10 @@ int dtlsffi_conn_shutdown(dtlsffi_conn *conn)
     }
     if (answer != 0)
         return answer;
-    dtlsffi_conn_say_goodbye(conn);
+    if (conn->established)
+        dtlsffi_conn_say_goodbye(conn);
+    else
+        conn->abandoned = true;
     dtlsffi_conn_leave(conn);
     return 0;
 }

@@ -12,7 +12,7 @@ from ..binding import check_port, check_udp
 from ..core.association import check_side
 from ..core.constants import PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
-from ..core.pins import Fingerprints, Keys
+from ..core.pins import Fingerprints, Keys, given_pins
 from ..core.session import DTLSSession
 from .connections import reach
 from .servers import Binding
@@ -44,8 +44,9 @@ async def create_dtls_endpoint(
     With `remote_addr` it is a client of that server, and returns when the handshake is finished; `server_hostname` is
     the host unless given, the other arguments are those of `connect`. Without it, a server's context takes in any
     number of clients, and `sendto` needs their address; with a client's context, the first `sendto` to an address
-    begins a handshake there, and what is sent meanwhile follows it. A context for both sides does both. `sock` is a UDP
-    socket in place of the addresses, and used up; one that is connected has its peer for `remote_addr`.
+    begins a handshake there, and what is sent meanwhile follows it. A context for both sides does both. Every peer has
+    to show what `verify_fingerprint` or `verify_public_key` name. `sock` is a UDP socket in place of the addresses, and
+    used up; one that is connected has its peer for `remote_addr`.
 
     `limits` are `Endpoint`'s, by name. Raises what `connect` raises, OSError where an address cannot be had, ValueError
     or TypeError for arguments that make no sense.
@@ -59,13 +60,14 @@ async def create_dtls_endpoint(
         "verify_fingerprint": verify_fingerprint,
         "verify_public_key": verify_public_key,
     }
+    pins = given_pins(verify_fingerprint, verify_public_key)
     peer: Peer | None = None
     port: Any
     if sock is not None:
         check_udp(sock)
         if local_addr is not None or remote_addr is not None:
             raise ValueError("sock is given in place of local_addr and remote_addr")
-        port, peer = await take_over(sock, identity, limits)
+        port, peer = await take_over(sock, identity, pins, limits)
     elif remote_addr is not None:
         identity["server_hostname"] = remote_addr[0] if server_hostname is None else server_hostname
         peer = await reach(TransportPort, remote_addr, local_addr, family, identity, limits)
@@ -73,8 +75,9 @@ async def create_dtls_endpoint(
     else:
         if local_addr is None:
             raise ValueError("local_addr, remote_addr or sock is needed")
+        check_serving(identity)
         bind = Binding(local_addr, None, family or None, reuse_port, dualstack_ipv6)
-        port = await bind.open(TransportPort, context, **limits)
+        port = await bind.open(TransportPort, context, **pins, **limits)
     port.identity = identity
     try:
         protocol = protocol_factory()
@@ -88,7 +91,7 @@ async def create_dtls_endpoint(
 
 
 async def take_over(
-    sock: socket.socket, identity: dict[str, Any], limits: dict[str, Any]
+    sock: socket.socket, identity: dict[str, Any], pins: dict[str, Any], limits: dict[str, Any]
 ) -> tuple[TransportPort, Peer | None]:
     """A port on somebody's socket; and its peer, where the socket is connected and we may be the client."""
     loop = asyncio.get_running_loop()
@@ -100,7 +103,8 @@ async def take_over(
         with suppress(OSError):
             address = sock.getpeername()
     if address is None:
-        return TransportPort(loop, sock, context, **limits), None
+        check_serving(identity)
+        return TransportPort(loop, sock, context, **pins, **limits), None
     if identity["server_hostname"] is None:
         identity["server_hostname"] = address[0]
     check_side(context, False, identity["server_hostname"], None)
@@ -112,3 +116,11 @@ async def take_over(
         port.end()
         raise
     return port, peer
+
+
+def check_serving(identity: dict[str, Any]) -> None:
+    """Raises ValueError where a port that is for clients only is given what a client has."""
+    if identity["context"].protocol is PROTOCOL_DTLS_SERVER:
+        for name in ("server_hostname", "session"):
+            if identity[name] is not None:
+                raise ValueError(f"{name} can only be specified in client mode, and this context is a server's")

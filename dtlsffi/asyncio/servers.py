@@ -45,7 +45,7 @@ class Binding(NamedTuple):
         found = await loop.getaddrinfo(
             host or None, port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
         )  # fmt: skip
-        sock = bound(found[0], reuse_port=self.reuse_port, dualstack_ipv6=self.dualstack_ipv6)
+        sock = bound(found, reuse_port=self.reuse_port, dualstack_ipv6=self.dualstack_ipv6)
         try:
             return make_port(loop, sock, context, **limits)
         except BaseException:

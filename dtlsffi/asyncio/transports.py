@@ -44,6 +44,8 @@ class TransportPort(Port):
 
     def __init__(self, loop: Any, sock: socket.socket, context: DTLSContext | None, **more: Any) -> None:
         serves = context is not None and context.protocol is not PROTOCOL_DTLS_CLIENT
+        if not serves:  # the pins are for those that we begin with
+            more = {name: value for name, value in more.items() if not name.startswith("verify_")}
         super().__init__(loop, sock, context if serves else None, **more)
 
     def make_door(self, connection: EndpointConnection) -> AwaitedConnection:

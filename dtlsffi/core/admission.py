@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from .._native import CData, ffi, lib
 from .context import DTLSContext
@@ -47,8 +48,10 @@ class Admission:
         cookie_secret: bytes | None,
         max_pending: int,
         max_connections: int,
+        shown: dict[str, Any],
     ) -> None:
         self._context, self._cookies = context, cookies
+        self._shown = shown  # what those who come in are pinned to
         self._jar = make_jar(cookie_secret)
         self._max_connections = max_connections
         self._pending = Pending(max_pending)
@@ -187,7 +190,7 @@ class Admission:
             return None
         if not self._make_room(key, now, proven=proven):
             return None
-        connection = EndpointConnection(self, packed, key, self._server_context(), server_side=True)
+        connection = EndpointConnection(self, packed, key, self._server_context(), server_side=True, **self._shown)
         for there in (self._replacing.get(key), self._connections.get(key)):
             if there is not None and not there.is_established:
                 connection._is_restart = True

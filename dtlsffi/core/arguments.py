@@ -44,6 +44,14 @@ def check_callback(callback: object, what: str = "callback") -> None:
         raise TypeError(f"{what} is a callable or None, not {type(callback).__name__}")
 
 
+def checked_max(most: int) -> int:
+    """The `max` of a `recv_many`; TypeError or ValueError where it is none."""
+    most = operator.index(most)
+    if most < 1:
+        raise ValueError(f"max is a number of at least 1, not {most}")
+    return most
+
+
 def valid_mtu(mtu: int) -> int:
     """`mtu` if it is one; TypeError or ValueError otherwise."""
     if not isinstance(mtu, int) or isinstance(mtu, bool):

@@ -65,7 +65,7 @@ def refused(answer: int, peer: str) -> NoReturn:
     if answer == lib.DTLSFFI_WANT_WRITE:
         raise make(DTLSWantWriteError, "WANT_WRITE", "nothing was sent: the socket's send buffer is full")
     if answer == lib.DTLSFFI_TOO_LARGE:
-        words = "a datagram is larger than the path carries, or than its connection's data_mtu"
+        words = f"a datagram for {peer} is larger than the path carries, or than its connection's data_mtu"
         raise make(DatagramTooLarge, "DTLS_MESSAGE_TOO_BIG", words)
     if answer == lib.DTLSFFI_FORKED:
         raise not_received(lib.DTLSFFI_PARENTS, peer)

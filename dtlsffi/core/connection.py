@@ -14,7 +14,7 @@ from .._native import calls, ffi, lib
 from .association import Association
 from .batches import Buffer
 from .context import DTLSContext
-from .errors import DatagramTooLarge, DTLSWantReadError, make
+from .errors import DatagramTooLarge, DTLSWantReadError, HandshakeTimeout, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
 from .knowledge import Knowledge
 from .pins import Fingerprints, Keys, Pins
@@ -167,7 +167,8 @@ class Connection(Association, Knowledge):
     def close(self) -> None:
         """Sends close_notify, once, and nothing after it: RFC 5246 section 7.2.1. Nobody is waited for.
 
-        In a callback of this connection it takes effect when the callback has returned, and ends the handshake.
+        A handshake that is not finished ends, without a word. In a callback of this connection it takes effect when the
+        callback has returned.
         """
         lib.dtlsffi_conn_shutdown(self._conn)
         self._collect()
@@ -183,6 +184,24 @@ class Connection(Association, Knowledge):
         self._after(answer)
         if answer < 0:
             self._raise(answer)
+
+    def unfinished(self, seconds: float | None) -> HandshakeTimeout:
+        """The exception for a handshake that has not finished in time, with what can be said of why."""
+        alert, counters = self.alert_held(), self.statistics()
+        if alert is not None:
+            why = f"the last that came was an alert that nobody signed: {alert}"
+        elif counters["datagrams_received"]:
+            why = f"{counters['datagrams_received']} datagrams came, but not all that the handshake needs"
+            if self.uses_psk():
+                why += "; the two sides may have different pre-shared keys"
+        else:
+            why = "nothing came back: is it a DTLS server, is the port right, does a firewall drop UDP?"
+        return make(
+            HandshakeTimeout,
+            "HANDSHAKE_TIMEOUT",
+            f"the handshake with {self.peer} did not finish within {seconds} s "
+            f"({counters['datagrams_sent']} datagrams sent): {why}",
+        )
 
     # ---- what there is to take ----
 
@@ -242,6 +261,7 @@ class Connection(Association, Knowledge):
 
     def allow(self) -> None:
         """Lets a DTLSSocket's methods go on in C: the handshake is finished. DTLS 1.3 has a timer to mind."""
+        lib.dtlsffi_conn_open_kept(self._conn)
         reads = self.version() != "DTLSv1.3"
         lib.dtlsffi_conn_allow(self._conn, lib.DTLSFFI_MAY_SEND | reads * lib.DTLSFFI_MAY_READ)
 

@@ -103,6 +103,16 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
             raise AttributeError(f"DTLSContext has no {name}{NOT_HERE[name]}")
         super().__setattr__(name, value)
 
+    def _more_rules(self) -> list[object]:
+        """Pre-shared keys, without which nobody may be let in, and certificates that have to be vouched for.
+
+        A client is held to the suites that it offers, a server to those of the session: so only to those it allows.
+        """
+        answers = [callback is not None for callback in (self._psk_server, self._psk_client, self._check_staple)]
+        if self._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT:
+            return [*answers]
+        return [*answers, self.fingerprint() is not None, sorted(suite["name"] for suite in self.get_ciphers())]
+
     # ---- protocol ----
 
     @property
@@ -204,9 +214,10 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         not block while a handshake is wanted, and OSError for a closed one; the socket is untouched then.
         """
         if server_side and not is_connected(sock):
-            if any(given is not None for given in (server_hostname, session, verify_fingerprint, verify_public_key)):
-                raise ValueError("a listener for many peers takes neither a host name, a session, nor pins")
-            return self.dtlslistener_class._create(sock, self)
+            if server_hostname is not None or session is not None:
+                raise ValueError("a listener for many peers takes neither a host name nor a session")
+            pins = {"verify_fingerprint": verify_fingerprint, "verify_public_key": verify_public_key}
+            return self.dtlslistener_class._create(sock, self, **pins)
         return self.dtlssocket_class._create(
             sock,
             self,

@@ -260,7 +260,7 @@ class Draining(Admission):
 
         Returns how many of the items are dealt with, in their order: fewer than there are when the socket's send buffer
         is full, or an item is too large. Items of connections that have ended are passed over, and counted
-        (`dropped_unsent`). Where nothing is dealt with, it raises what `EndpointConnection.send` does.
+        (`dropped_unsent`). Where nothing is dealt with, it raises what `EndpointConnection.send` does for the first.
         """
         if type(items) is not list:
             items = list(items)

@@ -7,6 +7,7 @@ socket), `get_timer`.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -19,13 +20,15 @@ from .context import DTLSContext
 from .cookies import seems_hello
 from .draining import TIDY, WARM, Draining, attempt, raise_first
 from .endpoint_connection import NEVER, EndpointConnection
-from .errors import DTLSError, HandshakeTimeout, make
+from .errors import DTLSError, make
 from .pending import UNPROVEN_TIMEOUT
-from .pins import Fingerprints, Keys
+from .pins import Fingerprints, Keys, given_pins
 from .schedule import Schedule
 from .session import DTLSSession
 
 __all__ = ["Endpoint"]
+
+logger = logging.getLogger("dtlsffi.server")
 
 
 class Endpoint(Draining):
@@ -37,7 +40,8 @@ class Endpoint(Draining):
 
     A client has to prove its address by a cookie before anything is kept for it (RFC 6347 section 4.2.1), unless
     `cookies` is false: then something else has to have proved it. `cookie_secret` (bytes, at least 16) lets processes
-    and hosts check each other's cookies; without it each endpoint has its own.
+    and hosts check each other's cookies; without it each endpoint has its own. Every client is asked for what
+    `verify_fingerprint` or `verify_public_key` name, as by a `Connection` with them.
 
     Limits: `max_pending` handshakes that are not finished (half of them at most by clients whose ClientHello comes in
     fragments, which have yet to prove their address; where there are as many, those of the busiest host make room),
@@ -62,11 +66,16 @@ class Endpoint(Draining):
         max_queue: int = 1024,
         handshake_timeout: float = 30.0,
         idle_timeout: float | None = None,
+        verify_fingerprint: Fingerprints | None = None,
+        verify_public_key: Keys | None = None,
     ) -> None:
         if context is not None and not isinstance(context, DTLSContext):
             raise TypeError(f"context is a DTLSContext or None, not {type(context).__name__}")
         checked_limits(max_pending, max_connections, max_queue, handshake_timeout, idle_timeout)
-        super().__init__(context, cookies, cookie_secret, max_pending, max_connections)
+        shown = given_pins(verify_fingerprint, verify_public_key)
+        if shown and context is None:
+            raise ValueError(f"{next(iter(shown))} is for the clients of a server, and there is no context for them")
+        super().__init__(context, cookies, cookie_secret, max_pending, max_connections, shown)
         self._open(fileno, v6_socket, max_queue)
         self._handshake_timeout, self._idle_timeout = handshake_timeout, idle_timeout
         self._connections = {}
@@ -128,6 +137,8 @@ class Endpoint(Draining):
         try:
             move()
         except BaseException as error:
+            if connection.server_side and isinstance(error, Exception) and not isinstance(error, OSError):
+                logger.exception("a callback has failed in the handshake with %s", connection.peer)
             self._transmit(connection)
             self._end(connection, error.with_traceback(None))  # whose frames know the connection
             if not isinstance(error, Exception):  # Ctrl-C is for whoever called
@@ -269,8 +280,7 @@ class Endpoint(Draining):
             self._look(connection, now)
         if not connection._completed:
             if now >= connection._deadline:
-                words = f"the handshake with {connection.peer} did not finish within {self._handshake_timeout} s"
-                self._end(connection, make(HandshakeTimeout, "HANDSHAKE_TIMEOUT", words))
+                self._end(connection, connection.unfinished(self._handshake_timeout))
             elif connection.get_timer() == 0:
                 self._after(connection, now, connection.handle_timer)
         elif now >= self._when(connection, now):

@@ -125,7 +125,8 @@ ALERT_REASONS: dict[int, str] = {
 
 # What an alert usually means for whoever receives it.
 ALERT_ADVICE: dict[int, str] = {
-    40: "usually there is no cipher suite, group or signature algorithm that both sides allow",
+    40: "usually there is no cipher suite, group or signature algorithm that both sides allow, or it wants a "
+    "certificate from us",
     42: "it could not read or check our certificate",
     43: "it does not take certificates of this kind",
     44: "our certificate is on its revocation list",
@@ -153,6 +154,12 @@ ADVICE: dict[str, str] = {
     "NO_CIPHERS_AVAILABLE": "no cipher suite is left for the versions and the security level allowed",
     "NO_PROTOCOLS_AVAILABLE": "no protocol version is left between minimum_version and maximum_version",
     "UNSUPPORTED_PROTOCOL": "the other side speaks a version that this side does not allow",
+}
+
+# What is to be done about a certificate that is refused.
+VERIFY_ADVICE: dict[int, str] = {
+    lib.X509_V_ERR_CA_CERT_MISSING_KEY_USAGE: ": the authority has to be made with keyUsage=critical,keyCertSign, or "
+    "VERIFY_X509_STRICT be taken from verify_flags",
 }
 
 
@@ -236,7 +243,7 @@ def certificate_refused(code: int, words: str, peer: str) -> DTLSCertVerificatio
     error = make(
         DTLSCertVerificationError,
         "CERTIFICATE_VERIFY_FAILED",
-        f"certificate verify failed: {words}{peer and f' (peer: {peer})'}",
+        f"certificate verify failed: {words}{peer and f' (peer: {peer})'}{VERIFY_ADVICE.get(code, '')}",
     )
     error.verify_code = code
     error.verify_message = words

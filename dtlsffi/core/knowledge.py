@@ -225,11 +225,11 @@ class Knowledge(Peer):
         if length < 1:
             raise ValueError(f"length is at least 1 byte, not {length}")
         name = label.encode("ascii") if isinstance(label, str) else bytes(label)
-        keys = bytearray(length)
+        keys, extra = bytearray(length), b"" if context is None else bytes(memoryview(context))
         with self._association._locked() as ssl_object, ffi.from_buffer("unsigned char[]", keys) as view:
             lib.ERR_clear_error()
             if lib.SSL_export_keying_material(
-                ssl_object, view, length, name, len(name), context or b"", len(context or b""), context is not None
+                ssl_object, view, length, name, len(name), extra, len(extra), context is not None
             ) != 1:  # fmt: skip
                 raise take_fault(f"no keying material can be exported for the label {label!r}")
         return bytes(keys)

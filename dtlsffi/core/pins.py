@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from .._native import CData, ffi, lib
 from . import certificates
@@ -79,6 +80,13 @@ class Pins:
         shown = "a raw public key" if certificate is None else fingerprint(certificate)
         wanted = [*self.fingerprints, *(["a public key that is pinned"] if self.keys else [])]
         return f"it is {shown}, not {' or '.join(wanted)}"
+
+
+def given_pins(fingerprints: Fingerprints | None, keys: Keys | None) -> dict[str, Any]:
+    """The arguments that stand for some pins, if there are any; ValueError or TypeError where they are none."""
+    Pins(fingerprints, keys)
+    given = {"verify_fingerprint": fingerprints, "verify_public_key": keys}
+    return {name: pin for name, pin in given.items() if pin is not None}
 
 
 def shown(store: CData) -> tuple[bytes | None, bytes]:

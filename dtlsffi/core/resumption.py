@@ -138,19 +138,19 @@ class Resumption(Settings):
 
     def _session_made(self, connection: Any, session: CData) -> None:
         if self._session_new is not None:
-            lib.SSL_SESSION_up_ref(session)
-            self._session_new(connection, connection._association._make_session(session))
+            self._session_new(connection, connection._association._make_session(copied(session)))
 
     def _session_wanted(self, connection: Any, identifier: bytes) -> CData:
         found = None if self._session_get is None else self._session_get(connection, identifier)
         if found is None:
             return ffi.NULL
-        if isinstance(found, (bytes, bytearray)):
+        if isinstance(found, (bytes, bytearray, memoryview)):
             found = DTLSSession.from_bytes(found)
         if not isinstance(found, DTLSSession):
             raise TypeError(f"`get` returns a DTLSSession, its bytes or None, not {type(found).__name__}")
-        lib.SSL_SESSION_up_ref(found._session)
-        return found._session
+        if found.id != identifier:
+            raise ValueError("`get` returns the session that has the id it was asked for")
+        return copied(found._session)
 
     def _tell_removed(self) -> None:
         """Tells the callback `remove` what OpenSSL has removed since; raises its first exception when all is told."""
@@ -177,8 +177,9 @@ class Resumption(Settings):
         """What sets the sessions of one service apart from those of another: up to 32 bytes, none unless set.
 
         A session is resumed only where this is the same, and where the contexts that it was made with and is resumed
-        with verify their peers by the same rules: `verify_mode`, authorities, flags, the presence of a callback.
-        Set it where a difference cannot be seen from outside, such as that between two verify callbacks.
+        with verify their peers by the same rules: `verify_mode`, authorities, revocation lists, flags, the presence of
+        callbacks, and on a server the suites allowed. Set it where a difference cannot be seen from outside, such as
+        that between two verify callbacks, or two that find pre-shared keys.
         """
         return self._session_id_context
 
@@ -198,3 +199,11 @@ class Resumption(Settings):
                 "accept_renegotiate", "hits", "misses", "timeouts", "cache_full",
             )
         }  # fmt: skip
+
+
+def copied(session: CData) -> CData:
+    """A session of its own: OpenSSL links the one it has into its context's cache, and unlinks it from no other."""
+    copy = lib.SSL_SESSION_dup(session)
+    if copy == ffi.NULL:
+        raise MemoryError
+    return copy

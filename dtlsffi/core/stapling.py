@@ -37,8 +37,8 @@ class Stapling(Settings):
         """Asks servers for a stapled OCSP response, and `callback(connection, response)` whether to go on.
 
         `response` is DER, or None where the server sent none; False ends the handshake. dtlsffi does not look into it:
-        whoever asks for it has to verify it, with `cryptography.x509.ocsp` for instance. Raises ValueError for a
-        context of servers only.
+        whoever asks for it has to verify it, with `cryptography.x509.ocsp` for instance. It is asked in full handshakes
+        only: whoever resumes a session was looked at then. Raises ValueError for a context of servers only.
         """
         self._changing()
         self._not_for(DTLSProtocol.PROTOCOL_DTLS_SERVER, "an OCSP client callback")

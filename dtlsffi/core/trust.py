@@ -131,11 +131,10 @@ class Trust(Settings):
 
     def _policy(self) -> bytes:
         """What stands for the rules by which a peer is verified: sessions do not cross from one set to another."""
-        rules: list[object] = ["nobody is verified"]
+        rules: list[object] = [*self._more_rules(), self._verify_mode.name]
         if self._verify_mode is not ssl.CERT_NONE:
             x509s, _ = self._stored()
-            rules = [
-                self._verify_mode.name,
+            rules += [
                 self._check_hostname,
                 self._checks_common_name,
                 self._accept_any,
@@ -147,6 +146,10 @@ class Trust(Settings):
                 sorted(certificates.encode(x509) for x509 in x509s),
             ]
         return hashlib.sha256(repr(rules).encode()).digest()
+
+    def _more_rules(self) -> list[object]:
+        """What else a peer has to do with that is known of one whose session is resumed."""
+        raise NotImplementedError
 
     def cert_store_stats(self) -> dict[str, int]:
         """How many certificates (`x509`), authorities among them (`x509_ca`) and revocation lists (`crl`) there are.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi import Connection, DTLSContext, DTLSSession
-from dtlsffi.testing import Authority, Identity, MemoryLink
+from dtlsffi.testing import Authority, MemoryLink
 from tests.helpers import FAST, HOST, load
 
 
@@ -48,30 +47,6 @@ def test_servers_that_share_keys_resume_each_others_clients(authority: Authority
     assert resumes(client, fleet(authority, key), session)
     assert not resumes(client, fleet(authority, os.urandom(80)), session)
     assert not resumes(client, authority.server_context(HOST), session)
-
-
-@pytest.mark.parametrize("stricter", ["revoked", "weak"])
-def test_nobody_comes_in_by_a_session_whom_new_rules_keep_out(authority: Authority, stricter: str) -> None:
-    """A newer revocation list in the place of an older one; another security level. So in full handshakes, so here."""
-    identity, key, client = authority.issue("client.example"), os.urandom(80), authority.client_context()
-    load(client, identity)
-
-    def one_of_the_fleet(level: int, *revoked: Identity) -> DTLSContext:
-        server = fleet(authority, key)
-        server.verify_mode = ssl.CERT_REQUIRED
-        server.security_level = level
-        server.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
-        server.load_verify_locations(cadata=authority.certificate + authority.revoke(*revoked))
-        server.retransmission = FAST
-        return server
-
-    other = authority.issue("other.example")
-    session = connect(client, one_of_the_fleet(1 if stricter == "weak" else 2, other)).client.session
-    if stricter == "revoked":
-        with pytest.raises(dtlsffi.DTLSCertVerificationError, match="certificate revoked"):
-            connect(client, one_of_the_fleet(2, identity), session)
-    else:
-        assert not resumes(client, one_of_the_fleet(2, other), session)
 
 
 def test_keys_rotate_while_in_use(authority: Authority) -> None:

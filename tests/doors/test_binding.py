@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from dtlsffi.binding import bound, check_bound, check_udp, family_of
+from dtlsffi.binding import bound, check_bound, check_udp, family_of, scoped
 from tests.doors.loops import LOOPBACK, sockets
 
 
 def look_up(host: str, port: int = 0) -> Any:
-    return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
+    return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
 
 
 @pytest.fixture
@@ -66,6 +66,31 @@ def test_an_address_that_is_taken_is_named() -> None:
         assert caught.value.errno == errno.EADDRINUSE
         assert sockets() == before
         bound(look_up(*address), reuse_port=True).close()
+
+
+def test_the_first_address_that_can_be_had_is_taken() -> None:
+    """As asyncio does: a name may have addresses that this host cannot bind. The error is the last one's."""
+    with bound(look_up(LOOPBACK)) as one, bound(look_up("127.0.0.2")) as other:
+        taken, last = look_up(*one.getsockname()), look_up(*other.getsockname())
+        with bound(taken + look_up("127.0.0.3")) as sock:
+            assert sock.getsockname()[0] == "127.0.0.3"
+        with pytest.raises(OSError, match=r"bind on address \('127.0.0.2'"):
+            bound(taken + last)
+
+
+@pytest.mark.parametrize(
+    ("address", "as_taken"),
+    [
+        (("fe80::1%7", 5684), ("fe80::1", 5684, 0, 7)),
+        (("fe80::1%lo", 5684), ("fe80::1", 5684, 0, socket.if_nametoindex("lo"))),
+        (("fe80::1", 5684, 0, 7), ("fe80::1", 5684, 0, 7)),
+        (("::1", 5684), ("::1", 5684)),
+        (("127.0.0.1", 5684), ("127.0.0.1", 5684)),
+    ],
+)
+def test_a_scope_is_not_lost(address: Any, as_taken: Any) -> None:
+    """Anyio's addresses have it in their first part, where `bind` and `connect` do not see it."""
+    assert scoped(address) == as_taken
 
 
 def test_what_is_no_udp_socket_is_refused(udp: socket.socket) -> None:

@@ -25,6 +25,7 @@ from tests.doors.loops import (
     sockets,
     until,
 )
+from tests.helpers import FAST
 
 
 def bound_socket(host: str = LOOPBACK) -> socket.socket:
@@ -281,5 +282,62 @@ def test_nothing_busy_waits(
             turns.clear()
             await over.wait()
             assert len(turns) < 8
+
+    run(main)
+
+
+@pytest.mark.parametrize("by", ["local_addr", "sock"])
+@pytest.mark.parametrize("both_sides", [False, True])
+def test_every_client_has_to_show_what_is_pinned(
+    run: Runner, authority: Authority, stranger: Authority, by: str, both_sides: bool
+) -> None:
+    """A server that is given a pin asks for a certificate: one without is refused, and so is another's."""
+    context = authority.server_context(HOST)
+    if both_sides:
+        identity = authority.issue(HOST)
+        context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS)
+        context.load_cert_chain(identity.certificate, identity.key)
+    contexts = {name: authority.client_context() for name in ("pinned", "another", "nobody")}
+    for client in contexts.values():
+        client.retransmission = FAST
+    for name in ("pinned", "another"):
+        own = stranger.issue(f"{name}.example")
+        contexts[name].load_cert_chain(own.certificate, own.key)
+    pin = contexts["pinned"].fingerprint()
+
+    async def main() -> None:
+        where: dict[str, Any] = {"sock": bound_socket(), "local_addr": None} if by == "sock" else {}
+        async with server_with(Echo, context, verify_fingerprint=pin, **where) as (server, _):
+            address = server.get_extra_info("sockname")
+            for name, client in contexts.items():
+                try:
+                    conn = await asyncio.wait_for(dial(address, client), 5)
+                except (dtlsffi.DTLSError, TimeoutError, asyncio.TimeoutError):
+                    assert name != "pinned"
+                    continue
+                await conn.send(b"hello")
+                if name == "pinned":
+                    assert await asyncio.wait_for(conn.recv(), 5) == b"hello"
+                else:
+                    with pytest.raises(dtlsffi.DTLSError):
+                        await asyncio.wait_for(conn.recv(), 5)
+                conn.close()
+            assert server.statistics()["handshakes_completed"] == 1
+
+    run(main)
+
+
+def test_a_servers_arguments_are_not_a_clients(run: Runner, server_context: dtlsffi.DTLSContext) -> None:
+    """What would be passed over is refused, and what is no pin is none from the beginning."""
+
+    async def main() -> None:
+        for arguments, words in (
+            ({"server_hostname": "x"}, "server_hostname can only be specified in client mode"),
+            ({"verify_fingerprint": "nonsense"}, "a fingerprint reads"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                await create_dtls_endpoint(
+                    asyncio.DatagramProtocol, (LOOPBACK, 0), context=server_context, **arguments  # type: ignore[arg-type]
+                )  # fmt: skip
 
     run(main)
