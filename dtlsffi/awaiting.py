@@ -277,9 +277,10 @@ class AwaitedConnection(Knowledge):
     async def send(self, data: Buffer) -> int:
         """Sends `data`, a bytes-like object, as one record in one datagram; returns its length.
 
-        Waits only while the socket's send buffer is full. Raises `DatagramTooLarge` above `data_mtu`, ValueError for
-        nothing, `DTLSZeroReturnError` after the end, ConnectionRefusedError where the last datagram found nobody
-        listening (the connection goes on), and what ended the connection otherwise.
+        Waits only while the socket's send buffer is full. That the peer has closed is told by `recv`. Raises
+        `DatagramTooLarge` above `data_mtu`, ValueError for nothing, `DTLSZeroReturnError` after the end,
+        ConnectionRefusedError where the last datagram found nobody listening (the connection goes on), and what ended
+        the connection otherwise.
         """
         while True:
             self._check()

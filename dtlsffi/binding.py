@@ -1,4 +1,4 @@
-"""UDP sockets for many peers: one of our own on an address, or somebody's that is bound already."""
+"""UDP sockets on an address: of our own, for many peers or for one of many attempts, or somebody's that is bound."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Authority:
         try:
             import trustme  # noqa: PLC0415 - an extra
         except ImportError:
-            raise ImportError("throw-away certificates need trustme: pip install 'dtlsffi[testing]'") from None
+            raise ImportError("throw-away certificates need trustme: the extra `testing`, or pip install it") from None
         self._trustme = trustme
         self._ca = trustme.CA()
 

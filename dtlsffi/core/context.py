@@ -146,7 +146,8 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     def mtu(self) -> int | None:
         """The ceiling for a datagram's UDP payload in bytes, 208 to 65527, or None.
 
-        None leaves it to the connection: over a socket, what the kernel knows of the path; else 1200.
+        None leaves it to the connection: with a socket of its own, what the kernel knows of the path; else 1200, as for
+        those that share a port.
         """
         return self._mtu
 

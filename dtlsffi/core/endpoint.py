@@ -346,6 +346,8 @@ class Endpoint(Draining):
     def statistics(self) -> dict[str, int]:
         """Counters since the beginning, and how many connections (`connections`) and handshakes (`pending`) there are.
 
+        `handshakes_completed` and `handshakes_failed` count those of both sides, `cookies_sent` hellos that were asked
+        for one, `replaced` connections whose client has begun anew, `expired` those silent for `idle_timeout`.
         `flights_retransmitted` counts those that handshakes have sent again. Dropped: `dropped_unknown` (no connection
         with that address), `dropped_junk` (a ClientHello that is none), `dropped_flood` (ClientHellos of strangers,
         when more came than could be answered), `dropped_truncated`, `dropped_queue_full`, `dropped_unsent`. Refused:

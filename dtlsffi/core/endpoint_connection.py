@@ -25,7 +25,9 @@ NONE: Any = ()
 class EndpointConnection(Connection):
     """A connection of an `Endpoint`: a `Connection` whose datagrams the endpoint carries.
 
-    What has arrived is in `received`, oldest first. It is made by the endpoint only.
+    What has arrived is in `received`, oldest first. It is made by the endpoint only. `peer_closed` (bool) says that the
+    peer's close_notify has come, or that it has been silent for too long: nothing more will come. `failure` is the
+    exception that has ended it otherwise, or None; `gone` (bool) says that the endpoint has let go of it.
     """
 
     __slots__ = (

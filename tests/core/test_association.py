@@ -10,7 +10,7 @@ import pytest
 import dtlsffi
 from dtlsffi.core.arguments import TIMERS
 from dtlsffi.testing import MemoryLink
-from tests.helpers import HOST
+from tests.helpers import HOST, start
 
 
 def test_what_is_known_before_the_handshake(link: MemoryLink) -> None:
@@ -87,3 +87,21 @@ def test_c_begins_with_the_timers_of_a_new_context(authority: dtlsffi.testing.Au
     left = client.get_timer()
     assert left is not None
     assert TIMERS[0] / 2 < left <= TIMERS[0]
+
+
+def test_closing_ends_a_handshake(link: MemoryLink) -> None:
+    """Nothing is sent again, nothing is answered, and it stays closed."""
+    first = start(link.client)
+    link.client.close()
+    assert link.client.get_timer() is None
+    for datagram in first:
+        link.server.receive_datagram(datagram)
+    for datagram in link.server.datagrams_to_send():
+        link.client.receive_datagram(datagram)
+    for call in (link.client.do_handshake, lambda: link.client.send(b"x")):
+        with pytest.raises(dtlsffi.DTLSZeroReturnError):
+            call()
+    link.client.handle_timer()
+    link.client.close()
+    assert link.client.datagrams_to_send() == []
+    assert not link.client.is_established

@@ -358,3 +358,19 @@ def test_a_key_log_that_cannot_be_written_is_no_secret(tmp_path: Path, authority
 def test_repr_names_what_is_verified(client: DTLSContext) -> None:
     """And nothing secret."""
     assert repr(client) == "<DTLSContext PROTOCOL_DTLS_CLIENT CERT_REQUIRED check_hostname=True>"
+
+
+def test_a_curve_is_named_as_in_ssl(authority: Authority) -> None:
+    """By a str or bytes; ValueError for one that OpenSSL does not know."""
+    client = authority.client_context()
+    client.set_ecdh_curve(b"prime256v1")
+    link = MemoryLink(
+        dtlsffi.Connection(client, server_hostname=HOST),
+        dtlsffi.Connection(authority.server_context(HOST), server_side=True),
+    )
+    link.shake_hands()
+    assert link.client.group() == "secp256r1"
+    with pytest.raises(ValueError, match="unknown elliptic curve name 'no-such-thing'"):
+        DTLSContext().set_ecdh_curve("no-such-thing")
+    with pytest.raises(TypeError, match="curve_name is a str, not list"):
+        DTLSContext().set_ecdh_curve(["X25519"])  # type: ignore[arg-type]

@@ -85,3 +85,10 @@ def test_alert_reasons_are_those_of_ssl() -> None:
     missing = {reason for reason in errors.ALERT_REASONS.values() if reason not in known}
     assert missing <= {"TLSV1_ALERT_NO_APPLICATION_PROTOCOL", "TLSV13_ALERT_CERTIFICATE_REQUIRED",
                        "TLSV13_ALERT_MISSING_EXTENSION", "TLSV1_ALERT_UNKNOWN_PSK_IDENTITY"}  # fmt: skip
+
+
+def test_an_authority_without_key_usage_is_explained() -> None:
+    """The first wall for whoever makes one with `openssl req -x509`; ssl refuses it as well."""
+    error = errors.certificate_refused(92, "CA cert does not include key usage extension", "x")
+    assert "keyUsage=critical,keyCertSign" in str(error)
+    assert error.verify_message == "CA cert does not include key usage extension"

@@ -103,17 +103,6 @@ def test_unknown_names_are_refused(contexts: Contexts, setter: str) -> None:
     shaken(client, server)
 
 
-def test_a_curve_is_named_as_in_ssl(contexts: Contexts) -> None:
-    """By a str or bytes; ValueError for one that OpenSSL does not know."""
-    client, server = contexts
-    client.set_ecdh_curve(b"prime256v1")
-    assert shaken(client, server).client.group() == "secp256r1"
-    with pytest.raises(ValueError, match="unknown elliptic curve name 'no-such-thing'"):
-        DTLSContext().set_ecdh_curve("no-such-thing")
-    with pytest.raises(TypeError, match="curve_name is a str, not list"):
-        DTLSContext().set_ecdh_curve(["X25519"])  # type: ignore[arg-type]
-
-
 def test_lists_of_what_could_be_agreed_on() -> None:
     """From the OpenSSL that has them; a clear error before that, as in ssl."""
     context = DTLSContext()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import math
@@ -16,7 +17,7 @@ from anyio.abc import SocketAttribute
 import dtlsffi
 from dtlsffi.anyio import DTLSStream, serve
 from dtlsffi.core.errors import make
-from tests.doors.loops import LOOPBACK
+from tests.doors.loops import LOOPBACK, anyio_runner
 from tests.doors.streams import AnyRun, dial, echo, serving, settled
 
 
@@ -58,6 +59,35 @@ def test_a_handlers_exception_is_logged_and_ends_its_stream_only(
     assert records[0].exc_info[0] is ZeroDivisionError
     assert "the handler of 127.0.0.1:" in records[0].getMessage()
     assert "BROKEN" in records[1].getMessage()
+
+
+def test_a_handler_that_is_cancelled_by_something_of_its_own_ends_nothing_else(
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task that it has waited for, and that somebody has cancelled: anyio's group would take it for its own end."""
+
+    async def handler(stream: DTLSStream) -> None:
+        async for data in stream:
+            if data == b"cancel":
+                job = asyncio.ensure_future(asyncio.sleep(60))
+                asyncio.get_running_loop().call_soon(job.cancel)
+                await job
+            await stream.send(data)
+
+    async def main() -> None:
+        async with (
+            serving(server_context, handler) as server,
+            await dial(server.getsockname(), client_context) as one,
+            await dial(server.getsockname(), client_context) as two,
+        ):
+            await one.send(b"cancel")
+            with pytest.raises(anyio.EndOfStream):
+                await one.receive()
+            await two.send(b"5")
+            assert await two.receive() == b"5"
+
+    anyio_runner("asyncio")(main)
+    assert "was cancelled by something of its own" in caplog.text
 
 
 def test_a_serve_that_is_cancelled_closes_all(

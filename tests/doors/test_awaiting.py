@@ -13,7 +13,7 @@ from dtlsffi.awaiting import AwaitedPort, open_client
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from dtlsffi.testing import Authority
-from tests.doors.loops import HOST, LOOPBACK, Runner, joined, settled, sockets, vanish
+from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, joined, serving, settled, sockets, until, vanish
 
 # ---- data ----
 
@@ -378,3 +378,46 @@ def test_the_core_of_a_port_is_each_loops_own() -> None:
             with pytest.raises(NotImplementedError):
                 call()
         port.end()
+
+
+def test_what_a_callback_raises_in_a_handshake_is_told(
+    run: Runner, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its traceback: the client is told nothing of it. Why others have not come in is a line each."""
+    client_context, server_context = authority.client_context(), authority.server_context(HOST)
+    client_context.retransmission = server_context.retransmission = (0.005, 2.0, 0.04)
+    server_context.sni_callback = lambda *_: {}["my own mistake"]
+    refused = authority.server_context("other.example")
+
+    async def main() -> None:
+        for context in (server_context, refused):
+            async with serving(context, echo) as server:
+                with pytest.raises(dtlsffi.DTLSError):
+                    await dial(server.getsockname(), client_context)
+                await until(lambda server=server: server.statistics()["handshakes_failed"])
+
+    with caplog.at_level("INFO", "dtlsffi.server"):
+        run(main)
+    mistake = next(record for record in caplog.records if record.levelname == "ERROR")
+    assert "a callback has failed in the handshake with 127.0.0.1:" in mistake.getMessage()
+    assert mistake.exc_info is not None
+    assert mistake.exc_info[2] is not None
+    assert "my own mistake" in str(mistake.exc_info[1])
+    assert sum("did not finish its handshake" in record.getMessage() for record in caplog.records) >= 2
+
+
+def test_a_client_is_told_why_it_waited_in_vain(run: Runner, client_context: dtlsffi.DTLSContext) -> None:
+    """As a DTLSSocket is; and who has refused."""
+
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind((LOOPBACK, 0))
+            with pytest.raises(
+                dtlsffi.HandshakeTimeout, match="datagrams sent.: nothing came back: is it a DTLS server"
+            ):
+                await dial(silent.getsockname(), client_context, handshake_timeout=0.05)
+            nobody = silent.getsockname()
+        with pytest.raises(ConnectionRefusedError, match=f"127.0.0.1:{nobody[1]}"):
+            await dial(nobody, client_context)
+
+    run(main)

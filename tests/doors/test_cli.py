@@ -235,3 +235,51 @@ def test_the_script_is_installed() -> None:
     script = Path(sys.executable).parent / "dtlsffi"
     result = subprocess.run([str(script), "--version"], capture_output=True, text=True, check=True, env=os.environ)
     assert result.stdout.startswith(f"dtlsffi {dtlsffi.__version__}, OpenSSL")
+
+
+@pytest.mark.parametrize("which", ["right", "wrong", "none"])
+def test_a_server_may_want_one_certificate_and_no_other(
+    which: str, files: Files, authority: Authority, stranger: Authority
+) -> None:
+    """--fingerprint on its side: whoever does not show it is refused."""
+    port = free_port()
+    own, other = stranger.issue("one.example"), stranger.issue("other.example")
+    pinned = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS)
+    pinned.load_cert_chain(own.certificate, own.key)
+    shown = {"right": own, "wrong": other, "none": None}[which]
+    certificate = [] if shown is None else ["--cert", files.write(shown.certificate), "--key", files.write(shown.key)]
+    ca = files.write(authority.certificate)
+    with serve(files, authority, port, "--echo", "--fingerprint", str(pinned.fingerprint())) as server:
+        result = run(
+            "client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.3", *certificate, stdin="hi\n"
+        )
+        assert result.stdout == ("hi\n" if which == "right" else "")
+        assert server.result() == (0 if which == "right" else 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--timeout", "inf"], ["--timeout", "0"], ["--timeout", "nan"], ["--linger", "-1"], ["--linger", "1e10"],
+        ["--key", "key.pem"],
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_said_at_once(options: list[str]) -> None:
+    """In a line, and not by a traceback."""
+    result = run("client", "127.0.0.1", "9", *options)
+    assert result.returncode in (1, 2)
+    assert "Traceback" not in result.stderr
+    assert options[0] in result.stderr
+
+
+def test_stdin_may_be_closed(files: Files, authority: Authority) -> None:
+    """Which is its end."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    with serve(files, authority, port, "--echo") as server:
+        command = " ".join(
+            [*DTLSFFI, "client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.1", "<&-"]
+        )
+        result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert server.result() == 0

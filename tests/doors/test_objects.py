@@ -186,3 +186,27 @@ def test_a_buffer_that_cannot_be_written_to_takes_nothing(joined: Pair) -> None:
     with pytest.raises(TypeError, match="can be written to"):
         joined.client.read(10, bytes(10))
     assert joined.client.read() == b"one"
+
+
+def test_arguments_are_those_of_ssl() -> None:
+    """What is no buffer is none, nothing is nothing, and a negative size is no size."""
+    bio = MemoryBIO()
+    for nonsense in (5, True, [1, 2], "text"):
+        with pytest.raises(TypeError):
+            bio.write(nonsense)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        bio.read(None)  # type: ignore[arg-type]
+    bio.write(b"datagram")
+    assert bio.read(0) == b""
+    assert bio.read() == b"datagram"
+
+
+def test_a_size_of_zero_takes_nothing(client_context: DTLSContext, server_context: DTLSContext) -> None:
+    """As in ssl; a negative one is ValueError."""
+    pair = Pair(client_context, server_context)
+    pair.shake_hands()
+    pair.client.write(b"record")
+    assert pair.server.read(0) == b""
+    with pytest.raises(ValueError, match="size should not be negative"):
+        pair.server.read(-1)
+    assert pair.server.read(6) == b"record"

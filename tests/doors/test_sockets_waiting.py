@@ -263,3 +263,42 @@ def test_two_that_have_too_little_room_lose_nothing(dtls_pair: Pair) -> None:
     assert [type(error) for _, failures in waiting for error in failures] == [dtlsffi.DatagramTooLarge] * 2
     assert [client.recv(), client.recv()] == [b"A" * 100, b"B"]
     assert client.statistics()["dropped_junk"] == 0
+
+
+def test_a_record_that_has_overtaken_the_handshake_is_pending(
+    udp_pair: Sockets, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Who waits with select() would wait for ever for what has come already."""
+    client_sock, server_sock = udp_pair
+    server_sock.setblocking(False)
+    server = dtlsffi.Connection(server_context, server_side=True)
+    client_sock.setblocking(False)
+    with client_context.wrap_socket(client_sock, server_hostname=HOST, do_handshake_on_connect=False) as client:
+        while not server.is_established:
+            with suppress(dtlsffi.DTLSWantReadError):
+                client.do_handshake()
+            with suppress(BlockingIOError):
+                server.receive_datagram(server_sock.recv(65535))
+            if not server.is_established:
+                for datagram in server.datagrams_to_send():
+                    server_sock.send(datagram)
+        last_flight = server.datagrams_to_send()
+        server.send_many([b"greeting", b"and more"])
+        for datagram in server.datagrams_to_send() + last_flight:
+            server_sock.send(datagram)
+        while client.version() is None:
+            with suppress(dtlsffi.DTLSWantReadError):
+                client.do_handshake()
+        assert select.select([client], [], [], 0)[0] == []
+        assert client.pending() == len(b"greeting")
+        assert client.recv() == b"greeting"
+        assert client.recv() == b"and more"
+
+
+def test_a_number_that_is_none_takes_no_record(dtls_pair: Pair) -> None:
+    """TypeError before anything is read."""
+    client, server = dtls_pair
+    client.send(b"kept")
+    with pytest.raises(TypeError):
+        server.recv_many(1.5)  # type: ignore[arg-type]
+    assert server.recv_many() == [b"kept"]
