@@ -52,7 +52,8 @@ def openssl_server(tmp_path: Path, port: int) -> Iterator[Program]:
 def test_every_python_example_is_run_here() -> None:
     """No example without a test, no Python that is not marked as one."""
     tested = {"server", "client", "echo-server", "echo-client", "select-client", "memory", "refused", "lossy",
-              "psk-server", "psk-client", "fingerprints", "batch-client", *SERVERS, *CLIENTS}  # fmt: skip
+              "psk-server", "psk-client", "fingerprints", "batch-client", "authority", "mutual", *SERVERS,
+              *CLIENTS}  # fmt: skip
     assert set(EXAMPLES) == tested
     assert README.count("```python") == sum(kind == "python" for kind, _ in EXAMPLES.values())
 
@@ -69,6 +70,12 @@ def test_the_pre_shared_key_opens_openssl(port: int, tmp_path: Path) -> None:
         wait_until_bound(port)
         assert run("psk-client", port, tmp_path) == "('PSK-AES128-GCM-SHA256', 'TLSv1.2', 128) me\n"
         server.expect("hello\n")
+
+
+def test_an_authority_of_ones_own(tmp_path: Path) -> None:
+    """As it is made there, it is good enough for the strictest verification, on both sides."""
+    subprocess.run(["sh", "-ec", example("authority", 0)], cwd=tmp_path, capture_output=True, check=True, timeout=60)
+    assert run("mutual", 0, tmp_path) == "(('DNS', 'client'),)\n"
 
 
 def test_a_wrong_name_is_refused(openssl_server: Program, port: int, tmp_path: Path) -> None:
