@@ -151,13 +151,14 @@ class Engine(Endpoint):
             connection.close()
 
     def _admit(self, *arguments: Any, **more: Any) -> EndpointConnection | None:
-        """Nobody while `accept`'s queue is full: clients say hello again, and get in once there is room."""
-        if len(self.queue) + len(self._accepted) >= self.backlog:
-            with self.arrivals:  # those that have failed meanwhile make room first
+        """Nobody while `accept`'s queue is full of those who have finished; as with TCP, others do not count there."""
+        if len(self.queue) >= self.backlog:
+            with self.arrivals:
                 for dead in [old for old in self.queue if old._connection.gone]:
                     self.queue.remove(dead)
                     dead._end()
-            if len(self.queue) + len(self._accepted) >= self.backlog:
+                finished = sum(old._connection.is_established for old in self.queue)
+            if finished >= self.backlog:
                 self.refused += 1
                 return None
         return super()._admit(*arguments, **more)

@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import ObjectStream, SocketAttribute, TaskStatus
 from anyio.streams.tls import TLSAttribute
 
-from .awaiting import AwaitedConnection, AwaitedPort, open_client
+from .awaiting import AwaitedConnection, AwaitedPort, is_cancelled, open_client
 from .binding import bound, check_bound, family_of, scoped
 from .core import errors
 from .core.association import check_side
@@ -436,8 +436,8 @@ async def handle(handler: Callable[[DTLSStream], Awaitable[object]], stream: DTL
         try:
             await handler(stream)
         except anyio.get_cancelled_exc_class():
-            if anyio.current_effective_deadline() == -math.inf:
-                raise  # we are cancelled, and it was not told so by something that it has waited for
+            if is_cancelled():
+                raise
             logger.exception("the handler of %s was cancelled by something of its own", stream.peer)
         except Exception as error:
             broken = isinstance(error, anyio.BrokenResourceError) and stream._ending() is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .binding import bind_source, scoped
+from .binding import scoped
 from .core import errors
 from .core.arguments import checked_max
 from .core.batches import Buffer
@@ -409,9 +410,18 @@ def open_client(place: Any, local_place: Any) -> socket.socket:
     try:
         sock.setblocking(False)
         if local_place is not None:
-            bind_source(sock, local_place)
+            sock.bind(scoped(local_place))
         sock.connect(scoped(address))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def is_cancelled() -> bool:
+    """Whether the task itself has been cancelled, and not what it waits for: asyncio has one word for both."""
+    try:
+        task: Any = asyncio.current_task()
+    except RuntimeError:  # trio's
+        return True
+    return bool(getattr(task, "cancelling", lambda: 1)() > 0)  # before 3.11 nobody knows

@@ -18,6 +18,10 @@ def family_of(host: str | None, family: int | None, dualstack_ipv6: bool) -> int
     return family
 
 
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+"""What this host says of an address that is not its own."""
+
+
 def scoped(address: Any) -> Any:
     """An address as `bind` and `connect` take it: what stands behind a % they forget where there are two parts."""
     host, port, *more = address
@@ -27,23 +31,18 @@ def scoped(address: Any) -> Any:
     return plain, port, 0, int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
 
 
-def bind_source(sock: socket.socket, source: Any) -> None:
-    """Binds one of some sockets that are to try addresses at the same time, also where all have the same port."""
-    if source[1]:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind(scoped(source))
-
-
 def bound(found: Iterable[Any], *, reuse_port: bool = False, dualstack_ipv6: bool = False) -> socket.socket:
-    """A UDP socket on the first address that can be had of those that `getaddrinfo` has found.
+    """A UDP socket on the first address that this host has of those that `getaddrinfo` has found.
 
-    Raises the OSError of the last, which names it.
+    Raises OSError, which names the address, where it is taken, or none can be had.
     """
-    places = list(found)
-    while len(places) > 1:
-        with suppress(OSError):
-            return bound_to(places.pop(0), reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
-    return bound_to(places[0], reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
+    place, *others = found
+    try:
+        return bound_to(place, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
+    except OSError as error:
+        if not others or error.errno not in NOT_HERE:
+            raise
+    return bound(others, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
 
 
 def bound_to(place: Any, *, reuse_port: bool, dualstack_ipv6: bool) -> socket.socket:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from .binding import bind_source
+from .binding import scoped
 from .core.constants import PROTOCOL_DTLS_CLIENT
 from .core.context import DTLSContext, create_default_context
 from .core.errors import DTLSCertVerificationError, DTLSError, DTLSWantReadError, DTLSWantWriteError
@@ -112,7 +112,7 @@ class Attempt:
         sock = socket.socket(family, kind, protocol)
         try:
             if self._source_address is not None:
-                bind_source(sock, self._source_address)
+                sock.bind(scoped(self._source_address))
             sock.connect(address)
             sock.setblocking(False)
             return cast(DTLSSocket, self._context.wrap_socket(sock, do_handshake_on_connect=False, **self._arguments))

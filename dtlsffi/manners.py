@@ -60,6 +60,16 @@ class Manners(Patience):
         """`send`: a datagram goes whole or not at all."""
         self.send(data, flags)
 
+    def sendto(self, data: Any, *flags_and_address: Any) -> int:
+        """`send`, for code that names the address each time: ValueError for any but the peer's."""
+        if not flags_and_address:
+            raise TypeError("sendto() takes the data and an address")
+        *flags, address = flags_and_address
+        peer = self.getpeername()
+        if address not in (peer, peer[:2]):
+            raise ValueError(f"this {type(self).__name__} speaks with {peer} only, not with {address}")
+        return self.send(data, *flags)
+
     def write(self, data: Buffer) -> int:
         """`send`."""
         return self.send(data)

@@ -150,7 +150,7 @@ class DTLSObject(Knowledge):
             raise ValueError("size should not be negative")
         view = None if buffer is None else writable(buffer, "read")
         room = None if view is None else view.nbytes
-        limit = room if not len or (room is not None and room < len) else len
+        limit = room if not len or (room is not None and not 0 <= len <= room) else len
         if len == 0 and view is None:
             return b""
         if not self._received:

@@ -123,7 +123,10 @@ class DTLSListener(Patience):
         return self._engine.statistics() | {"refused_backlog": self._engine.refused}
 
     def listen(self, backlog: int = BACKLOG) -> None:
-        """Sets how many connections may wait for `accept`, at least 1; hellos of more have to be said again."""
+        """Sets how many connections may wait for `accept`, at least 1; hellos of more have to be said again.
+
+        Those whose handshake is not finished do not count: of them there may be `max_pending`.
+        """
         self._engine.backlog = max(1, backlog)
 
     # ---- connections ----
@@ -161,9 +164,10 @@ class DTLSListener(Patience):
         there is a connection with that address, or the context is not for a client; OSError where the host is unknown.
         """
         self._check()
-        host, port = address[:2]
+        host, port, *more = address
+        scope = f"%{more[1]}" if more[1:] and more[1] and "%" not in host else ""
         mapped = socket.AI_V4MAPPED if self.family == socket.AF_INET6 else 0
-        place = socket.getaddrinfo(host, port, self.family, socket.SOCK_DGRAM, 0, mapped)[0][4]
+        place = socket.getaddrinfo(host + scope, port, self.family, socket.SOCK_DGRAM, 0, mapped)[0][4]
         arguments["context"] = context or self._context
         arguments["server_hostname"] = host if server_hostname is None else server_hostname
         with self._engine.lock:

@@ -111,11 +111,6 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     # ---- waiting ----
 
-    @property
-    def timeout(self) -> float | None:
-        """`gettimeout()`."""
-        return self._timeout
-
     def get_timer(self) -> float | None:
         """Seconds until `handle_timer` is due, or None: for use without blocking."""
         return self._connection.get_timer()
@@ -195,13 +190,6 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     def _send_some(self, buffers: list[Buffer], deadline: Deadline) -> int:
         return self._retry(lambda: self._bulk.send(buffers), deadline)
-
-    def sendto(self, data: Any, *flags_and_address: Any) -> int:
-        """`send`, for code that names the address each time: ValueError for any but the peer's."""
-        *flags, address = flags_and_address
-        if address != self.getpeername():
-            raise ValueError(f"this DTLSSocket speaks with {self.getpeername()} only, not with {address}")
-        return self.send(data, *flags)
 
     def recv(self, bufsize: int | None = None, flags: int = 0) -> bytes:
         """Receives one record, whole; `b""` after the peer's close_notify.

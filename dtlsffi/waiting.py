@@ -6,7 +6,7 @@ import math
 import select
 import threading
 import time
-from typing import SupportsFloat, SupportsIndex
+from typing import NoReturn, SupportsFloat, SupportsIndex
 
 
 class Deadline:
@@ -53,6 +53,15 @@ class Patience:
     """How long calls wait: the methods that every socket has."""
 
     _timeout: float | None = None
+
+    def __reduce__(self) -> NoReturn:
+        """Neither be pickled nor copied, as sockets are not."""
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+    @property
+    def timeout(self) -> float | None:
+        """`gettimeout()`."""
+        return self._timeout
 
     def gettimeout(self) -> float | None:
         """The timeout in seconds, None to block for ever, 0.0 not to block."""

@@ -104,9 +104,10 @@ typedef struct {
     int v6;                             /* it is of AF_INET6 */
     int connected;                      /* all datagrams are for its one peer */
     int segments;                       /* the kernel cuts messages: UDP_SEGMENT */
-    int uncut;                          /* how many it has refused to cut since it cut one */
+    int uncut;                          /* batches of which it would cut none since it cut one */
     int joins;                          /* it joins datagrams: UDP_GRO */
     int whole;                          /* nobody may fragment its datagrams: IP_PMTUDISC_DO */
+    int forbidden;                      /* and that was our doing */
     int most;                           /* how many messages it is asked for next */
     unsigned long born;                 /* in which process it was prepared; 0: not yet */
     uint64_t datagrams_received;
@@ -219,7 +220,7 @@ int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_handshake(dtlsffi_conn *conn);
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 void dtlsffi_conn_keep_record(dtlsffi_conn *conn, const uint8_t *record, size_t length);
-void dtlsffi_conn_open_kept(dtlsffi_conn *conn);
+int dtlsffi_conn_open_kept(dtlsffi_conn *conn);
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn);
 int dtlsffi_conn_update_keys(dtlsffi_conn *conn, int request_peer);
 

@@ -253,19 +253,23 @@ void dtlsffi_conn_keep_record(dtlsffi_conn *conn, const uint8_t *record, size_t 
     dtlsffi_conn_unlock(conn);
 }
 
-/* Has OpenSSL open a record that came before the handshake was finished, so that SSL_pending(3) tells of it. */
-void dtlsffi_conn_open_kept(dtlsffi_conn *conn)
+/* Has OpenSSL open a record that came before the handshake was finished, so that SSL_pending(3) tells of it. Returns 0, or
+ * a negative answer. */
+int dtlsffi_conn_open_kept(dtlsffi_conn *conn)
 {
     uint8_t first;
     size_t got = 0;
+    int answer = dtlsffi_conn_enter(conn);
+    int ret;
 
-    if (dtlsffi_conn_enter(conn) != 0)
-        return;
+    if (answer != 0)
+        return answer;
     conn->fed = true; /* the socket is left alone */
-    (void)SSL_peek_ex(conn->ssl, &first, 1, &got);
+    ret = SSL_peek_ex(conn->ssl, &first, 1, &got);
+    answer = ret > 0 ? 0 : dtlsffi_conn_result(conn, ret);
     conn->fed = false;
-    ERR_clear_error();
     dtlsffi_conn_leave(conn);
+    return answer;
 }
 
 /* The next record of a connection that is entered. */
@@ -405,7 +409,7 @@ int dtlsffi_conn_shutdown(dtlsffi_conn *conn)
         return answer;
     if (conn->established)
         dtlsffi_conn_say_goodbye(conn);
-    else
+    else if (!conn->failed)
         conn->abandoned = true;
     dtlsffi_conn_leave(conn);
     return 0;

@@ -9,7 +9,7 @@
 #define SEGMENTS_MAX 64      /* of one message: the kernel's own limit has been that from the beginning */
 #define SEGMENTED_MAX 65000  /* bytes of one message, headers beside it */
 #define MESSAGES 64          /* of one sendmmsg */
-#define UNCUT_MAX 8          /* messages refused, and none cut in between: then none will be, whatever the kernel says */
+#define UNCUT_MAX 64         /* batches refused, and none cut in between: then none will be, whatever the kernel says */
 #define OVERHEAD 64          /* bytes that a record is longer than its data, or less */
 
 typedef struct {
@@ -122,16 +122,16 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uin
 
 /* Whether the kernel, or the device, has refused to cut a message, and not to carry it: for good, or because the path of
  * this one is too narrow. */
-static bool is_uncut(const dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t first, int number)
+static bool is_uncut(const dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uint32_t first, int number)
 {
     bool for_good = number == EIO || number == ENOPROTOOPT || number == EOPNOTSUPP;
 
     if (!for_good && number != EINVAL && number != EMSGSIZE)
         return false;
-    if (next_run(out, udp->segments, first).count == 1)
+    if (next_run(out, segments, first).count == 1)
         return false;
     udp->uncut++;
-    if (for_good || udp->uncut == UNCUT_MAX)
+    if (for_good || udp->uncut >= UNCUT_MAX)
         udp->segments = 0;
     return true;
 }
@@ -140,13 +140,17 @@ static bool is_uncut(const dtlsffi_outgoing *out, dtlsffi_udp *udp, uint32_t fir
 static uint32_t flush(dtlsffi_outgoing *out, dtlsffi_udp *udp, int *number)
 {
     uint32_t done = 0;
+    bool refused = false;
 
     *number = 0;
     while (done < out->count) {
-        int some = send_some(out, udp, udp->segments, done);
+        bool cuts = udp->segments && !refused; /* once, since another thread may change it */
+        int some = send_some(out, udp, cuts, done);
 
-        if (some < 0 && is_uncut(out, udp, done, -some))
+        if (some < 0 && is_uncut(out, udp, cuts, done, -some)) {
+            refused = true;
             some = send_some(out, udp, false, done);
+        }
         if (some < 0) {
             *number = -some;
             break;

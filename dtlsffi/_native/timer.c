@@ -28,7 +28,8 @@ unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous)
     dtlsffi_conn *conn = SSL_get_app_data(ssl);
     double longer;
 
-    if (previous == 0) {
+    if (previous == 0) { /* a flight of our own: the peer has answered the last one in earnest */
+        conn->alert_is_held = false;
         conn->timer_current = conn->timers.initial;
     } else {
         longer = (double)conn->timer_current * conn->timers.back_off;

@@ -131,12 +131,14 @@ static void discover(int fd, int before, int after)
 /* Lets nobody fragment what the socket sends over IPv4, unless its owner has decided about that. Such a datagram needs no
  * identification (RFC 6864 section 4.1), and to find one costs the kernel more the more peers there are. A socket with a
  * peer has a counter of its own for it. One that is so already may be what a process of ours has left. */
-static bool keep_whole(int fd)
+static void keep_whole(dtlsffi_udp *udp)
 {
-    if ((without & DTLSFFI_WITHOUT_DF) != 0 || has_peer(fd))
-        return false;
-    discover(fd, IP_PMTUDISC_WANT, IP_PMTUDISC_DO);
-    return DTLSFFI_HAS_DF && discovery(fd) == IP_PMTUDISC_DO;
+    udp->whole = udp->forbidden = 0;
+    if (!DTLSFFI_HAS_DF || (without & DTLSFFI_WITHOUT_DF) != 0 || udp->connected || has_peer(udp->fd))
+        return;
+    udp->forbidden = discovery(udp->fd) == IP_PMTUDISC_WANT;
+    discover(udp->fd, IP_PMTUDISC_WANT, IP_PMTUDISC_DO);
+    udp->whole = discovery(udp->fd) == IP_PMTUDISC_DO;
 }
 
 /* Has datagrams fragmented again that are too long for their path, once there has been one. */
@@ -164,7 +166,7 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int jo
         (void)setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
     }
-    udp->whole = !connected && keep_whole(fd);
+    keep_whole(udp);
     if (joined && DTLSFFI_HAS_GRO && (without & DTLSFFI_WITHOUT_GRO) == 0)
         udp->joins = setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) == 0;
 }
@@ -176,7 +178,7 @@ void dtlsffi_udp_release(dtlsffi_udp *udp)
 
     if (udp->joins && !is_parents(udp))
         (void)setsockopt(udp->fd, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));
-    if (udp->whole && !is_parents(udp))
+    if (udp->whole && udp->forbidden && !is_parents(udp))
         dtlsffi_udp_may_fragment(udp);
     udp->joins = 0;
     udp->fd = -1;

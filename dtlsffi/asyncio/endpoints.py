@@ -12,7 +12,7 @@ from ..binding import check_port, check_udp
 from ..core.association import check_side
 from ..core.constants import PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
-from ..core.pins import Fingerprints, Keys, given_pins
+from ..core.pins import Fingerprints, Keys, pins_of
 from ..core.session import DTLSSession
 from .connections import reach
 from .servers import Binding
@@ -57,10 +57,9 @@ async def create_dtls_endpoint(
         "context": context,
         "server_hostname": server_hostname,
         "session": session,
-        "verify_fingerprint": verify_fingerprint,
-        "verify_public_key": verify_public_key,
+        "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
     }
-    pins = given_pins(verify_fingerprint, verify_public_key)
+    pins = {"verify_fingerprint": identity["verify_fingerprint"]}
     peer: Peer | None = None
     port: Any
     if sock is not None:

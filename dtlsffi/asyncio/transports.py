@@ -156,6 +156,8 @@ class DTLSTransport(Sending):
                         self._protocol.datagram_received(data, connection._address or connection.address)
                 more = False
             except (SystemExit, KeyboardInterrupt):  # noqa: PERF203 - it is entered anew where it has failed only
+                self._port._arrived[:0] = left  # for the next turn, if there is one
+                self._port.wake()
                 raise
             except BaseException as error:  # noqa: BLE001 - as in _call
                 self._complain(self._protocol.datagram_received, error)
@@ -205,6 +207,8 @@ class DTLSTransport(Sending):
         if self._peers.get(address) is not peer:
             return
         del self._peers[address]
+        if failure is not None and is_replaced(failure):
+            self._bequeath(peer)
         if peer is self._remote:
             self._reason = failure
         if self._gathers:
@@ -217,6 +221,13 @@ class DTLSTransport(Sending):
                 self._call(self._protocol.error_received, failure)
         peer._backlog = None
         self._settle()
+
+    def _bequeath(self, peer: Peer) -> None:
+        """What waits for the handshake goes by the one that has been begun in its place."""
+        newer = self._known(peer.getpeername())
+        if newer is not None and newer is not peer and peer._backlog:
+            newer._backlog = deque([*peer._backlog, *(newer._backlog or ())][: self._port.max_queue])
+            peer._backlog = None
 
     # ---- what goes out ----
 
@@ -358,7 +369,10 @@ class DTLSTransport(Sending):
         if not self._lost:
             self._lost = True
             with suppress(RuntimeError):  # there is no loop any more
-                self._port.loop.call_soon(self._call, self._protocol.connection_lost, self._reason or trouble)
+                self._port.loop.call_soon(self._say_lost, self._reason or trouble)
+
+    def _say_lost(self, reason: BaseException | None) -> None:
+        self._call(self._protocol.connection_lost, reason)
 
     def __repr__(self) -> str:
         """Name the addresses."""

@@ -199,7 +199,8 @@ class Admission:
         if older is None:
             self._connections[connection._key] = connection
         else:
-            self._displace(older)  # what is encrypted may be for either of them now
+            if proven:
+                self._displace(older)  # what is encrypted may be for either of them now
             self._replacing[connection._key] = connection
         connection._set_local(local)
         self._start(connection, now, proven=proven)
@@ -212,9 +213,12 @@ class Admission:
         """Lets a client in that has just proved its address."""
         self._pending.prove(connection)
         connection._deadline = now + self._handshake_timeout
-        if self._connections.get(connection._key) is connection:
+        there = self._connections.get(connection._key)
+        if there is connection:
             self._place(connection)
             self._accepted.append(connection)
+        elif there is not None:
+            self._displace(there)
 
     def _server_context(self) -> DTLSContext:
         if self._context is None:

@@ -61,7 +61,7 @@ class Association(Parking, Holder):
         check_resumes(session, server_side)
         name, is_address = (None, False) if server_hostname is None else host(server_hostname)
         context._freeze()
-        self._rules = rules_of(context, pins)
+        self._rules = rules_of(context, pins, server_side)
         if session is not None:
             check_session(session, context, name, self._rules)
         self._context = context
@@ -147,16 +147,12 @@ class Association(Parking, Holder):
             if lib.dtlsffi_conn_adopt(self._conn, context._ctx, has_psk, traces) != 1:
                 raise MemoryError
         self._context = context
-        self._rules = rules_of(context, self._pins)
+        self._rules = rules_of(context, self._pins, self._server_side)
         self._apply_rules()
 
     def _make_session(self, session: CData) -> DTLSSession:
         """A session of this connection's, whose reference is taken over."""
         return DTLSSession(session, self._origin, self._server_hostname, self._rules)
-
-    def __reduce_ex__(self, _: object) -> NoReturn:
-        """Neither be pickled nor copied: two objects would have the one C side."""
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def __repr__(self) -> str:
         """Name the side, the peer and the state."""
@@ -302,6 +298,8 @@ def check_session(session: DTLSSession, context: DTLSContext, name: str | None, 
         raise ValueError(reason)
 
 
-def rules_of(context: DTLSContext, pins: Pins | None) -> bytes:
+def rules_of(context: DTLSContext, pins: Pins | None, server_side: bool) -> bytes:
     """What stands for the rules by which a connection verifies its peer, in 32 bytes."""
-    return context._rules_digest if pins is None else hashlib.sha256(context._rules + pins.identifier).digest()
+    if pins is None:
+        return context._rules_digests[bool(server_side)]
+    return hashlib.sha256(context._rules[bool(server_side)] + pins.identifier).digest()

@@ -17,7 +17,7 @@ from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, HandshakeTimeout, make
 from .events import AlertReceived, CloseReceived, Event, HandshakeCompleted, MTUChanged
 from .knowledge import Knowledge
-from .pins import Fingerprints, Keys, Pins
+from .pins import Fingerprints, Keys, pins_of
 from .session import DTLSSession
 
 __all__ = ["Connection"]
@@ -61,8 +61,7 @@ class Connection(Association, Knowledge):
         verify_fingerprint: Fingerprints | None = None,
         verify_public_key: Keys | None = None,
     ) -> None:
-        pinned = verify_fingerprint is not None or verify_public_key is not None
-        pins = Pins(verify_fingerprint, verify_public_key) if pinned else None
+        pins = pins_of(verify_fingerprint, verify_public_key)
         Association.__init__(self, context, server_side, server_hostname, session, peer, fileno, pins)
 
     @property
@@ -261,7 +260,7 @@ class Connection(Association, Knowledge):
 
     def allow(self) -> None:
         """Lets a DTLSSocket's methods go on in C: the handshake is finished. DTLS 1.3 has a timer to mind."""
-        lib.dtlsffi_conn_open_kept(self._conn)
+        self._after(lib.dtlsffi_conn_open_kept(self._conn))
         reads = self.version() != "DTLSv1.3"
         lib.dtlsffi_conn_allow(self._conn, lib.DTLSFFI_MAY_SEND | reads * lib.DTLSFFI_MAY_READ)
 

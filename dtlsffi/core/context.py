@@ -88,11 +88,11 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         """Every connection begins here."""
         if not self._frozen:
             self._check_bounds()
-            self._rules = self._policy() + self._session_id_context
-            self._rules_digest = hashlib.sha256(self._rules).digest()
+            self._rules = [self._policy(server_side=side) + self._session_id_context for side in (False, True)]
+            self._rules_digests = [hashlib.sha256(rules).digest() for rules in self._rules]
             first, factor, longest = self._timers
             lib.dtlsffi_ctx_begin_with(
-                self._ctx, self._rules_digest, self._mtu or 0, round(first * 1e6), factor, round(longest * 1e6)
+                self._ctx, self._rules_digests[True], self._mtu or 0, round(first * 1e6), factor, round(longest * 1e6)
             )
             self._asks = bool(lib.dtlsffi_ctx_asks(self._ctx))
             self._frozen = True
@@ -103,13 +103,13 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
             raise AttributeError(f"DTLSContext has no {name}{NOT_HERE[name]}")
         super().__setattr__(name, value)
 
-    def _more_rules(self) -> list[object]:
+    def _more_rules(self, *, server_side: bool) -> list[object]:
         """Pre-shared keys, without which nobody may be let in, and certificates that have to be vouched for.
 
         A client is held to the suites that it offers, a server to those of the session: so only to those it allows.
         """
         answers = [callback is not None for callback in (self._psk_server, self._psk_client, self._check_staple)]
-        if self._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT:
+        if not server_side:
             return [*answers]
         return [*answers, self.fingerprint() is not None, sorted(suite["name"] for suite in self.get_ciphers())]
 

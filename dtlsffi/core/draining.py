@@ -18,6 +18,7 @@ from .admission import Admission
 from .batches import Batch, Buffer, batches, not_received, refused
 from .cookies import is_whole_hello
 from .endpoint_connection import NEVER, EndpointConnection
+from .errors import DTLSWantReadError, DTLSZeroReturnError
 
 BUDGET = 8
 """Steps of handshakes in one pump, each of which may take a millisecond: records of others are taken in between."""
@@ -270,15 +271,28 @@ class Draining(Admission):
             if type(data) is bytes and c_send(connection, data, self._udp_at) > 0:
                 return 1
         if not self._has_socket:
-            for connection, data in items:
-                connection.send(data)
-            return len(items)
+            return self._send_each(items)
         if not items:
             return 0
         answer = calls.send_by_many(self._udp_at, items)
         if answer < 0:
             refused(answer, items[0][0].peer)
         return answer
+
+    def _send_each(self, items: list[tuple[EndpointConnection, Buffer]]) -> int:
+        """The same into memory."""
+        done = 0
+        try:
+            for connection, data in items:
+                try:
+                    connection.send(data)
+                except (DTLSZeroReturnError, DTLSWantReadError):
+                    self._udp.datagrams_unsent += 1
+                done += 1
+        except (OSError, ValueError):
+            if not done:
+                raise
+        return done
 
 
 def attempt(call: Callable[[], object], raised: list[BaseException]) -> None:

@@ -22,7 +22,7 @@ from .draining import TIDY, WARM, Draining, attempt, raise_first
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, make
 from .pending import UNPROVEN_TIMEOUT
-from .pins import Fingerprints, Keys, given_pins
+from .pins import Fingerprints, Keys, pins_of
 from .schedule import Schedule
 from .session import DTLSSession
 
@@ -72,9 +72,10 @@ class Endpoint(Draining):
         if context is not None and not isinstance(context, DTLSContext):
             raise TypeError(f"context is a DTLSContext or None, not {type(context).__name__}")
         checked_limits(max_pending, max_connections, max_queue, handshake_timeout, idle_timeout)
-        shown = given_pins(verify_fingerprint, verify_public_key)
-        if shown and context is None:
-            raise ValueError(f"{next(iter(shown))} is for the clients of a server, and there is no context for them")
+        pins = pins_of(verify_fingerprint, verify_public_key)
+        if pins is not None and context is None:
+            raise ValueError("pins are for the clients of a server, and there is no context for them")
+        shown = {} if pins is None else {"verify_fingerprint": pins}
         super().__init__(context, cookies, cookie_secret, max_pending, max_connections, shown)
         self._open(fileno, v6_socket, max_queue)
         self._handshake_timeout, self._idle_timeout = handshake_timeout, idle_timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from .._native import ffi, lib
 from . import ciphers
@@ -35,6 +36,10 @@ class SRTPKeys:
 
 class Knowledge(Peer):
     """What is known of a connection; after `ssl.SSLSocket`."""
+
+    def __reduce__(self) -> NoReturn:
+        """Neither be pickled nor copied: two would have the one C side, and close it when one of them goes."""
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     # ---- what it was made with ----
 

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from .._native import CData, ffi, lib
 from . import certificates
@@ -82,11 +81,11 @@ class Pins:
         return f"it is {shown}, not {' or '.join(wanted)}"
 
 
-def given_pins(fingerprints: Fingerprints | None, keys: Keys | None) -> dict[str, Any]:
-    """The arguments that stand for some pins, if there are any; ValueError or TypeError where they are none."""
-    Pins(fingerprints, keys)
-    given = {"verify_fingerprint": fingerprints, "verify_public_key": keys}
-    return {name: pin for name, pin in given.items() if pin is not None}
+def pins_of(fingerprints: Fingerprints | Pins | None, keys: Keys | None) -> Pins | None:
+    """What is given of them, or None; ValueError or TypeError where that is none. `Pins` are for many connections."""
+    if isinstance(fingerprints, Pins):
+        return fingerprints
+    return None if fingerprints is None and keys is None else Pins(fingerprints, keys)
 
 
 def shown(store: CData) -> tuple[bytes | None, bytes]:

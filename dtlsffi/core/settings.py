@@ -26,7 +26,7 @@ class Settings:
         self._ctx = ffi.gc(ctx, lib.SSL_CTX_free)
         self._frozen = False
 
-    def __reduce_ex__(self, _: object) -> NoReturn:
+    def __reduce__(self) -> NoReturn:
         """Neither be pickled nor copied, as in ssl: two would change the one SSL_CTX."""
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 

@@ -129,9 +129,9 @@ class Trust(Settings):
         count = min(room, lib.dtlsffi_store_list(store, found, room, crls))
         return [certificates.certificate(found[i]) for i in range(count)], crls[0]
 
-    def _policy(self) -> bytes:
+    def _policy(self, *, server_side: bool) -> bytes:
         """What stands for the rules by which a peer is verified: sessions do not cross from one set to another."""
-        rules: list[object] = [*self._more_rules(), self._verify_mode.name]
+        rules: list[object] = [*self._more_rules(server_side=server_side), self._verify_mode.name]
         if self._verify_mode is not ssl.CERT_NONE:
             x509s, _ = self._stored()
             rules += [
@@ -147,7 +147,7 @@ class Trust(Settings):
             ]
         return hashlib.sha256(repr(rules).encode()).digest()
 
-    def _more_rules(self) -> list[object]:
+    def _more_rules(self, *, server_side: bool) -> list[object]:
         """What else a peer has to do with that is known of one whose session is resumed."""
         raise NotImplementedError
 
@@ -330,7 +330,9 @@ def contents_of(cadata: Any) -> Source:
 
 def existing(capath: str | bytes | os.PathLike[str]) -> list[str]:
     """The directories that `capath` names; OSError where one is none."""
-    directories = os.fsdecode(capath).split(os.pathsep)
+    directories = list(filter(None, os.fsdecode(capath).split(os.pathsep)))
+    if not directories:
+        raise ValueError("capath names no directory")
     for name in directories:
         if not Path(name).is_dir():
             number = errno.ENOTDIR if Path(name).exists() else errno.ENOENT

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import dtlsffi
 from dtlsffi.core.arguments import TIMERS
-from dtlsffi.testing import MemoryLink
+from dtlsffi.testing import Authority, MemoryLink
 from tests.helpers import HOST, start
 
 
@@ -105,3 +108,40 @@ def test_closing_ends_a_handshake(link: MemoryLink) -> None:
     link.client.close()
     assert link.client.datagrams_to_send() == []
     assert not link.client.is_established
+
+
+def test_closing_after_a_failure_does_not_hide_it(client_context: dtlsffi.DTLSContext, stranger: Authority) -> None:
+    """Who takes the end for a clean one would be wrong."""
+    link = MemoryLink(
+        dtlsffi.Connection(client_context, server_hostname=HOST),
+        dtlsffi.Connection(stranger.server_context(HOST), server_side=True),
+    )
+    for call in (link.shake_hands, link.client.do_handshake):
+        with pytest.raises(dtlsffi.DTLSCertVerificationError):
+            call()
+        link.client.close()
+
+
+def test_pins_are_read_once(authority: Authority, stranger: Authority, tmp_path: Path) -> None:
+    """For all clients of an endpoint: not from a file each time, nor from what can be read once only."""
+    server, client = authority.server_context(HOST), authority.client_context()
+    own = stranger.issue("client.example")
+    client.load_cert_chain(own.certificate, own.key)
+    certificate = x509.load_pem_x509_certificate(own.certificate)
+    file = tmp_path / "key.pem"
+    file.write_bytes(certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    given: list[dict[str, Any]] = [{"verify_fingerprint": iter([client.fingerprint()])}, {"verify_public_key": file}]
+    endpoints = [dtlsffi.Endpoint(server, cookies=False, **pins) for pins in given]
+    file.unlink()
+    for endpoint in endpoints:
+        for number in range(2):
+            conn = dtlsffi.Connection(client, server_hostname=HOST)
+            datagrams = start(conn)
+            while not conn.is_established:
+                for datagram in datagrams:
+                    endpoint.receive_datagram(datagram, ("192.0.2.1", 1000 + number), 0)
+                for datagram, _ in endpoint.datagrams_to_send():
+                    conn.receive_datagram(datagram)
+                datagrams = conn.datagrams_to_send()
+    with pytest.raises(ValueError, match="no context for them"):
+        dtlsffi.Endpoint(verify_fingerprint=client.fingerprint())

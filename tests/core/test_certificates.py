@@ -341,3 +341,11 @@ def test_a_password_callable_may_use_the_context_but_not_change_it(
     with pytest.raises(RuntimeError, match="in use since"):
         server.load_cert_chain(identity.certificate, encoded_key(identity, "PEM", "PKCS8", b"x"), use)
     assert server.fingerprint() is None
+
+
+def test_a_capath_may_have_empty_parts(authority: Authority, tmp_path: Path) -> None:
+    """As in PATH; but not those alone."""
+    context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+    context.load_verify_locations(capath=f"{os.pathsep}{tmp_path}{os.pathsep}", cadata=authority.certificate)
+    with pytest.raises(ValueError, match="capath names no directory"):
+        context.load_verify_locations(capath=os.pathsep)

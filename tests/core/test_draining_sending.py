@@ -7,6 +7,8 @@ import pytest
 import dtlsffi
 from dtlsffi import DTLSContext
 from dtlsffi.testing import MemoryLink
+from tests.core.net import SERVER, Net
+from tests.core.net import connect as connect_by
 from tests.core.test_draining import Port, joined_pair, ports, received, settle
 from tests.helpers import HOST
 
@@ -51,3 +53,20 @@ def test_somebody_elses_connection_is_refused(
                 ports[0].endpoint.send_many(items)  # type: ignore[arg-type]
         settle(*ports)
         assert received(client) == received(server) == joined.client.datagrams_to_send() == []
+
+
+def test_in_memory_those_who_have_ended_are_passed_over_too(
+    client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """And counted, as over a socket."""
+    net = Net()
+    server = net.add(SERVER, server_context)
+    clients = [connect_by(net, number, client_context) for number in range(3)]
+    net.settle()
+    accepted = server.accepted()
+    accepted[0].close()
+    before = server.statistics()["dropped_unsent"]
+    assert server.send_many([(connection, b"x") for connection in accepted]) == 3
+    assert server.statistics()["dropped_unsent"] == before + 1
+    net.settle()
+    assert [list(client.received) for client in clients] == [[], [b"x"], [b"x"]]

@@ -139,3 +139,21 @@ def test_who_was_not_vouched_for_is_not_resumed_by_who_asks_for_that(authority: 
     stricter.set_ocsp_client_callback(lambda *_: False)
     with pytest.raises(ValueError, match="session"):
         Connection(stricter, server_hostname=HOST, session=DTLSSession.from_bytes(session.to_bytes()))
+
+
+def test_a_client_is_not_held_to_what_is_a_servers(authority: Authority) -> None:
+    """In a context for both sides: its own certificate, and its suites, which are offered anew."""
+    server, identity = authority.server_context(HOST), authority.issue("client.example")
+    server.set_ticket_keys([os.urandom(80)])
+
+    def either(ciphers: str) -> DTLSContext:
+        context = DTLSContext(dtlsffi.PROTOCOL_DTLS)
+        context.load_verify_locations(cadata=authority.certificate)
+        context.set_ciphers(ciphers)
+        return context
+
+    session = connect(either("ECDHE+AESGCM"), server).client.session
+    assert session is not None
+    other = either("ECDHE")
+    load(other, identity)
+    assert resumes(other, server, DTLSSession.from_bytes(session.to_bytes()))

@@ -117,3 +117,13 @@ def test_a_connection_and_its_callbacks_go_together(authority: Authority) -> Non
         assert [reference() for reference in gone] == [None, None]
     finally:
         gc.enable()
+
+
+def test_a_class_of_ones_own_may_know_how_to_be_made_again() -> None:
+    """From its configuration, for other processes."""
+
+    class Rebuilt(DTLSContext):
+        def __reduce__(self) -> Any:
+            return DTLSContext, (self.protocol,)
+
+    assert isinstance(pickle.loads(pickle.dumps(Rebuilt())), DTLSContext)  # noqa: S301

@@ -222,29 +222,3 @@ def test_arguments_are_checked_before_anything_is_sent(client_context: dtlsffi.D
     for timeout in (0, -1, float("nan"), float("inf"), 1e10):
         with pytest.raises(ValueError, match="timeout is a number of seconds above 0"):
             dtlsffi.create_connection(("127.0.0.1", 9), context=client_context, timeout=timeout)
-
-
-def test_every_address_is_tried_from_a_port_of_ones_own(
-    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also while the first of them is silent, and has the same port."""
-    with (
-        listening(server_context, echo) as server,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe,
-    ):
-        probe.bind(("127.0.0.1", 0))
-        source = probe.getsockname()
-        probe.close()
-        silent.bind(("127.0.0.1", 0))
-        found = [
-            (socket.AF_INET, socket.SOCK_DGRAM, 17, "", address)
-            for address in (silent.getsockname(), address_of(server))
-        ]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        with dtlsffi.create_connection(
-            ("127.0.0.1", 1), context=client_context, timeout=10, source_address=source
-        ) as conn:
-            assert conn.getsockname() == source
-            conn.send(b"hello")
-            assert conn.recv() == b"hello"

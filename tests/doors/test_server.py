@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -318,11 +318,24 @@ def test_the_accept_queue_is_bounded(listener: DTLSListener, client_context: dtl
         with accept(listener) as conn:
             conn.do_handshake()
 
-    with Stepwise(listener.getsockname(), client_context):
-        while not listener._engine.queue:
-            threading.Event().wait(0.001)
+    with connect(listener.getsockname(), client_context):
         client, _ = both(lambda: connect(listener.getsockname(), client_context), make_room)
         client.close()
+
+
+def test_who_says_nothing_more_is_in_nobodys_way(
+    listener: DTLSListener, client_context: dtlsffi.DTLSContext, both: Both
+) -> None:
+    """Handshakes that are but begun do not count in accept()'s queue: one host could lock all others out."""
+    listener.listen(2)
+    with ExitStack() as silent:
+        for _ in range(5):
+            silent.enter_context(Stepwise(listener.getsockname(), client_context))
+        while len(listener._engine.queue) < 5:
+            threading.Event().wait(0.001)
+        with connect(listener.getsockname(), client_context) as client:
+            assert client.version() == "DTLSv1.2"
+        assert listener.statistics()["refused_backlog"] == 0
 
 
 # ---- its thread ----

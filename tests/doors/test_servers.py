@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import logging
 import socket
@@ -309,6 +310,23 @@ def test_a_client_that_fails_its_handshake_gets_no_handler(run: Runner, authorit
 
     run(main)
     assert [cert["subjectAltName"] for cert in certs] == [(("DNS", "client.example"),)]
+
+
+def test_there_is_one_of_each(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """A copy would close the original when it goes, of every door; as with sockets there is none."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server, await dial(server.getsockname(), client_context) as conn:
+            with pytest.raises(TypeError, match="cannot pickle"):
+                copy.copy(conn)
+
+    run(main)
+    with dtlsffi.create_server((LOOPBACK, 0), context=server_context) as listener:
+        with pytest.raises(TypeError, match="cannot pickle"):
+            copy.copy(listener)
+        assert listener.timeout is None
 
 
 def test_a_slow_client_delays_nobody(run: Runner, authority: Authority) -> None:

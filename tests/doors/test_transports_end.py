@@ -15,6 +15,7 @@ import pytest
 import dtlsffi
 from dtlsffi.asyncio import DTLSTransport, create_dtls_endpoint
 from dtlsffi.core.errors import make
+from dtlsffi.testing import Authority
 from tests.doors.loops import (
     HOST,
     LOOPBACK,
@@ -227,3 +228,69 @@ def test_what_is_sent_after_the_end_is_logged(
         run(main)
     assert [record.levelno for record in caplog.records if record.name == "dtlsffi.asyncio"] == [logging.WARNING]
     assert "a datagram of 4 bytes is dropped" in caplog.text
+
+
+def test_the_protocol_of_the_end_is_told_of_it(run: Runner, server_context: dtlsffi.DTLSContext) -> None:
+    """One that is set after close() is the one that is there."""
+
+    async def main() -> None:
+        transport, first = await create_dtls_endpoint(Listening, (LOOPBACK, 0), context=server_context)
+        transport.close()
+        second = Listening()
+        transport.set_protocol(second)
+        await until(lambda: bool(second.lost))
+        assert (first.lost, second.lost) == ([], [None])
+
+    run(main)
+
+
+def test_what_waits_for_one_handshake_goes_by_the_one_in_its_place(run: Runner, authority: Authority) -> None:
+    """Both sides begin at the same time: one of them gives way, and nothing is lost by that."""
+    contexts = []
+    for name in ("one.example", "other.example"):
+        identity = authority.issue(name, LOOPBACK)
+        context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS)
+        context.load_cert_chain(identity.certificate, identity.key)
+        context.load_verify_locations(cadata=authority.certificate)
+        contexts.append(context)
+
+    async def main() -> None:
+        async with server_with(Listening, contexts[0]) as (one, at_one), server_with(Listening, contexts[1]) as (
+            other, at_other,
+        ):  # fmt: skip
+            one.sendto(b"from one", other.get_extra_info("sockname"))
+            other.sendto(b"from other", one.get_extra_info("sockname"))
+            await until(lambda: bool(at_one.datagrams and at_other.datagrams))
+            assert at_one.datagrams[0][0] == b"from other"
+            assert at_other.datagrams[0][0] == b"from one"
+
+    run(main)
+
+
+def test_an_interrupt_in_a_protocol_loses_nothing_of_the_batch(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """What was to be handed on after it is handed on when the loop goes on."""
+
+    class Interrupted(Listening):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            super().datagram_received(data, addr)
+            if data == b"1":
+                raise KeyboardInterrupt
+
+    async def main() -> None:
+        async with (
+            server_with(Interrupted, server_context) as (server, at_server),
+            client_of(Listening, server, client_context) as (client, _),
+        ):
+            client.sendto(b"first")
+            await until(lambda: bool(at_server.datagrams))
+            server._port.loop.remove_reader(server._port._descriptor)
+            for number in range(4):
+                client.sendto(b"%d" % number)
+            with pytest.raises(KeyboardInterrupt):
+                server._port.look()
+            await until(lambda: len(at_server.datagrams) == 5)
+            assert [data for data, _ in at_server.datagrams] == [b"first", b"0", b"1", b"2", b"3"]
+
+    run(main)

@@ -224,3 +224,18 @@ def test_hello_verify_requests_come_to_an_end(client_context: dtlsffi.DTLSContex
         answers += len(client.datagrams_to_send())
     assert 1 <= answers <= 16
     assert client.statistics()["dropped_junk"] >= 84
+
+
+def test_an_honest_answer_clears_an_alert_that_was_held(link: MemoryLink) -> None:
+    """A forged one is not believed later, when some other flight gets lost."""
+    first = start(link.client)
+    link.client.receive_datagram(ALERT)
+    assert link.client.alert_held() is not None
+    for datagram in first:
+        link.server.receive_datagram(datagram)
+    for datagram in link.server.datagrams_to_send():
+        link.client.receive_datagram(datagram)
+    assert link.client.datagrams_to_send()  # and got lost
+    assert link.client.alert_held() is None
+    wait_for(link.client)
+    link.shake_hands()

@@ -210,7 +210,7 @@ def test_what_an_endpoint_leaves_behind_is_not_the_owners_will(left: int) -> Non
         assert (discovery(sock), endpoint.statistics()["dont_fragment"]) == (IP_PMTUDISC_DO, 1)
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, left)
         endpoint.close()
-        assert discovery(sock) == (IP_PMTUDISC_WANT if left == IP_PMTUDISC_DO else left)
+        assert discovery(sock) == left
 
 
 @pytest.mark.parametrize("has_peer", [False, True])
@@ -294,7 +294,7 @@ def test_a_narrow_path_does_not_end_cutting_for_others(
         assert server.endpoint.statistics()["datagrams_segmented"] == 30
         settle(*ports)
         assert list(conn.received) == (long + short) * 10
-        for _ in range(10):
+        for _ in range(64):
             assert accepted.send_many(long) == 3
         assert server.endpoint.statistics()["gso"] == 0
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+import select
+import socket
+import time
 
+import dtlsffi
 from dtlsffi import DTLSContext
-from tests.helpers import ALERT, record
+from tests.helpers import ALERT, HOST, record, start
 from tests.serving.clients import Client, established, pending
 from tests.serving.doors import Door
 
@@ -183,3 +187,45 @@ def test_a_first_fragment_in_somebodys_name_evicts_nobody(
         fragment = hello[:11] + len(message).to_bytes(2, "big") + message
         assert client.answers_to(*[fragment] * 10, ALERT, *[fragment] * 10) == []
         assert served.count("replaced") == 0
+
+
+def test_a_first_fragment_in_somebodys_name_does_not_slow_him_down(
+    client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Nobody has proved to be at that address: C goes on finding the connection that is there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        endpoint = dtlsffi.Endpoint(server_context, fileno=sock.fileno())
+
+        def move(*_: object) -> None:
+            while endpoint.pump(time.monotonic()):
+                pass
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+            own.connect(sock.getsockname())
+            client = dtlsffi.Connection(client_context, server_hostname=HOST)
+            datagrams = start(client)
+            hello = datagrams[0]
+            while not client.is_established:
+                for datagram in datagrams:
+                    own.send(datagram)
+                select.select([sock], [], [], 5)
+                move()
+                while select.select([own], [], [], 0.01)[0]:
+                    client.receive_datagram(own.recv(65535))
+                datagrams = client.datagrams_to_send()
+            (connection,) = endpoint.accepted()
+            assert connection._slot >= 0
+            body = hello[25:85]
+            message = hello[13:22] + len(body).to_bytes(3, "big") + body
+            own.send(hello[:11] + len(message).to_bytes(2, "big") + message)
+            select.select([sock], [], [], 5)
+            move()
+            assert connection._slot >= 0
+            client.send(b"x")
+            own.send(client.datagrams_to_send()[0])
+            select.select([sock], [], [], 5)
+            move()
+            assert endpoint.recv_many() == [(connection, b"x")]
+        endpoint.close()
