@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
 import sys
@@ -243,11 +244,11 @@ def test_names_of_ssl_that_are_not_here_are_not_set_in_vain(client: DTLSContext)
 def test_sslkeylogfile_is_the_environments() -> None:
     """Which python -E is told to ignore."""
     script = "import dtlsffi; print(dtlsffi.create_default_context(cadata=None).keylog_filename)"
+    environment = {**os.environ, "SSLKEYLOGFILE": "/nonexistent/keys"}
     for switch in ("-E", "-I"):
         out = subprocess.run(
-            [sys.executable, switch, "-c", script], env={"SSLKEYLOGFILE": "/nonexistent/keys"}, capture_output=True,
-            text=True, check=False,
-        )  # fmt: skip
+            [sys.executable, switch, "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
         assert out.stdout == "None\n", out.stderr
 
 
