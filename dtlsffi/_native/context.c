@@ -146,7 +146,9 @@ int dtlsffi_ctx_set_protocols(SSL_CTX *ctx, const uint8_t *list, size_t length)
     dtlsffi_ctx_data *ours = dtlsffi_ctx_get_data(ctx);
     uint8_t *copy = length == 0 ? NULL : OPENSSL_memdup(list, length);
 
-    if ((copy == NULL && length != 0) || SSL_CTX_set_alpn_protos(ctx, list, (unsigned int)length) != 0) { /* 0 is success here */
+    if (copy == NULL && length != 0)
+        return 0;
+    if (SSL_CTX_set_alpn_protos(ctx, list, (unsigned int)length) != 0) { /* 0 is success here */
         OPENSSL_free(copy);
         return 0;
     }

@@ -395,8 +395,8 @@ void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn)
     conn->shut = true;
 }
 
-/* Sends close_notify, once, if there is anybody to tell; a handshake that is not finished ends. Within a callback of the connection it is done as soon as
- * OpenSSL has been left. */
+/* Sends close_notify, once, if there is anybody to tell; a handshake that is not finished ends. Within a callback of the
+ * connection it is done as soon as OpenSSL has been left. */
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn)
 {
     int answer = dtlsffi_conn_enter(conn);

@@ -121,11 +121,9 @@ static int discovery(int fd)
     return DTLSFFI_HAS_DF && getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, &length) == 0 ? how : -1;
 }
 
-/* Has `before` become `after`, unless somebody has decided otherwise. */
-static void discover(int fd, int before, int after)
+static bool discover(int fd, int how)
 {
-    if (DTLSFFI_HAS_DF && discovery(fd) == before)
-        (void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &after, sizeof(after));
+    return DTLSFFI_HAS_DF && setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof(how)) == 0;
 }
 
 /* Lets nobody fragment what the socket sends over IPv4, unless its owner has decided about that. Such a datagram needs no
@@ -133,18 +131,22 @@ static void discover(int fd, int before, int after)
  * peer has a counter of its own for it. One that is so already may be what a process of ours has left. */
 static void keep_whole(dtlsffi_udp *udp)
 {
+    int how;
+
     udp->whole = udp->forbidden = 0;
     if (!DTLSFFI_HAS_DF || (without & DTLSFFI_WITHOUT_DF) != 0 || udp->connected || has_peer(udp->fd))
         return;
-    udp->forbidden = discovery(udp->fd) == IP_PMTUDISC_WANT;
-    discover(udp->fd, IP_PMTUDISC_WANT, IP_PMTUDISC_DO);
-    udp->whole = discovery(udp->fd) == IP_PMTUDISC_DO;
+    how = discovery(udp->fd);
+    udp->forbidden = how == IP_PMTUDISC_WANT && discover(udp->fd, IP_PMTUDISC_DO);
+    udp->whole = udp->forbidden || how == IP_PMTUDISC_DO;
 }
 
-/* Has datagrams fragmented again that are too long for their path, once there has been one. */
+/* Has datagrams fragmented again that are too long for their path, once there has been one; unless somebody has decided
+ * otherwise meanwhile. */
 void dtlsffi_udp_may_fragment(dtlsffi_udp *udp)
 {
-    discover(udp->fd, IP_PMTUDISC_DO, IP_PMTUDISC_WANT);
+    if (discovery(udp->fd) == IP_PMTUDISC_DO)
+        (void)discover(udp->fd, IP_PMTUDISC_WANT);
     udp->whole = 0; /* not before: who sees it does not try again */
 }
 

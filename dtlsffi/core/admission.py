@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from .._native import CData, ffi, lib
 from .context import DTLSContext
@@ -12,6 +11,7 @@ from .cookies import make_jar
 from .endpoint_connection import EndpointConnection
 from .errors import DTLSError, make
 from .pending import Pending, host_of
+from .pins import Pins
 
 HELLO_NONE: int = lib.DTLSFFI_HELLO_NONE
 HELLO_PROVEN: int = lib.DTLSFFI_HELLO_PROVEN
@@ -48,10 +48,10 @@ class Admission:
         cookie_secret: bytes | None,
         max_pending: int,
         max_connections: int,
-        shown: dict[str, Any],
+        pins: Pins | None,
     ) -> None:
         self._context, self._cookies = context, cookies
-        self._shown = shown  # what those who come in are pinned to
+        self._pins = pins  # of those who come in
         self._jar = make_jar(cookie_secret)
         self._max_connections = max_connections
         self._pending = Pending(max_pending)
@@ -190,7 +190,9 @@ class Admission:
             return None
         if not self._make_room(key, now, proven=proven):
             return None
-        connection = EndpointConnection(self, packed, key, self._server_context(), server_side=True, **self._shown)
+        connection = EndpointConnection(
+            self, packed, key, self._server_context(), server_side=True, verify_fingerprint=self._pins
+        )
         for there in (self._replacing.get(key), self._connections.get(key)):
             if there is not None and not there.is_established:
                 connection._is_restart = True

@@ -25,7 +25,7 @@ def c_string(text: str, what: str) -> bytes:
         raise ValueError(f"{what} must be ASCII: {text!r}") from None
 
 
-def switches(value: Any, what: str) -> int:
+def unsigned(value: Any, what: str) -> int:
     """`value` as 64 bits for C; TypeError, ValueError or (as in ssl) OverflowError where it is none."""
     try:
         number = operator.index(value)

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from .._native import lib
-from .arguments import TIMERS, switches, valid_mtu, valid_timers
+from .arguments import TIMERS, unsigned, valid_mtu, valid_timers
 from .constants import DTLSProtocol, DTLSVersion, Options
 from .credentials import Credentials
 from .observation import Observation
@@ -88,7 +88,8 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         """Every connection begins here."""
         if not self._frozen:
             self._check_bounds()
-            self._rules = [self._policy(server_side=side) + self._session_id_context for side in (False, True)]
+            policy = self._policy()
+            self._rules = [policy + self._duties(server_side=side) + self._session_id_context for side in (False, True)]
             self._rules_digests = [hashlib.sha256(rules).digest() for rules in self._rules]
             first, factor, longest = self._timers
             lib.dtlsffi_ctx_begin_with(
@@ -103,15 +104,16 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
             raise AttributeError(f"DTLSContext has no {name}{NOT_HERE[name]}")
         super().__setattr__(name, value)
 
-    def _more_rules(self, *, server_side: bool) -> list[object]:
-        """Pre-shared keys, without which nobody may be let in, and certificates that have to be vouched for.
+    def _duties(self, *, server_side: bool) -> bytes:
+        """The same as `_policy` for what a peer has to show beside certificates, and what has to vouch for those.
 
         A client is held to the suites that it offers, a server to those of the session: so only to those it allows.
         """
-        answers = [callback is not None for callback in (self._psk_server, self._psk_client, self._check_staple)]
-        if not server_side:
-            return [*answers]
-        return [*answers, self.fingerprint() is not None, sorted(suite["name"] for suite in self.get_ciphers())]
+        duties: list[object] = [callback is not None for callback in (self._psk_server, self._psk_client)]
+        duties.append(self._check_staple is not None)
+        if server_side and self._protocol is not DTLSProtocol.PROTOCOL_DTLS_CLIENT:
+            duties += [self.fingerprint() is not None, sorted(suite["name"] for suite in self.get_ciphers())]
+        return hashlib.sha256(repr(duties).encode()).digest()
 
     # ---- protocol ----
 
@@ -136,7 +138,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     @options.setter
     def options(self, options: Options) -> None:
         self._changing()
-        new = switches(options, "options")
+        new = unsigned(options, "options")
         lib.SSL_CTX_clear_options(self._ctx, lib.SSL_CTX_get_options(self._ctx) & ~new)
         lib.SSL_CTX_set_options(self._ctx, new)
 

@@ -75,8 +75,7 @@ class Endpoint(Draining):
         pins = pins_of(verify_fingerprint, verify_public_key)
         if pins is not None and context is None:
             raise ValueError("pins are for the clients of a server, and there is no context for them")
-        shown = {} if pins is None else {"verify_fingerprint": pins}
-        super().__init__(context, cookies, cookie_secret, max_pending, max_connections, shown)
+        super().__init__(context, cookies, cookie_secret, max_pending, max_connections, pins)
         self._open(fileno, v6_socket, max_queue)
         self._handshake_timeout, self._idle_timeout = handshake_timeout, idle_timeout
         self._connections = {}

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._native import CData, ffi, lib
-from .arguments import check_callback, switches
+from .arguments import check_callback, unsigned
 from .callbacks import Parking
 from .constants import DTLSProtocol
 from .errors import take_fault
-from .session import DTLSSession
+from .session import DTLSSession, copied
 from .settings import Settings
 
 TICKET_KEY: int = lib.DTLSFFI_TICKET_KEY
@@ -88,7 +88,7 @@ class Resumption(Settings):
     @session_timeout.setter
     def session_timeout(self, seconds: int) -> None:
         self._changing()
-        if not 1 <= switches(seconds, "session_timeout") <= 7 * 86400:
+        if not 1 <= unsigned(seconds, "session_timeout") <= 7 * 86400:
             raise ValueError(f"session_timeout is 1 second to 7 days (604800), not {seconds}")
         lib.SSL_CTX_set_timeout(self._ctx, seconds)
 
@@ -103,7 +103,7 @@ class Resumption(Settings):
     @session_cache_size.setter
     def session_cache_size(self, size: int) -> None:
         self._changing()
-        if switches(size, "session_cache_size") > sys.maxsize:
+        if unsigned(size, "session_cache_size") > sys.maxsize:
             raise OverflowError(f"session_cache_size is {sys.maxsize} at most, not {size}")
         none = lib.SSL_SESS_CACHE_NO_INTERNAL_STORE | lib.SSL_SESS_CACHE_NO_INTERNAL_LOOKUP
         mode = lib.SSL_CTX_get_session_cache_mode(self._ctx) & ~none
@@ -199,11 +199,3 @@ class Resumption(Settings):
                 "accept_renegotiate", "hits", "misses", "timeouts", "cache_full",
             )
         }  # fmt: skip
-
-
-def copied(session: CData) -> CData:
-    """A session of its own: OpenSSL links the one it has into its context's cache, and unlinks it from no other."""
-    copy = lib.SSL_SESSION_dup(session)
-    if copy == ffi.NULL:
-        raise MemoryError
-    return copy

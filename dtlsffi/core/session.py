@@ -67,7 +67,7 @@ class DTLSSession:
 
     def to_bytes(self) -> bytes:
         """The session as DER, for another process or a later one: i2d_SSL_SESSION(3). Keep it as secret as a key."""
-        copy = ffi.gc(lib.SSL_SESSION_dup(self._session), lib.SSL_SESSION_free)
+        copy = ffi.gc(copied(self._session), lib.SSL_SESSION_free)
         name = b"" if self._server_hostname is None else self._server_hostname.encode("ascii")
         if lib.SSL_SESSION_set1_ticket_appdata(copy, self._rules + name, len(self._rules + name)) != 1:
             raise MemoryError
@@ -106,3 +106,11 @@ class DTLSSession:
         if context.check_hostname and self._server_hostname != name:
             return f"session was made with {self._server_hostname!r}, not with {name!r}"
         return None
+
+
+def copied(session: CData) -> CData:
+    """A session of its own: OpenSSL links the one it has into its context's cache, and unlinks it from no other."""
+    copy = lib.SSL_SESSION_dup(session)
+    if copy == ffi.NULL:
+        raise MemoryError
+    return copy

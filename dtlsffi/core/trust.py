@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .._native import CData, ffi, lib
 from . import certificates, pins
-from .arguments import check_callback, switches
+from .arguments import check_callback, unsigned
 from .certificates import Source
 from .ciphers import text
 from .constants import DTLSProtocol
@@ -129,9 +129,9 @@ class Trust(Settings):
         count = min(room, lib.dtlsffi_store_list(store, found, room, crls))
         return [certificates.certificate(found[i]) for i in range(count)], crls[0]
 
-    def _policy(self, *, server_side: bool) -> bytes:
+    def _policy(self) -> bytes:
         """What stands for the rules by which a peer is verified: sessions do not cross from one set to another."""
-        rules: list[object] = [*self._more_rules(server_side=server_side), self._verify_mode.name]
+        rules: list[object] = [self._verify_mode.name]
         if self._verify_mode is not ssl.CERT_NONE:
             x509s, _ = self._stored()
             rules += [
@@ -146,10 +146,6 @@ class Trust(Settings):
                 sorted(certificates.encode(x509) for x509 in x509s),
             ]
         return hashlib.sha256(repr(rules).encode()).digest()
-
-    def _more_rules(self, *, server_side: bool) -> list[object]:
-        """What else a peer has to do with that is known of one whose session is resumed."""
-        raise NotImplementedError
 
     def cert_store_stats(self) -> dict[str, int]:
         """How many certificates (`x509`), authorities among them (`x509_ca`) and revocation lists (`crl`) there are.
@@ -312,7 +308,7 @@ class Trust(Settings):
     @verify_flags.setter
     def verify_flags(self, flags: ssl.VerifyFlags) -> None:
         self._changing()
-        new = switches(flags, "verify_flags")
+        new = unsigned(flags, "verify_flags")
         lib.X509_VERIFY_PARAM_clear_flags(self._param, lib.X509_VERIFY_PARAM_get_flags(self._param) & ~new)
         lib.X509_VERIFY_PARAM_set_flags(self._param, new)
 

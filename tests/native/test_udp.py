@@ -63,6 +63,18 @@ def ports() -> Iterator[list[Port]]:
         port.sock.close()
 
 
+def joined(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> tuple[Port, dtlsffi.EndpointConnection, dtlsffi.EndpointConnection]:
+    """A server's port, and what a client and it have of their connection."""
+    ports += [Port("127.0.0.1", server_context), Port("127.0.0.1")]
+    server, client = ports
+    conn = client.endpoint.connect(("127.0.0.1", server.port), 0, context=client_context, server_hostname=HOST)
+    settle(*ports)
+    (accepted,) = server.endpoint.accepted()
+    return server, conn, accepted
+
+
 IP_PKTINFO = 8
 IP_MTU_DISCOVER, IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 10, 1, 2, 3
 UDP_SEGMENT = 103
@@ -250,11 +262,7 @@ def test_what_is_too_long_for_its_path_is_fragmented_after_all(
     """Whatever it is that finds the path too narrow first; nothing is lost."""
 
     def narrow() -> None:
-        ports.extend([Port("127.0.0.1", server_context), Port("127.0.0.1")])
-        server, client = ports
-        conn = client.endpoint.connect(("127.0.0.1", server.port), 0, context=client_context, server_hostname=HOST)
-        settle(*ports)
-        (accepted,) = server.endpoint.accepted()
+        server, conn, accepted = joined(ports, client_context, server_context)
         assert server.endpoint.statistics()["dont_fragment"] == (by != "flight")
         accepted.mtu = 1200
         sent = [bytes([number]) * 1000 for number in range(1 if by in ("flight", "send") else 3)]
@@ -279,11 +287,7 @@ def test_a_narrow_path_does_not_end_cutting_for_others(
     """What cannot be cut for one peer goes datagram by datagram; only a kernel that cuts nothing is not asked again."""
 
     def narrow() -> None:
-        ports.extend([Port("127.0.0.1", server_context), Port("127.0.0.1")])
-        server, client = ports
-        conn = client.endpoint.connect(("127.0.0.1", server.port), 0, context=client_context, server_hostname=HOST)
-        settle(*ports)
-        (accepted,) = server.endpoint.accepted()
+        server, conn, accepted = joined(ports, client_context, server_context)
         if not server.endpoint.statistics()["gso"]:
             pytest.skip("this kernel cuts no messages")
         accepted.mtu = 1200
