@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..binding import check_port, check_udp
-from ..core.association import check_side
+from ..core.association import check_resumes, check_side
 from ..core.constants import PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
 from ..core.pins import Fingerprints, Keys, pins_of
@@ -59,14 +59,13 @@ async def create_dtls_endpoint(
         "session": session,
         "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
     }
-    pins = {"verify_fingerprint": identity["verify_fingerprint"]}
     peer: Peer | None = None
     port: Any
     if sock is not None:
         check_udp(sock)
         if local_addr is not None or remote_addr is not None:
             raise ValueError("sock is given in place of local_addr and remote_addr")
-        port, peer = await take_over(sock, identity, pins, limits)
+        port, peer = await take_over(sock, identity, limits)
     elif remote_addr is not None:
         identity["server_hostname"] = remote_addr[0] if server_hostname is None else server_hostname
         peer = await reach(TransportPort, remote_addr, local_addr, family, identity, limits)
@@ -76,7 +75,7 @@ async def create_dtls_endpoint(
             raise ValueError("local_addr, remote_addr or sock is needed")
         check_serving(identity)
         bind = Binding(local_addr, None, family or None, reuse_port, dualstack_ipv6)
-        port = await bind.open(TransportPort, context, **pins, **limits)
+        port = await bind.open(TransportPort, context, verify_fingerprint=identity["verify_fingerprint"], **limits)
     port.identity = identity
     try:
         protocol = protocol_factory()
@@ -90,7 +89,7 @@ async def create_dtls_endpoint(
 
 
 async def take_over(
-    sock: socket.socket, identity: dict[str, Any], pins: dict[str, Any], limits: dict[str, Any]
+    sock: socket.socket, identity: dict[str, Any], limits: dict[str, Any]
 ) -> tuple[TransportPort, Peer | None]:
     """A port on somebody's socket; and its peer, where the socket is connected and we may be the client."""
     loop = asyncio.get_running_loop()
@@ -103,7 +102,7 @@ async def take_over(
             address = sock.getpeername()
     if address is None:
         check_serving(identity)
-        return TransportPort(loop, sock, context, **pins, **limits), None
+        return TransportPort(loop, sock, context, verify_fingerprint=identity["verify_fingerprint"], **limits), None
     if identity["server_hostname"] is None:
         identity["server_hostname"] = address[0]
     check_side(context, False, identity["server_hostname"], None)
@@ -120,6 +119,5 @@ async def take_over(
 def check_serving(identity: dict[str, Any]) -> None:
     """Raises ValueError where a port that is for clients only is given what a client has."""
     if identity["context"].protocol is PROTOCOL_DTLS_SERVER:
-        for name in ("server_hostname", "session"):
-            if identity[name] is not None:
-                raise ValueError(f"{name} can only be specified in client mode, and this context is a server's")
+        check_side(identity["context"], True, identity["server_hostname"], None)
+        check_resumes(identity["session"], True)

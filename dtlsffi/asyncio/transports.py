@@ -42,11 +42,12 @@ class TransportPort(Port):
     transport: DTLSTransport | None = None
     identity: dict[str, Any]  # what a client's connections are made with
 
-    def __init__(self, loop: Any, sock: socket.socket, context: DTLSContext | None, **more: Any) -> None:
-        serves = context is not None and context.protocol is not PROTOCOL_DTLS_CLIENT
-        if not serves:  # the pins are for those that we begin with
-            more = {name: value for name, value in more.items() if not name.startswith("verify_")}
-        super().__init__(loop, sock, context if serves else None, **more)
+    def __init__(
+        self, loop: Any, sock: socket.socket, context: DTLSContext | None, verify_fingerprint: Any = None, **more: Any
+    ) -> None:
+        if context is None or context.protocol is PROTOCOL_DTLS_CLIENT:  # nobody comes in
+            context = verify_fingerprint = None
+        super().__init__(loop, sock, context, verify_fingerprint=verify_fingerprint, **more)
 
     def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
         """One that hands on to the transport."""
