@@ -35,7 +35,7 @@ logger = logging.getLogger("dtlsffi.sockets")
 
 
 class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
-    """A connected UDP socket that speaks DTLS; from `DTLSContext.wrap_socket` or `create_connection`.
+    """A UDP socket that speaks DTLS with one peer; from `DTLSContext.wrap_socket` or `create_connection`.
 
     It is a `socket.socket`, and has the methods of `ssl.SSLSocket`. One `send` is one record in one datagram, and one
     `recv` returns one record. A timeout covers a whole call, with all its retransmissions; in non-blocking mode
@@ -62,16 +62,16 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         verify_fingerprint: Fingerprints | None = None,
         verify_public_key: Keys | None = None,
     ) -> DTLSSocket:
-        peer = connected_peer(sock)
+        peer = peer_of(sock)
         timeout = sock.gettimeout()
-        if do_handshake_on_connect and timeout == 0:
+        if do_handshake_on_connect and timeout == 0 and peer is not None:
             raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
         connection = Connection(
             context,
             server_side=server_side,
             server_hostname=server_hostname,
             session=session,
-            peer=describe(peer, server_hostname),
+            peer="" if peer is None else describe(peer, server_hostname),
             fileno=sock.fileno(),
             verify_fingerprint=verify_fingerprint,
             verify_public_key=verify_public_key,
@@ -85,10 +85,11 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         connection.serve_as(self)
         self._timeout = timeout
         self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot
+        self._shakes, self._met = do_handshake_on_connect, peer is not None
         self._ready = self._ended = False
         self._waiting = []
         self._process = os.getpid()
-        if do_handshake_on_connect:
+        if self._shakes and self._met:
             try:
                 self.do_handshake()
             except BaseException:
@@ -102,11 +103,14 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     # Slots, since Python is slow to find any other attribute of what inherits from a socket.
     __slots__ = (
-        "_bulk", "_connection", "_ended", "_handshake_lock", "_process", "_ready", "_timeout", "_waiting",
+        "_bulk", "_connection", "_ended", "_handshake_lock", "_met", "_process", "_ready", "_shakes", "_timeout",
+        "_waiting",
     )  # fmt: skip
     _bulk: Bulk
     _handshake_lock: Any
+    _met: bool  # it is connected to its peer
     _ready: bool  # the handshake is finished
+    _shakes: bool  # the handshake follows when it is connected
     _process: int
 
     # ---- waiting ----
@@ -122,6 +126,36 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     # ---- the handshake ----
 
+    def connect(self, address: Any) -> None:
+        """Connects a client's UDP socket that was not when it was wrapped, and shakes hands, as `ssl.SSLSocket` does.
+
+        Without blocking, or where it was wrapped with `do_handshake_on_connect=False`, `do_handshake` is left to do.
+        Raises ValueError if it is connected already, OSError where there is no way to `address` (and may be called
+        again then), and what `do_handshake` raises.
+        """
+        self._check_alone()
+        super().connect(address)
+        self._meet()
+
+    def connect_ex(self, address: Any) -> int:
+        """`connect`, but returns an error's number where there is no way to `address`, and 0 otherwise."""
+        self._check_alone()
+        error = super().connect_ex(address)
+        if not error:
+            self._meet()
+        return error
+
+    def _check_alone(self) -> None:
+        self._check_open()
+        if self._met:
+            raise ValueError(f"attempt to connect already-connected {type(self).__name__}!")
+
+    def _meet(self) -> None:
+        self._connection.meet(describe(self.getpeername(), self.server_hostname))
+        self._met = True
+        if self._shakes and self._timeout != 0:
+            self.do_handshake()
+
     def do_handshake(self, block: bool = False) -> None:
         """Finishes the handshake; raises `HandshakeTimeout` when the timeout is over, all retransmissions included.
 
@@ -134,6 +168,8 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
     def _shake_hands(self, deadline: Deadline) -> None:
         if self._ready:
             return
+        if not self._met:
+            raise OSError(errno.ENOTCONN, f"this {type(self).__name__} is not connected: call its connect() first")
         left = deadline.left()
         if not self._handshake_lock.acquire(timeout=-1 if left is None else left):
             self._give_up(deadline)
@@ -335,14 +371,6 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     # ---- what does not fit ----
 
-    def connect(self, address: Any) -> NoReturn:  # noqa: ARG002
-        """Raises ValueError: it is connected from the start."""
-        raise ValueError(f"attempt to connect already-connected {type(self).__name__}!")
-
-    def connect_ex(self, address: Any) -> NoReturn:
-        """Raises ValueError: it is connected from the start."""
-        self.connect(address)
-
     def dup(self) -> NoReturn:
         """Raises NotImplementedError: two sockets cannot share one DTLS state."""
         raise NotImplementedError(f"Can't dup() {type(self).__name__} instances")
@@ -380,8 +408,8 @@ equip_socket(DTLSSocket)
 DTLSContext.dtlssocket_class = DTLSSocket
 
 
-def connected_peer(sock: socket.socket) -> Any:
-    """The address that a UDP socket is connected to; ValueError or OSError for a socket that cannot be wrapped."""
+def peer_of(sock: socket.socket) -> Any:
+    """What a UDP socket is connected to; None if nothing. ValueError or OSError for one that cannot be wrapped."""
     if not isinstance(sock, socket.socket):
         raise TypeError(f"sock is a socket.socket, not {type(sock).__name__}")
     if sock.fileno() < 0:
@@ -395,9 +423,7 @@ def connected_peer(sock: socket.socket) -> Any:
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise
-        raise ValueError(
-            "the UDP socket is not connected to a peer: call its connect() first, or use dtlsffi.create_connection()"
-        ) from None
+    return None
 
 
 def describe(address: Any, name: str | None) -> str:

@@ -302,6 +302,16 @@ double dtlsffi_conn_seen(dtlsffi_conn *conn, double now)
     return conn->last_seen;
 }
 
+/* The socket, which was not when the connection was made, is connected now. */
+void dtlsffi_conn_meet(dtlsffi_conn *conn)
+{
+    if (dtlsffi_conn_lock(conn) != 0)
+        return;
+    conn->ipv6 = is_ipv6(conn->fd);
+    dtlsffi_mtu_refresh(conn);
+    dtlsffi_conn_unlock(conn);
+}
+
 /* Lets go of the socket, before anybody closes it and its number names something else. */
 void dtlsffi_conn_detach(dtlsffi_conn *conn)
 {

@@ -301,6 +301,11 @@ class Connection(Association, Knowledge):
         """How many bytes the next `read` can give without a new datagram."""
         return int(lib.dtlsffi_conn_pending(self._conn))
 
+    def meet(self, peer: str) -> None:
+        """The socket given as `fileno` has been connected only now: to `peer`, as errors call it."""
+        self._peer = peer
+        lib.dtlsffi_conn_meet(self._conn)
+
     def detach(self) -> None:
         """Lets go of the socket given as `fileno`; whatever needs it raises OSError (EBADF) from now on."""
         lib.dtlsffi_conn_detach(self._conn)

@@ -208,13 +208,13 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     ) -> DTLSSocket | DTLSListener:
         """Speaks DTLS over a UDP socket, which is used up: `DTLSSocket`.
 
-        It is connected to the peer; a server's may also be bound only, and then becomes a `DTLSListener` for any number
-        of peers (see `create_server`, which has more to set). With a `DTLSSocket` the handshake takes place at once,
-        within the socket's timeout, unless `do_handshake_on_connect` is false. `verify_fingerprint` and
-        `verify_public_key` are `Connection`'s.
+        With a socket that is connected the handshake takes place at once, within the socket's timeout, unless
+        `do_handshake_on_connect` is false; a client's may also be connected later, by `DTLSSocket.connect`. A server's
+        that is bound only becomes a `DTLSListener` for any number of peers (see `create_server`, which has more to
+        set). `verify_fingerprint` and `verify_public_key` are `Connection`'s.
 
-        Raises ValueError for a socket that is no UDP socket, is neither connected nor a server's that is bound, or does
-        not block while a handshake is wanted, and OSError for a closed one; the socket is untouched then.
+        Raises ValueError for a socket that is no UDP socket, is a server's and neither connected nor bound, or does not
+        block while a handshake is to take place, and OSError for a closed one; the socket is untouched then.
         """
         if server_side and not is_connected(sock):
             if server_hostname is not None or session is not None:
