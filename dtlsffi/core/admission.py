@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from .errors import DTLSError, make
 from .pending import Pending, host_of
 from .pins import Pins
 
+logger = logging.getLogger("dtlsffi.server")
 HELLO_NONE: int = lib.DTLSFFI_HELLO_NONE
 HELLO_PROVEN: int = lib.DTLSFFI_HELLO_PROVEN
 HELLO_FRAGMENT: int = lib.DTLSFFI_HELLO_FRAGMENT
@@ -186,7 +188,7 @@ class Admission:
     def _admit(self, packed: CData, local: CData, key: bytes, now: float, *, proven: bool) -> EndpointConnection | None:
         """A new server's connection, if there is room for one; beside an older one of the same address, if any."""
         if len(self._connections) >= self._max_connections and key not in self._connections:
-            self._counts["refused_connections"] += 1
+            self._refuse()
             return None
         if not self._make_room(key, now, proven=proven):
             return None
@@ -210,6 +212,16 @@ class Admission:
             self._place(connection)
             self._accepted.append(connection)
         return connection
+
+    def _refuse(self) -> None:
+        """Counts somebody for whom there is no place; the owner hears of the first."""
+        if not self._counts["refused_connections"]:
+            logger.warning(
+                "there are %d connections (max_connections), so newcomers are refused; idle_timeout, where it is set, "
+                "ends those of which nothing has come for so long",
+                self._max_connections,
+            )
+        self._counts["refused_connections"] += 1
 
     def _prove(self, connection: EndpointConnection, now: float) -> None:
         """Lets a client in that has just proved its address."""

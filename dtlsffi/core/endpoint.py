@@ -45,9 +45,9 @@ class Endpoint(Draining):
 
     Limits: `max_pending` handshakes that are not finished (half of them at most by clients whose ClientHello comes in
     fragments, which have yet to prove their address; where there are as many, those of the busiest host make room),
-    `max_connections` in all, `max_queue` records that wait in
-    one connection, `handshake_timeout` and `idle_timeout` in seconds (None: never idle for too long). What is refused
-    is counted in `statistics`.
+    `max_connections` in all, `max_queue` records that wait in one connection, `handshake_timeout` and `idle_timeout` in
+    seconds (None: never idle for too long, so that peers that vanish without a word stay). What is refused is counted
+    in `statistics`, and the first time that there is no place for a client is logged (`dtlsffi.server`).
 
     One thread at a time calls it, and `close` of its connections: whoever has more holds a lock of his own. `send` and
     `send_many` of a connection may be called by any thread.

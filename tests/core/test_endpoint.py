@@ -152,14 +152,18 @@ def test_fragments_of_strangers_are_limited_too(client_context: DTLSContext, ser
     assert server.statistics()["connections"] == 0
 
 
-def test_connections_are_limited(net: Net, client_context: DTLSContext, server_context: DTLSContext) -> None:
-    """In all."""
+def test_connections_are_limited(
+    net: Net, client_context: DTLSContext, server_context: DTLSContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In all; that newcomers are refused is said once, with what to do about it."""
     server = net.add(SERVER, server_context, max_connections=2)
-    for number in range(3):
+    for number in range(4):
         connect(net, number, client_context)
         net.settle()
     counts = server.statistics()
-    assert (counts["connections"], counts["refused_connections"]) == (2, 1)
+    assert (counts["connections"], counts["refused_connections"]) == (2, 2)
+    (message,) = caplog.messages
+    assert "2 connections (max_connections), so newcomers are refused; idle_timeout" in message
 
 
 def test_a_queue_that_nobody_empties_is_limited(
