@@ -160,6 +160,8 @@ class AwaitedPort(Endpoint):
     def begin(self, address: Any, now: float, **arguments: Any) -> Any:
         """A client's connection, whose handshake has just begun; the arguments are `Endpoint.connect`'s."""
         connection = self.connect(address, now, **arguments)
+        if connection.gone:  # there is no way to that address, for instance
+            self.wake()
         return self.unclaimed.pop(connection)
 
     def end(self) -> None:

@@ -302,6 +302,12 @@ double dtlsffi_conn_seen(dtlsffi_conn *conn, double now)
     return conn->last_seen;
 }
 
+/* Why the kernel did not take the last of the handshake's datagrams that it did not: an errno, or 0 if there was none. */
+int dtlsffi_conn_unsent(const dtlsffi_conn *conn)
+{
+    return conn->unsent_errno;
+}
+
 /* The socket, which was not when the connection was made, is connected now. */
 void dtlsffi_conn_meet(dtlsffi_conn *conn)
 {

@@ -208,6 +208,7 @@ int dtlsffi_conn_closed(dtlsffi_conn *conn);
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address);
 const dtlsffi_address *dtlsffi_conn_address(dtlsffi_conn *conn);
 dtlsffi_address *dtlsffi_conn_local(dtlsffi_conn *conn);
+int dtlsffi_conn_unsent(const dtlsffi_conn *conn);
 void dtlsffi_conn_meet(dtlsffi_conn *conn);
 void dtlsffi_conn_detach(dtlsffi_conn *conn);
 double dtlsffi_conn_seen(dtlsffi_conn *conn, double now);

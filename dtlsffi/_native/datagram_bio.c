@@ -1,8 +1,9 @@
 /* The BIO beneath every SSL: one read or write is one datagram.
  *
  * It has three carriers: memory (a slot for one datagram coming in, an outbox for those going out), a connected,
- * non-blocking UDP socket, and a socket shared with others (where what comes in comes through the slot). Everything else is common to both: what may come in (records.c), how large a datagram may
- * get (mtu.c), what is counted. OpenSSL's own BIO_s_datagram offers none of this for a socket: see docs/design.md.
+ * non-blocking UDP socket, and a socket shared with others (where what comes in comes through the slot). Everything else
+ * is common to them: what may come in (records.c), how large a datagram may get (mtu.c), what is counted. OpenSSL's own
+ * BIO_s_datagram offers none of this for a socket: see docs/design.md.
  *
  * An error of the socket is noted in the connection, and OpenSSL is told to try again later: the SSL stays healthy, and
  * the caller gets the errno.
@@ -105,6 +106,7 @@ static int send_now(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 static void lose(dtlsffi_conn *conn, int number)
 {
     conn->stats.dropped_unsent++;
+    conn->unsent_errno = number;
     if (conn->udp != NULL)
         DTLSFFI_COUNT(conn->udp->datagrams_unsent, 1);
     if (number == EMSGSIZE) /* the path has become narrower */

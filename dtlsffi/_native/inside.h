@@ -278,6 +278,7 @@ struct dtlsffi_conn {
     size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
     int64_t patience;           /* microseconds after which the kernel ends recv(2); 0: never */
     int waiting;                /* threads that wait in recv(2) */
+    int unsent_errno;           /* why the kernel did not take the last datagram that it did not, or 0 */
     int alert_received;         /* description, or -1 */
     dtlsffi_timers timers;
     uint32_t timer_current;     /* microseconds */

@@ -6,6 +6,7 @@ them its owner takes what there is to take: `datagrams_to_send`, `data_received`
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterable
 from typing import NoReturn
@@ -186,9 +187,11 @@ class Connection(Association, Knowledge):
 
     def unfinished(self, seconds: float | None) -> HandshakeTimeout:
         """The exception for a handshake that has not finished in time, with what can be said of why."""
-        alert, counters = self.alert_held(), self.statistics()
+        alert, counters, unsent = self.alert_held(), self.statistics(), lib.dtlsffi_conn_unsent(self._conn)
         if alert is not None:
             why = f"the last that came was an alert that nobody signed: {alert}"
+        elif unsent:
+            why = f"the system refused to send {counters['dropped_unsent']} more: {os.strerror(unsent)}"
         elif counters["datagrams_received"]:
             why = f"{counters['datagrams_received']} datagrams came, but not all that the handshake needs"
             if self.uses_psk():

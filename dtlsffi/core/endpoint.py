@@ -7,7 +7,9 @@ socket), `get_timer`.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -207,6 +209,8 @@ class Endpoint(Draining):
     ) -> EndpointConnection:
         """Begins a handshake with the server at `address`; the arguments are `Connection`'s.
 
+        Where the system refuses to send there, it has failed already: `failure` is that OSError.
+
         Raises ValueError where there is a connection with that address already, or no room for one.
         """
         packed = addresses.pack(address)
@@ -233,6 +237,9 @@ class Endpoint(Draining):
         self._place(connection)
         self._after(connection, now, connection._step)
         connection._random = connection.client_random()
+        refused = lib.dtlsffi_conn_unsent(connection._conn)
+        if refused and refused not in PASSING and not connection.gone:  # there is no way: to wait would not find one
+            self._end(connection, OSError(refused, f"{os.strerror(refused)} ({connection.peer})"))
         return connection
 
     # ---- time ----
@@ -426,6 +433,7 @@ class Endpoint(Draining):
         raise_first(raised)
 
 
+PASSING = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE)
 EVENT_CLOSED: int = lib.DTLSFFI_EVENT_CLOSED
 NEWS_ESTABLISHED, NEWS_PROVEN, NEWS_TIMER = (
     lib.DTLSFFI_NEWS_ESTABLISHED, lib.DTLSFFI_NEWS_PROVEN, lib.DTLSFFI_NEWS_TIMER,
