@@ -81,6 +81,8 @@ async def create_dtls_endpoint(
         protocol = protocol_factory()
         transport = DTLSTransport._create(port, protocol, peer)
         protocol.connection_made(transport)
+        if peer is not None:
+            transport._announce(peer)
     except BaseException:
         port.end()
         raise

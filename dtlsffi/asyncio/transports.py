@@ -33,7 +33,7 @@ class DTLSDatagramProtocol(asyncio.DatagramProtocol):
         """A peer has finished its handshake: `transport.get_connection(addr)` tells who it is."""
 
     def peer_lost(self, addr: Any, exc: BaseException | None) -> None:
-        """A peer's connection is closed (None), or has failed."""
+        """The connection with a peer that had connected is closed (None), or has failed; before `connection_lost`."""
 
 
 class TransportPort(Port):
@@ -214,14 +214,21 @@ class DTLSTransport(Sending):
             self._reason = failure
         if self._gathers:
             self._flush()  # what the protocol has answered in this turn is older than the end
+        if self._closing:  # within close(), so a little later, as connection_lost
+            with suppress(RuntimeError):  # there is no loop any more
+                self._port.loop.call_soon(self._say_peer_lost, peer, failure)
+        else:
+            self._say_peer_lost(peer, failure)
         peer.close()
-        if not self._closing:
-            if peer._announced and isinstance(self._protocol, DTLSDatagramProtocol):
-                self._call(self._protocol.peer_lost, address, failure)
-            if failure is not None and (peer._announced or peer._backlog) and not is_replaced(failure):
-                self._call(self._protocol.error_received, failure)
+        told = self._closing or failure is None or is_replaced(failure)  # or connection_lost will tell
+        if not told and (peer._announced or peer._backlog):
+            self._call(self._protocol.error_received, failure)
         peer._backlog = None
         self._settle()
+
+    def _say_peer_lost(self, peer: Peer, reason: BaseException | None) -> None:
+        if peer._announced and isinstance(self._protocol, DTLSDatagramProtocol):
+            self._call(self._protocol.peer_lost, peer.getpeername(), reason)
 
     def _bequeath(self, peer: Peer) -> None:
         """What waits for the handshake goes by the one that has been begun in its place."""

@@ -237,6 +237,38 @@ def test_a_dtls_protocol_is_told_of_its_peers(
     run(main)
 
 
+def test_every_peer_that_has_come_goes(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Also where the transport is closed, before connection_lost; and a client's only one."""
+
+    class Lasting(Meeting):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self.peers.append("connection_lost")
+
+    async def main() -> None:
+        async with server_with(Lasting, server_context) as (server, protocol):
+            address = server.get_extra_info("sockname")
+            clients = [
+                await create_dtls_endpoint(Lasting, remote_addr=address, context=client_context, server_hostname=HOST)
+                for _ in range(2)
+            ]
+            names = [client.get_extra_info("sockname") for client, _ in clients]
+            await until(lambda: len(protocol.peers) == 2)
+            clients[0][0].close()
+            await until(lambda: len(protocol.peers) == 3)
+            server.close()
+            await until(lambda: bool(protocol.lost) and bool(clients[1][1].lost))
+            assert protocol.peers == [
+                (names[0], "connected"), (names[1], "connected"), (names[0], None), (names[1], None), "connection_lost",
+            ]  # fmt: skip
+            for _, client_protocol in clients:
+                assert client_protocol.peers == [(address, "connected"), (address, None), "connection_lost"]
+
+    run(main)
+
+
 def test_one_peer_can_be_sent_away(
     run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
 ) -> None:
