@@ -19,7 +19,7 @@ from anyio.abc import ObjectStream, SocketAttribute, TaskStatus
 from anyio.streams.tls import TLSAttribute
 
 from .awaiting import AwaitedConnection, AwaitedPort, is_cancelled, open_client
-from .binding import bound, check_bound, family_of, scoped
+from .binding import bound, check_bound, check_place, family_of, scoped
 from .core import errors
 from .core.association import check_side
 from .core.batches import Buffer
@@ -401,8 +401,7 @@ async def serve(
     if not isinstance(context, DTLSContext):
         raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
     check_side(context, True, None, None)
-    if (sock is None) == (local_port is None):
-        raise ValueError("either an address or a bound socket (sock=) is needed, and not both")
+    check_place(local_port, sock, local_host, family, reuse_port, dualstack_ipv6)
     if sock is not None:
         check_bound(sock)
         port = DTLSServerPort(sock, context, **limits)

@@ -405,12 +405,14 @@ class AwaitedConnection(Knowledge):
         warnings.warn(words, ResourceWarning, source=self, stacklevel=2)
 
 
-def open_client(place: Any, local_place: Any) -> socket.socket:
+def open_client(place: Any, local_place: Any, *, reuse_port: bool = False) -> socket.socket:
     """A UDP socket that is connected to an address which `getaddrinfo` has found, from another where that is given."""
     family, kind, protocol, _, address = place
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if local_place is not None:
             sock.bind(scoped(local_place))
         sock.connect(scoped(address))

@@ -18,6 +18,16 @@ def family_of(host: str | None, family: int | None, dualstack_ipv6: bool) -> int
     return family
 
 
+def check_place(port: int | None, sock: object, *of_its_own: object) -> None:
+    """Raises ValueError unless there is either an address, or a socket for which nothing is to be chosen any more."""
+    if (sock is None) == (port is None):
+        raise ValueError("either an address or a bound socket (sock=) is needed, and not both")
+    if sock is not None and any(of_its_own):
+        raise ValueError(
+            "sock is bound: host, family, reuse_port and dualstack_ipv6 are for one that is yet to be made"
+        )
+
+
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 """What this host says of an address that is not its own."""
 

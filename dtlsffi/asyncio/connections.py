@@ -211,6 +211,8 @@ async def reach(
     family: int,
     arguments: dict[str, Any],
     limits: dict[str, Any],
+    *,
+    reuse_port: bool = False,
 ) -> Any:
     """A connection with the first of a host's addresses to finish its handshake."""
     loop = asyncio.get_running_loop()
@@ -220,7 +222,7 @@ async def reach(
         local = await loop.getaddrinfo(*local_addr, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
 
     async def attempt(place: Any, source: Any) -> Any:
-        sock = open_client(place, source)
+        sock = open_client(place, source, reuse_port=reuse_port)
         try:
             port = make_port(loop, sock, None, connected=True, **limits)
         except BaseException:

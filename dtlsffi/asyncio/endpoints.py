@@ -53,6 +53,7 @@ async def create_dtls_endpoint(
     """
     if not isinstance(context, DTLSContext):
         raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    check_places(local_addr, remote_addr, sock, family or reuse_port, dualstack_ipv6)
     identity = {
         "context": context,
         "server_hostname": server_hostname,
@@ -62,19 +63,15 @@ async def create_dtls_endpoint(
     peer: Peer | None = None
     port: Any
     if sock is not None:
-        check_udp(sock)
-        if local_addr is not None or remote_addr is not None:
-            raise ValueError("sock is given in place of local_addr and remote_addr")
         port, peer = await take_over(sock, identity, limits)
     elif remote_addr is not None:
         identity["server_hostname"] = remote_addr[0] if server_hostname is None else server_hostname
-        peer = await reach(TransportPort, remote_addr, local_addr, family, identity, limits)
+        peer = await reach(TransportPort, remote_addr, local_addr, family, identity, limits, reuse_port=reuse_port)
         port = peer._port
     else:
-        if local_addr is None:
-            raise ValueError("local_addr, remote_addr or sock is needed")
         check_serving(identity)
-        bind = Binding(local_addr, None, family or None, reuse_port, dualstack_ipv6)
+        host, number = local_addr or (None, None)
+        bind = Binding(host, number, None, family or None, reuse_port, dualstack_ipv6)
         port = await bind.open(TransportPort, context, verify_fingerprint=identity["verify_fingerprint"], **limits)
     port.identity = identity
     try:
@@ -88,6 +85,19 @@ async def create_dtls_endpoint(
         raise
     port.loop.call_soon(transport._catch_up)
     return transport, protocol
+
+
+def check_places(local_addr: Any, remote_addr: Any, sock: Any, of_its_own: object, dualstack_ipv6: bool) -> None:
+    """Raises ValueError where it is not clear where a port is to be."""
+    if sock is not None:
+        check_udp(sock)
+        if local_addr is not None or remote_addr is not None or of_its_own or dualstack_ipv6:
+            raise ValueError("sock is given in place of local_addr and remote_addr, and of what is for their socket")
+    elif remote_addr is not None:
+        if dualstack_ipv6:
+            raise ValueError("dualstack_ipv6 is for a port of many peers, not with remote_addr")
+    elif local_addr is None:
+        raise ValueError("local_addr, remote_addr or sock is needed")
 
 
 async def take_over(

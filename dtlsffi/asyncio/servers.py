@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..awaiting import AwaitedConnection
-from ..binding import bound, check_bound, family_of
+from ..binding import bound, check_bound, check_place, family_of
 from ..core.association import check_side
 from ..core.context import DTLSContext
 from .connections import DTLSConnection, Port
@@ -24,9 +24,10 @@ Handler = Callable[[DTLSConnection], Awaitable[object]]
 
 
 class Binding(NamedTuple):
-    """Where a port is to be: an address, or a UDP socket that is bound."""
+    """Where a port is to be: a host and a port, or a UDP socket that is bound."""
 
-    address: tuple[str | None, int] | None
+    host: str | None
+    port: int | None
     sock: socket.socket | None
     family: int | None = None
     reuse_port: bool = False
@@ -35,16 +36,14 @@ class Binding(NamedTuple):
     async def open(self, make_port: Callable[..., Port], context: DTLSContext, **limits: Any) -> Any:
         """The port; what goes wrong is raised before anything is used up."""
         loop = asyncio.get_running_loop()
-        if (self.sock is None) == (self.address is None):
-            raise ValueError("either an address or a bound socket (sock=) is needed, and not both")
+        check_place(self.port, self.sock, self.host, self.family, self.reuse_port, self.dualstack_ipv6)
         if self.sock is not None:
             check_bound(self.sock)
             return make_port(loop, self.sock, context, **limits)
-        host, port = self.address or (None, 0)
-        family = family_of(host, self.family, self.dualstack_ipv6)
+        family = family_of(self.host, self.family, self.dualstack_ipv6)
         found = await loop.getaddrinfo(
-            host or None, port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )  # fmt: skip
+            self.host or None, self.port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )
         sock = bound(found, reuse_port=self.reuse_port, dualstack_ipv6=self.dualstack_ipv6)
         try:
             return make_port(loop, sock, context, **limits)
@@ -81,7 +80,7 @@ async def serve(
     if not isinstance(context, DTLSContext):
         raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
     check_side(context, True, None, None)
-    bind = Binding(None if port is None else (host, port), sock, family, reuse_port, dualstack_ipv6)
+    bind = Binding(host, port, sock, family, reuse_port, dualstack_ipv6)
     return DTLSServer._create(await bind.open(ServerPort, context, **limits), handler)
 
 

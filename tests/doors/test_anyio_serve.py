@@ -135,6 +135,7 @@ def test_serve_with_a_socket_or_an_address(
                 (ValueError, "and not both", {}),
                 (ValueError, "and not both", {"local_port": 0, "sock": sock}),
                 (ValueError, "not bound", {"sock": sock}),
+                (ValueError, "sock is bound", {"sock": sock, "reuse_port": True}),
                 (ValueError, "max_pending", {"local_port": 0, "max_pending": 0}),
                 (OSError, "while attempting to bind", {"local_host": "192.0.2.1", "local_port": 0}),
             ):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dtlsffi.binding import bound, check_bound, check_udp, family_of, scoped
+from dtlsffi.binding import bound, check_bound, check_place, check_udp, family_of, scoped
 from tests.doors.loops import LOOPBACK, sockets
 
 
@@ -126,3 +126,14 @@ def test_who_listens_is_bound_and_not_connected(udp: socket.socket) -> None:
     udp.connect((LOOPBACK, 9))
     with pytest.raises(ValueError, match=r"is connected to \('127\.0\.0\.1', 9\)"):
         check_bound(udp)
+
+
+def test_a_socket_is_bound_already() -> None:
+    """There is an address or a socket, and nothing else to be said of a socket."""
+    for port, sock in ((None, None), (0, object())):
+        with pytest.raises(ValueError, match="and not both"):
+            check_place(port, sock)
+    check_place(0, None, "localhost", socket.AF_INET, True)
+    check_place(None, object(), None, 0, False)
+    with pytest.raises(ValueError, match="sock is bound: host, family"):
+        check_place(None, object(), None, 0, True)

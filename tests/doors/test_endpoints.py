@@ -116,6 +116,28 @@ def test_where_a_client_sends_from(
     run(main)
 
 
+def test_clients_may_share_a_port(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, free_port: int
+) -> None:
+    """With `reuse_port`, each to a server of its own."""
+
+    async def main() -> None:
+        here = {"local_addr": (LOOPBACK, free_port), "reuse_port": True}
+        async with (
+            server_with(Echo, server_context) as (first, _),
+            server_with(Echo, server_context) as (second, _),
+            client_of(Listening, first, client_context, **here) as (one, at_one),
+            client_of(Listening, second, client_context, **here) as (other, at_other),
+        ):
+            one.sendto(b"1")
+            other.sendto(b"2")
+            await until(lambda: bool(at_one.datagrams) and bool(at_other.datagrams))
+            assert at_one.datagrams == [(b"1", first.get_extra_info("sockname"))]
+            assert at_other.datagrams == [(b"2", second.get_extra_info("sockname"))]
+
+    run(main)
+
+
 def test_every_address_of_the_host_is_tried(
     run: Runner,
     client_context: dtlsffi.DTLSContext,
@@ -219,6 +241,9 @@ def test_arguments_are_checked(
                 (ValueError, "local_addr, remote_addr or sock", {}),
                 (ValueError, "in place of local_addr", {"sock": sock, "local_addr": here}),
                 (ValueError, "in place of local_addr", {"sock": sock, "remote_addr": here}),
+                (ValueError, "what is for their socket", {"sock": sock, "reuse_port": True}),
+                (ValueError, "what is for their socket", {"sock": sock, "family": socket.AF_INET}),
+                (ValueError, "dualstack_ipv6 is for a port", {"remote_addr": here, "dualstack_ipv6": True}),
                 (ValueError, "SOCK_STREAM", {"sock": tcp}),
                 (ValueError, "is not bound", {"sock": unbound}),
                 (ValueError, "max_queue", {"local_addr": here, "max_queue": 0}),

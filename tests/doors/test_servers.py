@@ -128,6 +128,7 @@ def test_arguments_are_checked(
             (ValueError, "cookie_secret", {"cookie_secret": b"short"}),
             (TypeError, "sausages", {"sausages": 3}),
             (ValueError, "and not both", {"port": None}),
+            (ValueError, "sock is bound", {"port": None, "sock": object()}),
         ):
             with pytest.raises(error, match=words):
                 await serve(echo, **{"host": LOOPBACK, "port": 0, "context": server_context} | arguments)
