@@ -346,7 +346,7 @@ bool dtlsffi_conn_cool(dtlsffi_conn *conn)
     return cold;
 }
 
-const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn)
+dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn)
 {
     return &conn->stats;
 }

@@ -57,6 +57,7 @@ typedef struct {
     uint64_t dropped_replayed;          /* records seen before, or older than the window */
     uint64_t dropped_unauthenticated;   /* records whose MAC did not fit, as far as can be seen */
     uint64_t dropped_unsent;            /* datagrams the kernel would not take during a handshake */
+    uint64_t dropped_queue_full;        /* records that nobody had taken when there was no more room: Python counts them */
     uint64_t alerts_held;               /* plaintext alerts held back until the timer ran out */
 } dtlsffi_stats;
 
@@ -212,7 +213,7 @@ int dtlsffi_conn_unsent(const dtlsffi_conn *conn);
 void dtlsffi_conn_meet(dtlsffi_conn *conn);
 void dtlsffi_conn_detach(dtlsffi_conn *conn);
 double dtlsffi_conn_seen(dtlsffi_conn *conn, double now);
-const dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
+dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
 
 /* cookie.c: how a server's connection begins behind a port that it shares */
 void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, dtlsffi_cookie_jar *jar, const dtlsffi_address *address);

@@ -163,7 +163,9 @@ class Draining(Admission):
             return
         ready, lost = self._ready, 0
         for connection, record in self.recv_many():
-            lost += not connection._hand_over(record)
+            if not connection._hand_over(record):
+                lib.dtlsffi_conn_stats(connection._conn).dropped_queue_full += 1
+                lost += 1
             ready[connection] = None
         self._counts["dropped_queue_full"] += lost
 

@@ -103,8 +103,8 @@ class Knowledge(Peer):
 
         `dropped_junk` counts datagrams that hold nothing of DTLS; `dropped_replayed` and `dropped_unauthenticated`
         application records that were seen before, or whose MAC did not fit, as far as that can be seen from outside
-        of OpenSSL; `dropped_unsent` handshake datagrams that the kernel would not take; `alerts_held` plaintext
-        alerts that were held back.
+        of OpenSSL; `dropped_unsent` handshake datagrams that the kernel would not take; `dropped_queue_full` records
+        for which there was no room (`max_queue`); `alerts_held` plaintext alerts that were held back.
         """
         counters = lib.dtlsffi_conn_stats(self._association._conn)
         return {name: int(getattr(counters, name)) for name in COUNTERS}

@@ -179,6 +179,7 @@ def test_a_queue_that_nobody_empties_is_limited(
     (connection,) = server.accepted()
     assert list(connection.received) == [b"0", b"1", b"2"]
     assert server.statistics()["dropped_queue_full"] == 2
+    assert connection.statistics()["dropped_queue_full"] == 2
 
 
 def test_silence_ends_a_connection(net: Net, client_context: DTLSContext, server_context: DTLSContext) -> None:
