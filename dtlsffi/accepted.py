@@ -27,7 +27,7 @@ from .core.draining import attempt
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
 from .core.knowledge import Knowledge
-from .manners import Manners
+from .manners import Manners, size_of
 from .waiting import Deadline, milliseconds
 
 if TYPE_CHECKING:
@@ -298,8 +298,7 @@ class DTLSServerConnection(Manners, Knowledge):
 
     def _ready_within(self, deadline: Deadline, flags: int = 0) -> None:
         """What every call that moves data begins with."""
-        if flags:
-            raise ValueError(f"non-zero flags not allowed in calls on {type(self).__name__}")
+        self._check_flags(flags)
         self._check()
         if not self._ready:
             try:
@@ -307,8 +306,7 @@ class DTLSServerConnection(Manners, Knowledge):
             except TimeoutError as error:
                 if isinstance(error, errors.HandshakeTimeout):
                     raise
-                words = f"the handshake with {self.peer} did not finish within {deadline.timeout} s"
-                raise errors.make(errors.HandshakeTimeout, "HANDSHAKE_TIMEOUT", words) from None
+                raise self._connection.unfinished(deadline.timeout) from None
 
     def send(self, data: Buffer, flags: int = 0) -> int:
         """Sends `data`, a bytes-like object, as one record in one datagram; returns its length.
@@ -346,12 +344,15 @@ class DTLSServerConnection(Manners, Knowledge):
         A record of more than `bufsize` bytes raises `DatagramTooLarge`, and is kept for the next call. Raises
         TimeoutError, and what ended the connection otherwise.
         """
-        if bufsize is not None and bufsize < 0:
-            raise ValueError("negative buffersize in recv")
+        limit = size_of(bufsize)
+        if limit == 0:
+            self._check_flags(flags)
+            self._check()
+            return b""
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline, flags)
-            return self._until(lambda: self._take(bufsize), deadline)
+            return self._until(lambda: self._take(limit), deadline)
         except errors.DTLSZeroReturnError:
             return b""
 
@@ -369,9 +370,9 @@ class DTLSServerConnection(Manners, Knowledge):
         received = self._connection._records
         return [received.pop(0) for _ in range(min(most, len(received)))] or None
 
-    def _take(self, limit: int | None) -> bytes | None:
+    def _take(self, limit: int) -> bytes | None:
         received = self._connection._records
-        if limit is not None and received and len(received[0]) > limit:
+        if received and len(received[0]) > limit:
             words = f"the next record has {len(received[0])} bytes, more than the {limit} asked for; it is kept"
             raise errors.make(errors.DatagramTooLarge, "RECORD_TOO_LARGE", f"{words} for a call with more room")
         return received.pop(0) if received else None

@@ -19,12 +19,13 @@ class Lingering:
 
     _connection: Connection
     _ended: bool  # shutdown() has stopped us from receiving
+    _left: bool  # close(), unwrap() or detach() has begun
     _waiting: list[None]  # one for each thread that polls the socket: a list is safe where a number is not
     _timeout: float | None
     fileno: Callable[[], int]
 
     def _check_open(self) -> None:
-        if self.fileno() < 0:
+        if self._left or self.fileno() < 0:
             raise OSError(errno.EBADF, "this DTLSSocket is closed")
 
     def _wait(self, events: int, deadline: Deadline) -> None:

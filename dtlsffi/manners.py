@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from operator import index
+from typing import Any, NoReturn
 
 from .core.batches import Buffer
+from .core.connection import RECORD_MAX
 from .waiting import Deadline, Patience
 
 
@@ -27,6 +29,11 @@ class Manners(Patience):
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """Receives one record into a buffer."""
         raise NotImplementedError
+
+    def _check_flags(self, flags: int) -> None:
+        """No call takes any."""
+        if flags:
+            raise ValueError(f"non-zero flags not allowed in calls on {type(self).__name__}")
 
     def _ready_within(self, deadline: Deadline, flags: int) -> None:
         """What every call that moves data begins with."""
@@ -75,8 +82,10 @@ class Manners(Patience):
         return self.send(data)
 
     def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002 - ssl's name
-        """`recv(len)`, or `recv_into(buffer, len)` where a buffer is given."""
-        return self.recv(len) if buffer is None else self.recv_into(buffer, len)
+        """`recv(len)`, or `recv_into(buffer, len)` where a buffer is given, of all of it where `len` is negative."""
+        if buffer is None:
+            return self.recv(len)
+        return self.recv_into(buffer, None if len is not None and len < 0 else len)
 
     def recvfrom(self, bufsize: int | None = None, flags: int = 0) -> tuple[bytes, Any]:
         """`recv`, and the peer's address."""
@@ -85,3 +94,45 @@ class Manners(Patience):
     def recvfrom_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> tuple[int, Any]:
         """`recv_into`, and the peer's address."""
         return self.recv_into(buffer, nbytes, flags), self.getpeername()
+
+    # ---- what does not fit ----
+
+    def dup(self) -> NoReturn:
+        """Raises NotImplementedError: two sockets cannot share one DTLS state."""
+        raise NotImplementedError(f"Can't dup() {type(self).__name__} instances")
+
+    def recvmsg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError, as in ssl."""
+        raise NotImplementedError(f"recvmsg not allowed on instances of {type(self).__name__}")
+
+    def recvmsg_into(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError, as in ssl."""
+        raise NotImplementedError(f"recvmsg_into not allowed on instances of {type(self).__name__}")
+
+    def sendmsg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError, as in ssl."""
+        raise NotImplementedError(f"sendmsg not allowed on instances of {type(self).__name__}")
+
+    def verify_client_post_handshake(self) -> NoReturn:
+        """Raises NotImplementedError: there is no such thing before DTLS 1.3."""
+        raise NotImplementedError("Post-handshake authentication is not implemented for DTLS")
+
+    def sendmsg_afalg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError, as in ssl."""
+        raise NotImplementedError(f"sendmsg_afalg not allowed on instances of {type(self).__name__}")
+
+    def sendfile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError: a file is no datagram."""
+        raise NotImplementedError(f"sendfile not allowed on instances of {type(self).__name__}")
+
+    def makefile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Raises NotImplementedError: datagrams are no stream."""
+        raise NotImplementedError(f"makefile not allowed on instances of {type(self).__name__}")
+
+
+def size_of(bufsize: int | None) -> int:
+    """How many bytes a `recv` may return; TypeError or ValueError for what is no number of them."""
+    size = RECORD_MAX if bufsize is None else index(bufsize)
+    if size < 0:
+        raise ValueError("negative buffersize in recv")
+    return size

@@ -106,6 +106,11 @@ class DTLSListener(Patience):
         return self._context
 
     @property
+    def server_side(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def family(self) -> socket.AddressFamily:
         """AF_INET or AF_INET6."""
         return socket.AddressFamily(self._engine.sock.family)

@@ -15,18 +15,14 @@ from typing import Any, NoReturn
 from .core.arguments import checked_max, writable
 from .core.batches import Buffer
 from .core.bulk import Bulk
-from .core.connection import RECORD_MAX, WANT_READ, Connection, equip_socket
+from .core.connection import WANT_READ, Connection, equip_socket
 from .core.context import DTLSContext
-from .core.errors import (
-    DTLSWantWriteError,
-    DTLSZeroReturnError,
-    HandshakeTimeout,
-)
+from .core.errors import DTLSError, DTLSWantWriteError, DTLSZeroReturnError, HandshakeTimeout, make
 from .core.knowledge import Knowledge
 from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
 from .lingering import Lingering, T
-from .manners import Manners
+from .manners import Manners, size_of
 from .waiting import Deadline
 
 __all__ = ["DTLSSocket"]
@@ -86,7 +82,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         self._timeout = timeout
         self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot
         self._shakes, self._met = do_handshake_on_connect, peer is not None
-        self._ready = self._ended = False
+        self._ready = self._ended = self._left = False
         self._waiting = []
         self._process = os.getpid()
         if self._shakes and self._met:
@@ -103,8 +99,8 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     # Slots, since Python is slow to find any other attribute of what inherits from a socket.
     __slots__ = (
-        "_bulk", "_connection", "_ended", "_handshake_lock", "_met", "_process", "_ready", "_shakes", "_timeout",
-        "_waiting",
+        "_bulk", "_connection", "_ended", "_handshake_lock", "_left", "_met", "_process", "_ready", "_shakes",
+        "_timeout", "_waiting",
     )  # fmt: skip
     _bulk: Bulk
     _handshake_lock: Any
@@ -131,30 +127,31 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
         Without blocking, or where it was wrapped with `do_handshake_on_connect=False`, `do_handshake` is left to do.
         Raises ValueError if it is connected already, OSError where there is no way to `address` (and may be called
-        again then), and what `do_handshake` raises.
+        again then), and what `do_handshake` raises, which may be called again.
         """
-        self._check_alone()
-        super().connect(address)
-        self._meet()
-
-    def connect_ex(self, address: Any) -> int:
-        """`connect`, but returns an error's number where there is no way to `address`, and 0 otherwise."""
-        self._check_alone()
-        error = super().connect_ex(address)
-        if not error:
-            self._meet()
-        return error
-
-    def _check_alone(self) -> None:
-        self._check_open()
-        if self._met:
-            raise ValueError(f"attempt to connect already-connected {type(self).__name__}!")
-
-    def _meet(self) -> None:
-        self._connection.meet(describe(self.getpeername(), self.server_hostname))
-        self._met = True
+        with self._handshake_lock:
+            self._check_open()
+            if self._met:
+                raise ValueError(f"attempt to connect already-connected {type(self).__name__}!")
+            if self._process != os.getpid():
+                raise make(DTLSError, "USED_AFTER_FORK", "the socket belongs to the parent process: make one anew")
+            super().connect(address)
+            self._connection.meet(describe(peer_of_connected(self, address), self.server_hostname))
+            self._met = True
         if self._shakes and self._timeout != 0:
             self.do_handshake()
+
+    def connect_ex(self, address: Any) -> int:
+        """`connect`, but returns the number of an OSError that is the system's; 0 where there is none."""
+        try:
+            self.connect(address)
+        except (DTLSError, socket.gaierror):
+            raise
+        except OSError as error:
+            if error.errno is None:
+                raise
+            return error.errno
+        return 0
 
     def do_handshake(self, block: bool = False) -> None:
         """Finishes the handshake; raises `HandshakeTimeout` when the timeout is over, all retransmissions included.
@@ -163,13 +160,17 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         where the socket would not wait at all, as in `ssl`. Raises `DTLSCertVerificationError` or another `DTLSError`
         where it fails, and ConnectionRefusedError where nothing listens; it may be tried again then.
         """
+        self._check_open()
         self._shake_hands(Deadline(None if block and self._timeout == 0 else self._timeout))
+
+    def _check_met(self) -> None:
+        if not self._met:
+            raise OSError(errno.ENOTCONN, f"this {type(self).__name__} is not connected: call its connect() first")
 
     def _shake_hands(self, deadline: Deadline) -> None:
         if self._ready:
             return
-        if not self._met:
-            raise OSError(errno.ENOTCONN, f"this {type(self).__name__} is not connected: call its connect() first")
+        self._check_met()
         left = deadline.left()
         if not self._handshake_lock.acquire(timeout=-1 if left is None else left):
             self._give_up(deadline)
@@ -188,12 +189,14 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
     def _give_up(self, deadline: Deadline) -> NoReturn:
         error = self._connection.unfinished(deadline.timeout)
         logger.debug("%s", error)
-        raise error from None
+        try:
+            raise error from None
+        finally:
+            del error  # it knows this frame, which would keep it and the socket until the garbage collector comes
 
     def _ready_within(self, deadline: Deadline, flags: int) -> None:
         """What every call that moves data begins with: as in ssl, the handshake if it has not been done."""
-        if flags:
-            raise ValueError(f"non-zero flags not allowed in calls on {type(self).__name__}")
+        self._check_flags(flags)
         if not self._ready:
             self._check_open()
             self._shake_hands(deadline)
@@ -238,9 +241,11 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     def _recv(self, bufsize: int | None = None, flags: int = 0) -> bytes:
         """`recv`, whatever is in its way."""
-        limit = RECORD_MAX if bufsize is None else index(bufsize)
-        if limit < 0:
-            raise ValueError("negative buffersize in recv")
+        limit = size_of(bufsize)
+        if limit == 0:
+            self._check_flags(flags)
+            self._check_open()
+            return b""
         return self._receive(lambda: self._read(limit), b"", flags)
 
     def _not_received(self, answer: int, limit: int, begin: float) -> bytes:
@@ -254,6 +259,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
             self._ready_within(deadline, flags)
             return self._retry(read, deadline)
         except DTLSZeroReturnError:
+            self._check_open()  # otherwise it is our own end
             return end
 
     def _go_on(self, read: Callable[[], T], end: T, answer: int, limit: int, begin: float) -> T:
@@ -262,6 +268,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
             if answer != WANT_READ or self._connection._parked is not None:
                 self._connection._not_read(answer, limit)
         except DTLSZeroReturnError:
+            self._check_open()
             return end
         return self._receive(read, end, begin=begin)
 
@@ -283,10 +290,14 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     def _recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv_into`, whatever is in its way."""
-        size, most = memoryview(buffer).nbytes, 0 if nbytes is None else index(nbytes)
+        size, most = writable(buffer, "recv_into").nbytes, 0 if nbytes is None else index(nbytes)
         if most < 0:
             raise ValueError("negative buffersize in recv_into")
         size = min(size, most) if most else size
+        if size == 0:
+            self._check_flags(flags)
+            self._check_open()
+            return 0
         return self._receive(lambda: self._read_into(buffer, size), 0, flags)
 
     def _not_received_into(self, answer: int, buffer: Any, size: int, begin: float) -> int:
@@ -335,6 +346,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         Whoever waits in `recv` gets `b""`.
         """
         self._check_open()
+        self._check_met()
         if how != socket.SHUT_RD:
             self._connection.close()
         if how != socket.SHUT_WR:
@@ -344,6 +356,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
 
     def _leave(self, wake: int = socket.SHUT_RDWR) -> None:
         """Says goodbye, wakes whoever waits, and lets go of the descriptor while it is still ours."""
+        self._left = True
         try:
             self._connection.close()
         finally:
@@ -369,40 +382,6 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         os.set_blocking(descriptor, self._timeout is None)
         return descriptor
 
-    # ---- what does not fit ----
-
-    def dup(self) -> NoReturn:
-        """Raises NotImplementedError: two sockets cannot share one DTLS state."""
-        raise NotImplementedError(f"Can't dup() {type(self).__name__} instances")
-
-    def recvmsg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Raises NotImplementedError, as in ssl."""
-        raise NotImplementedError(f"recvmsg not allowed on instances of {type(self).__name__}")
-
-    def recvmsg_into(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Raises NotImplementedError, as in ssl."""
-        raise NotImplementedError(f"recvmsg_into not allowed on instances of {type(self).__name__}")
-
-    def sendmsg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Raises NotImplementedError, as in ssl."""
-        raise NotImplementedError(f"sendmsg not allowed on instances of {type(self).__name__}")
-
-    def verify_client_post_handshake(self) -> NoReturn:
-        """Raises NotImplementedError: there is no such thing before DTLS 1.3."""
-        raise NotImplementedError("Post-handshake authentication is not implemented for DTLS")
-
-    def sendmsg_afalg(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Raises NotImplementedError, as in ssl."""
-        raise NotImplementedError(f"sendmsg_afalg not allowed on instances of {type(self).__name__}")
-
-    def sendfile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Raises NotImplementedError: a file is no datagram."""
-        raise NotImplementedError(f"sendfile not allowed on instances of {type(self).__name__}")
-
-    def makefile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Raises NotImplementedError: datagrams are no stream."""
-        raise NotImplementedError(f"makefile not allowed on instances of {type(self).__name__}")
-
 
 equip_socket(DTLSSocket)
 DTLSContext.dtlssocket_class = DTLSSocket
@@ -424,6 +403,16 @@ def peer_of(sock: socket.socket) -> Any:
         if error.errno != errno.ENOTCONN:
             raise
     return None
+
+
+def peer_of_connected(sock: socket.socket, address: Any) -> Any:
+    """The peer of a socket that has just been connected; OSError where that was no address to be connected to."""
+    try:
+        return sock.getpeername()
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        raise OSError(errno.EADDRNOTAVAIL, f"nobody can be at port 0 ({address!r})") from None
 
 
 def describe(address: Any, name: str | None) -> str:

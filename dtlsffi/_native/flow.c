@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 int dtlsffi_conn_why_failed(const dtlsffi_conn *conn)
 {
@@ -48,6 +49,27 @@ static void let_others_run(dtlsffi_conn *conn)
         conn->gil = gil;
 }
 
+#define OLDER_AT_MOST 10000 /* datagrams: more than a socket's buffer holds */
+
+/* What has come before a client has said hello is no answer to it: until it was connected its socket took datagrams of
+ * anybody. */
+static void drop_older(dtlsffi_conn *conn)
+{
+    uint8_t first;
+
+    for (int i = 0; i < OLDER_AT_MOST; i++) {
+        ssize_t length = recv(conn->fd, &first, sizeof(first), MSG_DONTWAIT | MSG_TRUNC);
+
+        if (length < 0 && errno != EINTR && errno != ECONNREFUSED)
+            return;
+        if (length < 0)
+            continue;
+        conn->stats.datagrams_received++;
+        conn->stats.bytes_received += (size_t)length;
+        conn->stats.dropped_junk++;
+    }
+}
+
 /* One step of the handshake: 1 when it is finished. */
 int dtlsffi_conn_step(dtlsffi_conn *conn)
 {
@@ -58,6 +80,8 @@ int dtlsffi_conn_step(dtlsffi_conn *conn)
         return 1;
     if (conn->failed)
         return dtlsffi_conn_why_failed(conn);
+    if (conn->fd >= 0 && SSL_in_before(conn->ssl) && !SSL_is_server(conn->ssl))
+        drop_older(conn);
     let_others_run(conn);
     ret = SSL_do_handshake(conn->ssl);
     if (ret != 1)

@@ -87,7 +87,7 @@ static PyObject *send_one(PyObject *self, PyObject *const *arguments, Py_ssize_t
     return PyObject_CallMethod(self, "_sent", "lO", answer, arguments[0]);
 }
 
-/* Whether a buffer size is one for which nothing needs to be said. */
+/* Whether a buffer size is one, above 0, for which nothing needs to be said. */
 static bool as_limit(PyObject *size, size_t *limit)
 {
     if (size == Py_None)
@@ -101,7 +101,7 @@ static bool as_limit(PyObject *size, size_t *limit)
     }
     if (*limit > DTLSFFI_RECORD_MAX)
         *limit = DTLSFFI_RECORD_MAX;
-    return true;
+    return *limit > 0;
 }
 
 #define LONGEST 2592000.0 /* seconds, a month */
@@ -183,7 +183,7 @@ static bool as_room(PyObject *const *arguments, Py_ssize_t count, dtlsffi_room *
     size_t whole = (size_t)PyByteArray_Size(arguments[0]), most = whole;
 
     if (count > 2 || (count == 2 && !as_limit(arguments[1], &most)))
-        return false;
+        return false; /* of 0 bytes, too, which stands for all of them */
     room->data = (uint8_t *)PyByteArray_AsString(arguments[0]);
     room->limit = room->size = most < whole ? most : whole; /* what is behind is not ours, however long the record is */
     return room->size > 0;

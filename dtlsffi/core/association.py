@@ -83,9 +83,8 @@ class Association(Parking, Holder):
         calls.hold(self, address_of(conn))
         if name is not None:
             self._set_host(name, is_address, check=context.check_hostname and pins is None)
-        if session is not None and lib.SSL_set_session(lib.dtlsffi_conn_ssl(conn), session._session) != 1:
-            lib.ERR_clear_error()
-            raise ValueError("the session cannot be used")
+        if session is not None:
+            set_session(lib.dtlsffi_conn_ssl(conn), session)
         self._timers = context._timers
         if context._certificate_types is not None or pins is not None:
             self._apply_rules()
@@ -149,6 +148,15 @@ class Association(Parking, Holder):
         self._context = context
         self._rules = rules_of(context, self._pins, self._server_side)
         self._apply_rules()
+
+    def _resume(self, session: DTLSSession) -> None:
+        """Has a client's handshake, which has not begun yet, resume a session."""
+        check_resumes(session, self._server_side)
+        check_session(session, self._context, self._server_hostname, self._rules)
+        with self._locked() as ssl_object:
+            if not lib.SSL_in_before(ssl_object):
+                raise ValueError("Cannot set session after handshake.")
+            set_session(ssl_object, session)
 
     def _make_session(self, session: CData) -> DTLSSession:
         """A session of this connection's, whose reference is taken over."""
@@ -296,6 +304,13 @@ def check_session(session: DTLSSession, context: DTLSContext, name: str | None, 
     reason = session._fits(context, name, rules)
     if reason is not None:
         raise ValueError(reason)
+
+
+def set_session(ssl_object: CData, session: DTLSSession) -> None:
+    """Has an SSL resume a session."""
+    if lib.SSL_set_session(ssl_object, session._session) != 1:
+        lib.ERR_clear_error()
+        raise ValueError("the session cannot be used")
 
 
 def rules_of(context: DTLSContext, pins: Pins | None, server_side: bool) -> bytes:

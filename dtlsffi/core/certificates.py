@@ -29,6 +29,12 @@ def is_path(source: Source) -> bool:
     return isinstance(source, (str, os.PathLike))
 
 
+def path_of(source: Any) -> Any:
+    """A file's name, as text where it is bytes; whatever is none as it is."""
+    is_name = isinstance(source, bytes) and b"-----BEGIN" not in source and b"\n" not in source
+    return os.fsdecode(source) if is_name else source
+
+
 def name_of(source: Source, what: str) -> str:
     """What to call `source` in an error: its file name, or `what` it was given as."""
     return repr(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else f"the {what} given as bytes"
@@ -39,7 +45,7 @@ def read(source: Source, what: str) -> bytearray:
     if isinstance(source, str) and ("-----BEGIN" in source or "\n" in source):
         raise ValueError(f"{what} is a str, which names a file, but holds PEM: give contents as bytes")
     if isinstance(source, (str, os.PathLike)):
-        with Path(source).open("rb", buffering=0) as file:
+        with Path(os.fsdecode(source)).open("rb", buffering=0) as file:
             contents = bytearray(os.fstat(file.fileno()).st_size or 65536)
             length = file.readinto(contents)
             del contents[length:]

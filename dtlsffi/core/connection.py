@@ -201,7 +201,7 @@ class Connection(Association, Knowledge):
         return make(
             HandshakeTimeout,
             "HANDSHAKE_TIMEOUT",
-            f"the handshake with {self.peer} did not finish within {seconds} s "
+            f"the handshake with {self.peer} timed out: it did not finish within {seconds} s "
             f"({counters['datagrams_sent']} datagrams sent): {why}",
         )
 

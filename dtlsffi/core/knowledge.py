@@ -212,6 +212,13 @@ class Knowledge(Peer):
             session = lib.SSL_get1_session(ssl_object)
         return None if session == ffi.NULL else self._association._make_session(session)
 
+    @session.setter
+    def session(self, session: DTLSSession) -> None:
+        """Resumes a session; before the handshake only, on a client. Raises TypeError or ValueError if it cannot."""
+        if session is None:
+            raise TypeError("session is a DTLSSession, not NoneType")
+        self._association._resume(session)
+
     @property
     def session_reused(self) -> bool:
         """Whether an earlier session was resumed."""

@@ -160,12 +160,13 @@ class Negotiation(Settings):
             raise take_fault("the groups cannot be listed")
         return [text(lib.sk_OPENSSL_CSTRING_value(found, i)) for i in range(lib.sk_OPENSSL_CSTRING_num(found))]
 
-    def load_dh_params(self, dhfile: str | os.PathLike[str]) -> None:
+    def load_dh_params(self, dhfile: str | bytes | os.PathLike[str]) -> None:
         """Loads parameters for DHE suites from a PEM file; unless it is called, OpenSSL chooses them by itself.
 
         Raises `DTLSError` where they cannot be read or are too weak, OSError where the file cannot be read.
         """
         self._changing()
+        dhfile = certificates.path_of(dhfile)
         if not isinstance(dhfile, (str, os.PathLike)):
             raise TypeError(f"dhfile is a file name, not {type(dhfile).__name__}")
         contents = certificates.read(dhfile, "dhfile")

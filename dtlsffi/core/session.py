@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .._native import CData, ffi, lib
 from . import certificates
@@ -33,6 +33,10 @@ class DTLSSession:
     def __eq__(self, other: object) -> bool:
         """Whether both are the same session, by their id."""
         return isinstance(other, DTLSSession) and self.id == other.id
+
+    def __reduce__(self) -> NoReturn:
+        """Neither be pickled nor copied: `to_bytes` is for those who mean it."""
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object: to_bytes() makes bytes of it")
 
     def __hash__(self) -> int:
         """Hash the id."""

@@ -65,7 +65,7 @@ class Trust(Settings):
 
     def load_verify_locations(
         self,
-        cafile: str | os.PathLike[str] | None = None,
+        cafile: str | bytes | os.PathLike[str] | None = None,
         capath: str | bytes | os.PathLike[str] | None = None,
         cadata: Any = None,
     ) -> None:
@@ -81,11 +81,12 @@ class Trust(Settings):
             raise TypeError("cafile, capath and cadata cannot be all omitted")
         found = []
         if cafile is not None:
+            cafile = certificates.path_of(cafile)
             if not certificates.is_path(cafile):
                 raise TypeError(f"cafile is a file name, not {type(cafile).__name__}; contents go into cadata")
             found.append(certificates.authorities(cafile, "authority"))
         if cadata is not None:
-            found.append(certificates.authorities(contents_of(cadata), "authority"))
+            found.append(certificates.authorities(contents_of(cadata), "cadata"))
         directories = [] if capath is None else existing(capath)
         for x509s, crls in found:
             self._trust(x509s, crls)
@@ -156,7 +157,7 @@ class Trust(Settings):
         return {
             "x509": len(x509s),
             "crl": crls,
-            "x509_ca": sum(lib.X509_check_ca(x509) == 1 for x509 in x509s),
+            "x509_ca": sum(lib.X509_check_ca(x509) != 0 for x509 in x509s),
         }
 
     @overload
@@ -167,7 +168,7 @@ class Trust(Settings):
     def get_ca_certs(self, binary_form: bool) -> list[dict[str, Any]] | list[bytes]: ...
     def get_ca_certs(self, binary_form: bool = False) -> list[dict[str, Any]] | list[bytes]:
         """The authorities trusted, as `getpeercert` gives certificates, or in DER where `binary_form`."""
-        x509s = [x509 for x509 in self._stored()[0] if lib.X509_check_ca(x509) == 1]
+        x509s = [x509 for x509 in self._stored()[0] if lib.X509_check_ca(x509)]
         return [certificates.encode(x) for x in x509s] if binary_form else [decode(x) for x in x509s]
 
     @property

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 import dtlsffi
 from dtlsffi import Connection, DTLSContext
 from dtlsffi.testing import Authority, MemoryLink
 from tests.bad_certificates import CASES, self_signed
 from tests.helpers import HOST, handshake, load, wait_for
+
+FIRST_VERSION = """\
+-----BEGIN CERTIFICATE-----
+MIIBSTCB7wIUV3ULuryAg2hgXGvv50R63xtwo/IwCgYIKoZIzj0EAwIwJjEkMCIG
+A1UEAwwbYSByb290IG9mIHRoZSBmaXJzdCB2ZXJzaW9uMCAXDTI2MTEyODEwMDYz
+M1oYDzIxMjYxMTA0MTAwNjMzWjAmMSQwIgYDVQQDDBthIHJvb3Qgb2YgdGhlIGZp
+cnN0IHZlcnNpb24wWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAR+kVLyMy/H1W4l
+g0UqpMMGwCXpqjkhLjRX8XWBHHHinCcspJ9Pk5AlqZOaGybTVD2WG4SmTA598ARG
+x8UQ/WZQMAoGCCqGSM49BAMCA0kAMEYCIQCpvzCOqPzxvfIj46hKe/VOxwJchBqx
+DZHutjr06VM+ZwIhALenePn4ONAeC+sl5iuIOi07goDWuE4Jy3hKH4fpN2vX
+-----END CERTIFICATE-----
+"""  # self-signed, by a key that is gone; openssl-x509(1) makes none any more
 
 
 @pytest.fixture
@@ -43,6 +57,26 @@ def test_only_authorities_are_listed(client: DTLSContext, authority: Authority) 
     assert client.cert_store_stats() == {"x509": 2, "x509_ca": 1, "crl": 0}
     (shown,) = client.get_ca_certs()
     assert shown["issuer"] == shown["subject"]
+
+
+def test_a_root_of_the_first_version_is_an_authority(client: DTLSContext, tmp_path: Path) -> None:
+    """It cannot say that it is one, and ssl lists it; a file's name may be bytes, also of an object that names it."""
+    root = tmp_path / "root.pem"
+    root.write_text(FIRST_VERSION)
+    assert x509.load_pem_x509_certificate(root.read_bytes()).version is x509.Version.v1
+
+    class Named:
+        def __fspath__(self) -> bytes:
+            return os.fsencode(root)
+
+    client.load_verify_locations(os.fsencode(root))
+    client.load_verify_locations(Named())  # type: ignore[arg-type]
+    assert client.cert_store_stats() == {"x509": 1, "x509_ca": 1, "crl": 0}
+    assert len(client.get_ca_certs()) == 1
+    with pytest.raises(TypeError, match="contents go into cadata"):
+        client.load_verify_locations(root.read_bytes())
+    with pytest.raises(dtlsffi.DTLSError, match="the cadata given as bytes"):
+        client.load_verify_locations(cadata="broken")
 
 
 # ---- verification ----

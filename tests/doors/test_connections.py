@@ -338,6 +338,7 @@ def test_a_timer_is_set_for_the_nearest_time(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
+        client_context.retransmission = (20, 1, 20)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((LOOPBACK, 0))
             port = Port(loop, sock, None, handshake_timeout=30)

@@ -72,8 +72,7 @@ def test_what_is_refused_has_taken_nothing(dtls_pair: Pair) -> None:
         server.recv(size=10)  # type: ignore[call-arg]
     with pytest.raises(dtlsffi.DatagramTooLarge):
         server.recv(3)
-    with pytest.raises(dtlsffi.DatagramTooLarge):
-        server.recv(0)
+    assert server.recv(0) == b""
     with pytest.raises(OverflowError):
         server.recv(2**80)
     assert server.recv(2**40) == b"abcd"
@@ -129,7 +128,7 @@ def test_a_buffer_that_is_refused_has_taken_nothing(dtls_pair: Pair) -> None:
         with pytest.raises(TypeError):
             server.recv_into(*[buffer] * count)
     large = bytearray(20000)
-    for small, size in ((bytearray(3), None), (buffer, 3), (large, 3), (bytearray(), None)):
+    for small, size in ((bytearray(3), None), (buffer, 3), (large, 3)):
         with pytest.raises(dtlsffi.DatagramTooLarge, match="4 bytes"):
             server.recv_into(small, size)
     assert buffer == bytes(10)

@@ -150,7 +150,7 @@ def test_a_record_is_never_cut(dtls_pair: Pair) -> None:
     client, server = dtls_pair
     for size in (100, 16384):
         client.send(b"x" * size)
-        for attempt in (lambda: server.recv(99), lambda: server.recv_into(bytearray(50)), lambda: server.recv(0)):
+        for attempt in (lambda: server.recv(99), lambda: server.recv_into(bytearray(50)), lambda: server.recv(1)):
             with pytest.raises(dtlsffi.DatagramTooLarge, match=f"has {size} bytes") as caught:
                 attempt()
             assert caught.value.errno == errno.EMSGSIZE
@@ -168,7 +168,7 @@ def test_a_buffer_that_cannot_be_written_is_refused(dtls_pair: Pair) -> None:
     """Before anything is read."""
     client, server = dtls_pair
     client.send(b"kept")
-    with pytest.raises((TypeError, BufferError)):
+    with pytest.raises(TypeError, match="recv_into needs a buffer that can be written to"):
         server.recv_into(b"immutable")
     assert server.recv() == b"kept"
 
