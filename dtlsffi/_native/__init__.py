@@ -6,6 +6,7 @@ would crash), so `hasattr(lib, name)` is a feature test. `calls` are those that 
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
@@ -129,6 +130,7 @@ if not lib.dtlsffi_module_init():
     raise ImportError("dtlsffi: OpenSSL could not be prepared (no memory, or no free BIO type)")
 
 calls = _calls()
+atexit.register(lib.dtlsffi_lock_end)
 
 if TYPE_CHECKING:
 

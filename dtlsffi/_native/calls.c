@@ -19,21 +19,20 @@ static PyObject *answered(long answer)
     return answer == DTLSFFI_RAISED ? NULL : PyLong_FromLong(answer);
 }
 
-/* claim(connection): sees to it that a connection's object has no C side yet. */
+/* claim(connection): sees to it that nobody has made, or makes, the C side of a connection's object yet. */
 static PyObject *claim(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_holder_is_free(arguments[0]) ? Py_NewRef(Py_None) : NULL;
+    return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_holder_claim(arguments[0]) ? Py_NewRef(Py_None) : NULL;
 }
 
 /* hold(connection, conn): has such an object own the C side of it, given by its address. */
 static PyObject *hold(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    if (!dtlsffi_objects_counted(count, 2, 2) || !dtlsffi_holder_is_free(arguments[0]))
+    if (!dtlsffi_objects_counted(count, 2, 2) || !dtlsffi_holder_check(arguments[0]))
         return NULL;
-    dtlsffi_holder_own(arguments[0], address(arguments[1]));
-    return Py_NewRef(Py_None);
+    return dtlsffi_holder_own(arguments[0], address(arguments[1])) ? Py_NewRef(Py_None) : NULL;
 }
 
 /* locked(connection, value): what `with` has of a connection. */
@@ -253,11 +252,15 @@ static bool put_all(PyObject *functions)
 /* Puts these functions into a dictionary of Python's, given by its address. Returns 0 where that has failed. */
 int dtlsffi_calls_put(void *dictionary)
 {
+#if !DTLSFFI_KEEPS_GIL /* where it is kept, this thread has it; and before 3.12 a sub-interpreter's would wait for itself */
     PyGILState_STATE state = PyGILState_Ensure();
+#endif
     bool good = put_all(dictionary);
 
     if (!good)
         PyErr_Clear();
+#if !DTLSFFI_KEEPS_GIL
     PyGILState_Release(state);
+#endif
     return good;
 }

@@ -40,7 +40,8 @@ static bool attach(dtlsffi_conn *conn, SSL_CTX *ctx, int server_side)
     if (bio == NULL)
         return false;
     SSL_set_bio(conn->ssl, bio, bio);
-    SSL_set_app_data(conn->ssl, conn);
+    if (SSL_set_app_data(conn->ssl, conn) != 1)
+        return false;
     SSL_set_info_callback(conn->ssl, note_alert);
     DTLS_set_timer_cb(conn->ssl, dtlsffi_timer_next);
     dtlsffi_mtu_refresh(conn); /* under SSL_OP_NO_QUERY_MTU nobody asks for it */
@@ -58,11 +59,13 @@ static bool attach(dtlsffi_conn *conn, SSL_CTX *ctx, int server_side)
  * Python's object, or is NULL where its context asks nothing of Python. */
 dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *handle)
 {
-    dtlsffi_conn *conn = OPENSSL_zalloc(sizeof(*conn));
+    dtlsffi_conn *conn;
 
     ERR_clear_error();
+    conn = OPENSSL_zalloc(sizeof(*conn));
     if (conn == NULL || !dtlsffi_lock_init(&conn->lock)) {
         OPENSSL_free(conn);
+        (void)dtlsffi_fault_system(ENOMEM);
         return NULL;
     }
     conn->born = dtlsffi_fork_count;
@@ -105,6 +108,7 @@ void dtlsffi_conn_free(dtlsffi_conn *conn)
     SSL_free(conn->ssl);
     dtlsffi_outbox_clear(&conn->out);
     dtlsffi_conn_drop_held_record(conn);
+    OPENSSL_free(conn->fault);
     dtlsffi_records_unwatch(&conn->watch);
     dtlsffi_lock_destroy(&conn->lock);
     OPENSSL_free(conn);
@@ -115,8 +119,7 @@ int dtlsffi_conn_lock(dtlsffi_conn *conn)
 {
     if (dtlsffi_is_parents(conn->born))
         return DTLSFFI_FORKED;
-    dtlsffi_lock_take(&conn->lock);
-    return 0;
+    return dtlsffi_lock_take(&conn->lock) > 0 ? 0 : dtlsffi_fault_system(EDEADLK);
 }
 
 void dtlsffi_conn_unlock(dtlsffi_conn *conn)
@@ -135,19 +138,24 @@ static bool warm_up(dtlsffi_conn *conn)
 /* For a call that moves the connection on: not from within one of its own callbacks. */
 int dtlsffi_conn_enter(dtlsffi_conn *conn)
 {
+    unsigned depth;
+
     if (dtlsffi_is_parents(conn->born))
         return DTLSFFI_FORKED;
-    if (dtlsffi_lock_take(&conn->lock) > 1) {
+    depth = dtlsffi_lock_take(&conn->lock);
+    if (depth > 1) {
         dtlsffi_lock_release(&conn->lock);
         return DTLSFFI_REENTERED;
     }
+    if (depth == 0)
+        return dtlsffi_fault_system(EDEADLK);
     if (ERR_peek_error() != 0) /* clearing an empty queue costs a fifth of a whole record */
         ERR_clear_error();
     if (conn->cold && !warm_up(conn)) {
         dtlsffi_lock_release(&conn->lock);
         return dtlsffi_fault_system(ENOMEM);
     }
-    conn->io_errno = 0;
+    conn->io_errno = conn->reads = 0;
     return 0;
 }
 
@@ -174,10 +182,19 @@ int dtlsffi_conn_fail(dtlsffi_conn *conn)
 {
     dtlsffi_fault_take();
     dtlsffi_fault_last()->verify_code = SSL_get_verify_result(conn->ssl);
+    OPENSSL_free(conn->fault);
+    conn->fault = OPENSSL_memdup(dtlsffi_fault_last(), sizeof(dtlsffi_fault));
     conn->failed = true;
     if (conn->established && SSL_get_session(conn->ssl) != NULL) /* RFC 5246 section 7.2.2: it is not to be resumed */
         SSL_CTX_remove_session(conn->ctx, SSL_get_session(conn->ssl));
     return DTLSFFI_FAULT;
+}
+
+/* Why the call has failed that did: a finalizer that Python has called since may have met a fault of its own in this
+ * thread. */
+const dtlsffi_fault *dtlsffi_conn_fault(const dtlsffi_conn *conn)
+{
+    return conn->failed && conn->fault != NULL ? conn->fault : dtlsffi_fault_last();
 }
 
 /* What an SSL call that did not succeed means. */

@@ -57,6 +57,8 @@ static void write_number(uint8_t *data, uint32_t number, size_t length)
 
 /* HMAC-SHA256 (RFC 2104), made so that what depends on the key alone is done once an hour: OpenSSL's HMAC() takes four
  * times as long. */
+#define NO_HOUR UINT32_MAX /* a clock that nobody has set may say that it is the first, 0 */
+
 struct dtlsffi_cookie_jar {
     pthread_mutex_t lock;
     uint8_t secret[32];
@@ -101,7 +103,7 @@ static bool turn_to(dtlsffi_cookie_jar *jar, uint32_t hour)
         return true;
     write_number(number, hour, sizeof(number));
     ok = set_key(jar, jar->secret) && hmac(jar, number, sizeof(number), key) && set_key(jar, key);
-    jar->hour = ok ? hour : 0;
+    jar->hour = ok ? hour : NO_HOUR;
     OPENSSL_cleanse(key, sizeof(key));
     return ok;
 }
@@ -144,6 +146,7 @@ dtlsffi_cookie_jar *dtlsffi_cookie_jar_new(const uint8_t *secret, size_t length)
         OPENSSL_free(jar);
         return NULL;
     }
+    jar->hour = NO_HOUR;
     jar->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     jar->inner = EVP_MD_CTX_new();
     jar->outer = EVP_MD_CTX_new();

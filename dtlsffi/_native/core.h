@@ -194,6 +194,9 @@ int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address 
 /* strangers.c */
 void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int full);
 
+/* lock.c */
+void dtlsffi_lock_end(void);
+
 /* conn.c: one SSL, its lock and its carrier (memory, or a connected socket where fd >= 0) */
 dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *handle);
 void dtlsffi_conn_free(dtlsffi_conn *conn);
@@ -209,6 +212,7 @@ int dtlsffi_conn_closed(dtlsffi_conn *conn);
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address);
 const dtlsffi_address *dtlsffi_conn_address(dtlsffi_conn *conn);
 dtlsffi_address *dtlsffi_conn_local(dtlsffi_conn *conn);
+const dtlsffi_fault *dtlsffi_conn_fault(const dtlsffi_conn *conn);
 int dtlsffi_conn_unsent(const dtlsffi_conn *conn);
 void dtlsffi_conn_meet(dtlsffi_conn *conn);
 void dtlsffi_conn_detach(dtlsffi_conn *conn);

@@ -13,7 +13,8 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-/* How many junk datagrams in a row are read from a socket before Python gets a chance to look at its clock. */
+/* How many datagrams a call reads from a socket before Python gets a chance to look at its clock: what is junk, or forged,
+ * costs those who send it nothing. */
 #define READS_AT_MOST 64
 
 static BIO_METHOD *method;
@@ -66,7 +67,7 @@ static size_t take(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
     if (conn->in_length > 0)
         return take_from_memory(conn, buffer, size);
     if (conn->fd >= 0 && !conn->fed)
-        return take_from_socket(conn, buffer, size);
+        return conn->reads++ < READS_AT_MOST ? take_from_socket(conn, buffer, size) : 0;
     if (conn->detached)
         conn->io_errno = EBADF;
     return 0;
@@ -79,7 +80,7 @@ static int read_datagram(BIO *bio, char *buffer, int size)
     size_t taken;
 
     BIO_clear_retry_flags(bio);
-    for (int i = 0; i < READS_AT_MOST && (taken = take(conn, data, (size_t)size)) > 0; i++) {
+    while ((taken = take(conn, data, (size_t)size)) > 0) {
         size_t accepted = dtlsffi_records_accept_untrusted(conn, data, taken);
 
         if (accepted > 0)

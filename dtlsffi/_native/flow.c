@@ -89,6 +89,9 @@ int dtlsffi_conn_step(dtlsffi_conn *conn)
     if (ret == 1) {
         establish(conn);
         answer = check_shown(conn);
+        conn->established = answer == 1;
+        if (answer != 1)
+            conn->events &= ~DTLSFFI_EVENT_ESTABLISHED;
     }
     return conn->abandoned ? DTLSFFI_SHUT : answer;
 }
@@ -290,6 +293,7 @@ int dtlsffi_conn_open_kept(dtlsffi_conn *conn)
         return answer;
     conn->fed = true; /* the socket is left alone */
     ret = SSL_peek_ex(conn->ssl, &first, 1, &got);
+    conn->alone = false;
     answer = ret > 0 ? 0 : dtlsffi_conn_result(conn, ret);
     conn->fed = false;
     dtlsffi_conn_leave(conn);

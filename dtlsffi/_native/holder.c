@@ -9,6 +9,7 @@
 typedef struct {
     PyObject_HEAD
     dtlsffi_conn *conn; /* NULL before it is made */
+    uint8_t claimed;    /* somebody makes it, or has made it */
     PyObject *received; /* a list of bytes, or NULL for an empty one */
 } holder;
 
@@ -70,21 +71,29 @@ bool dtlsffi_holder_check(PyObject *object)
     return false;
 }
 
-/* Whether that is one, and has no connection yet; else there is an exception: somebody may be at it. */
-bool dtlsffi_holder_is_free(PyObject *object)
+static bool is_made_already(void)
 {
-    if (!dtlsffi_holder_check(object))
-        return false;
-    if (((holder *)object)->conn == NULL)
-        return true;
     PyErr_SetString(PyExc_ValueError, "this connection is made already: its __init__ is called once");
     return false;
 }
 
-/* Has such a one own a connection from now on. */
-void dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn)
+/* Whether that is one, and its connection is the caller's to make; else there is an exception: somebody may be at it. */
+bool dtlsffi_holder_claim(PyObject *object)
 {
-    ((holder *)self)->conn = conn;
+    if (!dtlsffi_holder_check(object))
+        return false;
+    return __atomic_exchange_n(&((holder *)object)->claimed, 1, __ATOMIC_ACQ_REL) == 0 || is_made_already();
+}
+
+/* Has such a one own a connection from now on; false, with an exception, if it has one. */
+bool dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn)
+{
+    holder *h = (holder *)self;
+
+    if (h->conn != NULL)
+        return is_made_already();
+    h->conn = conn;
+    return true;
 }
 
 /* The connection of one, or NULL with an exception. */
@@ -125,8 +134,10 @@ bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox, PyObject *const *
         return true;
     DTLSFFI_ALONE_WITH(self);
     list = list_of((holder *)self);
+    Py_XINCREF(list); /* another thread may take it, where a new object lets one in between */
     good = list != NULL && dtlsffi_inbox_hand_out(inbox, placed, list);
     DTLSFFI_NOT_ALONE();
+    Py_XDECREF(list);
     return good;
 }
 

@@ -54,7 +54,7 @@ typedef union {
 
 typedef union {
     struct cmsghdr header;
-    uint8_t room[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(int))];
+    uint8_t room[192]; /* for both addresses and a size 96; the rest for timestamps that its owner may have asked for */
 } dtlsffi_control;
 
 const uint8_t *dtlsffi_batch_look(dtlsffi_batch *batch, uint32_t *length);
@@ -246,6 +246,7 @@ struct dtlsffi_conn {
     uint8_t lulls;              /* calls of its recv() and recv_into() that are to wait before they look */
     int version;                /* that is spoken; 0 before the handshake is finished */
     int events;
+    int reads;                  /* datagrams that this call has asked the socket for */
     int io_errno;               /* what the BIO met in this call */
     void *gil;                  /* of the thread that is in, and has let go of it until it leaves; or NULL */
     int fd;                     /* the carrier: a connected socket, or -1 */
@@ -278,6 +279,7 @@ struct dtlsffi_conn {
     size_t flight_mtu;          /* the same for handshake datagrams, which falls when flights get lost */
     int64_t patience;           /* microseconds after which the kernel ends recv(2); 0: never */
     int waiting;                /* threads that wait in recv(2) */
+    dtlsffi_fault *fault;       /* what has ended it, if anything has */
     int unsent_errno;           /* why the kernel did not take the last datagram that it did not, or 0 */
     int alert_received;         /* description, or -1 */
     dtlsffi_timers timers;

@@ -135,7 +135,7 @@ static int feed_some(intake *in, dtlsffi_conn *conn, dtlsffi_inbox *inbox)
 /* Whether it is the socket's fault, and not the connection's end: what ICMP says of our answer to a flight. */
 static bool is_passing(const dtlsffi_conn *conn, long answer)
 {
-    return answer == DTLSFFI_FAULT && !conn->failed && !conn->abandoned;
+    return answer == DTLSFFI_FAULT && !conn->failed && !conn->abandoned && !conn->cold; /* for want of memory */
 }
 
 /* Whether there is more to take; the next datagrams of a batch are looked for here. */

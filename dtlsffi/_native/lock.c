@@ -4,6 +4,9 @@
  */
 #include "core.h"
 
+#include <errno.h>
+#include <time.h>
+
 #define RARELY __attribute__((noinline, cold)) /* so that the quick way is short, and goes into its callers */
 
 bool dtlsffi_lock_init(dtlsffi_lock *lock)
@@ -41,30 +44,54 @@ static bool grab(dtlsffi_lock *lock, uintptr_t me)
     return true;
 }
 
+static atomic_bool ending;
+
+/* The interpreter ends soon: a daemon thread that is in a callback then never comes back, and keeps its lock. */
+void dtlsffi_lock_end(void)
+{
+    atomic_store(&ending, true);
+}
+
+/* Waits for a second, or until it has been released; whether there is any sense in going on. */
+static bool wait_a_while(dtlsffi_lock *lock)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec++;
+    return pthread_cond_timedwait(&lock->released, &lock->mutex, &until) != ETIMEDOUT || !atomic_load(&ending);
+}
+
 /* Whoever releases it has let go before it looks for those who wait, and they have said so before they look whether it has:
  * one of the two sees the other. */
-static void wait_until_free(dtlsffi_lock *lock)
+static bool wait_until_free(dtlsffi_lock *lock)
 {
+    bool goes_on = true;
+
     pthread_mutex_lock(&lock->mutex);
     atomic_fetch_add(&lock->waiting, 1);
-    while (atomic_load(&lock->owner) != 0)
-        pthread_cond_wait(&lock->released, &lock->mutex);
+    while (goes_on && atomic_load(&lock->owner) != 0)
+        goes_on = wait_a_while(lock);
     atomic_fetch_sub(&lock->waiting, 1);
     pthread_mutex_unlock(&lock->mutex);
+    return goes_on;
 }
 
 /* The GIL is asked for before the lock is taken, which may be gone by then: see gil.c. */
-RARELY static void wait_for(dtlsffi_lock *lock, uintptr_t me)
+RARELY static bool wait_for(dtlsffi_lock *lock, uintptr_t me)
 {
+    bool goes_on;
+
     do {
         void *gil = dtlsffi_gil_release();
 
-        wait_until_free(lock);
+        goes_on = wait_until_free(lock);
         dtlsffi_gil_retake(gil);
-    } while (!grab(lock, me));
+    } while (goes_on && !grab(lock, me));
+    return goes_on;
 }
 
-/* Returns how often the calling thread holds the lock now. */
+/* Returns how often the calling thread holds the lock now: 0 where it will never be released, since the interpreter ends. */
 unsigned dtlsffi_lock_take(dtlsffi_lock *lock)
 {
     uintptr_t me = this_thread();
@@ -74,8 +101,7 @@ unsigned dtlsffi_lock_take(dtlsffi_lock *lock)
     /* Only this thread can have written its own name there, so a relaxed look is enough. */
     if (atomic_load_explicit(&lock->owner, memory_order_relaxed) == me)
         return ++lock->depth;
-    wait_for(lock, me);
-    return 1;
+    return wait_for(lock, me) ? 1 : 0;
 }
 
 /* Takes the lock if nobody has it, the calling thread included. */

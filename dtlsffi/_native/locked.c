@@ -48,8 +48,10 @@ static PyObject *leave(PyObject *self, PyObject *unused)
     locked *l = (locked *)self;
 
     (void)unused;
-    l->held = false;
-    dtlsffi_conn_unlock(dtlsffi_holder_conn(l->holder));
+    if (l->held) {
+        l->held = false;
+        dtlsffi_conn_unlock(dtlsffi_holder_conn(l->holder));
+    }
     return Py_NewRef(Py_None);
 }
 
@@ -68,7 +70,7 @@ static PyType_Slot slots[] = {
 static PyType_Spec spec = {
     .name = "dtlsffi._native.Locked",
     .basicsize = sizeof(locked),
-    .flags = Py_TPFLAGS_DEFAULT,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = slots,
 };
 

@@ -45,8 +45,8 @@ bool dtlsffi_inbox_hand_out_by_owner(const dtlsffi_inbox *inbox, PyObject *slots
 /* holder.c */
 PyObject *dtlsffi_holder_make_type(void);
 bool dtlsffi_holder_check(PyObject *object);
-bool dtlsffi_holder_is_free(PyObject *object);
-void dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn);
+bool dtlsffi_holder_claim(PyObject *object);
+bool dtlsffi_holder_own(PyObject *self, dtlsffi_conn *conn);
 dtlsffi_conn *dtlsffi_holder_conn(PyObject *self);
 dtlsffi_conn *dtlsffi_holder_conn_of(PyObject *object);
 bool dtlsffi_holder_keep(PyObject *self, dtlsffi_inbox *inbox, PyObject *const *placed);

@@ -114,8 +114,10 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uin
         return -errno;
     for (int i = 0; i < sent; i++) {
         gone += f.runs[i].count;
-        udp->segmented += f.runs[i].count > 1 ? f.runs[i].count : 0;
-        udp->uncut = f.runs[i].count > 1 ? 0 : udp->uncut;
+        if (f.runs[i].count > 1) {
+            DTLSFFI_COUNT(udp->segmented, f.runs[i].count);
+            udp->uncut = 0;
+        }
     }
     return (int)gone;
 }
@@ -195,13 +197,14 @@ static int seal_next(const source *from, dtlsffi_outgoing *out)
 static int fill(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
 {
     while (from->next < from->count && has_room(out)) {
+        uint32_t before = out->count;
         int answer = seal_next(from, out);
 
         if (answer <= 0 && (from->entered != NULL || answer == DTLSFFI_TOO_LARGE || answer == DTLSFFI_FORKED))
             return answer;
-        if (answer > 0)
-            out->item[out->count - 1] = from->next;
-        else
+        for (uint32_t made = before; made < out->count; made++) /* an alert may have come before the record */
+            out->item[made] = from->next;
+        if (answer <= 0)
             DTLSFFI_COUNT(udp->datagrams_unsent, 1);
         from->next++;
     }
@@ -281,7 +284,7 @@ int dtlsffi_conn_send_all(dtlsffi_conn *conn, const dtlsffi_span *spans, uint32_
         return answer;
     gil = dtlsffi_gil_release_for(count);
     for (i = 0; i < count; i++)
-        bytes += spans[i].length + OVERHEAD;
+        bytes += (spans[i].length < DTLSFFI_RECORD_MAX ? spans[i].length : DTLSFFI_RECORD_MAX) + OVERHEAD;
     (void)dtlsffi_outbox_reserve(&conn->out, count, bytes); /* else it grows bit by bit */
     for (i = 0; i < count; i++) {
         answer = dtlsffi_conn_send_entered(conn, spans[i].data, spans[i].length);

@@ -32,12 +32,26 @@ struct dtlsffi_table {
 #define LULL 0.02 /* seconds: whoever has been silent for longer makes room */
 #define MANY 1024 /* connections that have given buffers back at one time: their pages go back to the system */
 
+#ifdef __SIZEOF_INT128__
+
 static uint64_t mix(uint64_t a, uint64_t b)
 {
     unsigned __int128 product = (unsigned __int128)a * b;
 
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
+
+#else /* of 32 bits */
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    uint64_t product = (a ^ a >> 32) * (b | 1);
+
+    product ^= product >> 29;
+    return product * UINT64_C(0xbf58476d1ce4e5b9) ^ b;
+}
+
+#endif
 
 /* Keyed, so that nobody can choose addresses that collide. */
 static uint32_t hash_of(const dtlsffi_table *table, const dtlsffi_address *address)

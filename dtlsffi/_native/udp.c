@@ -48,28 +48,32 @@ static bool understand(dtlsffi_address *address, const dtlsffi_sockaddr *from)
     }
 }
 
+/* Whether a part of the control data is this one, and whole: where its owner has asked for more, the kernel may have cut
+ * it. */
+static bool get_part(const struct cmsghdr *part, int level, int type, void *value, size_t length)
+{
+    if (part->cmsg_level != level || part->cmsg_type != type || part->cmsg_len < CMSG_LEN(length))
+        return false;
+    memcpy(value, CMSG_DATA(part), length);
+    return true;
+}
+
 /* The address a message was sent to, and the size of the datagrams it was joined from, if it was. */
 static void read_control(struct msghdr *message, dtlsffi_address *local, uint32_t *size)
 {
     struct cmsghdr *part;
+    struct in_pktinfo v4;
+    struct in6_pktinfo v6;
+    int joined;
 
     memset(local, 0, sizeof(*local));
     for (part = CMSG_FIRSTHDR(message); part != NULL; part = CMSG_NXTHDR(message, part)) {
-        if (part->cmsg_level == IPPROTO_IP && part->cmsg_type == IP_PKTINFO) {
-            struct in_pktinfo info;
-            memcpy(&info, CMSG_DATA(part), sizeof(info));
-            set_v4(local, &info.ipi_spec_dst);
-        } else if (part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_PKTINFO) {
-            struct in6_pktinfo info;
-            memcpy(&info, CMSG_DATA(part), sizeof(info));
-            if (!IN6_IS_ADDR_MULTICAST(&info.ipi6_addr)) /* which nothing can be sent from */
-                set_v6(local, &info.ipi6_addr, info.ipi6_ifindex);
-        } else if (DTLSFFI_HAS_GRO && part->cmsg_level == IPPROTO_UDP && part->cmsg_type == UDP_GRO) {
-            int joined;
-            memcpy(&joined, CMSG_DATA(part), sizeof(joined));
-            if (joined > 0)
-                *size = (uint32_t)joined;
-        }
+        if (get_part(part, IPPROTO_IP, IP_PKTINFO, &v4, sizeof(v4)))
+            set_v4(local, &v4.ipi_spec_dst);
+        else if (get_part(part, IPPROTO_IPV6, IPV6_PKTINFO, &v6, sizeof(v6)) && !IN6_IS_ADDR_MULTICAST(&v6.ipi6_addr))
+            set_v6(local, &v6.ipi6_addr, v6.ipi6_ifindex); /* from a multicast address nothing can be sent */
+        else if (DTLSFFI_HAS_GRO && get_part(part, IPPROTO_UDP, UDP_GRO, &joined, sizeof(joined)) && joined > 0)
+            *size = (uint32_t)joined;
     }
 }
 

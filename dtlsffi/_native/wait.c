@@ -74,6 +74,7 @@ static void keep_datagram(dtlsffi_conn *conn)
         return;
     if (!conn->failed && !SSL_has_pending(conn->ssl)) {
         ret = SSL_peek(conn->ssl, &byte, 1);
+        conn->alone = false; /* it is there still */
         if (ret <= 0)
             (void)dtlsffi_conn_result(conn, ret);
     }

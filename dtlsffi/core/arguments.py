@@ -25,6 +25,13 @@ def c_string(text: str, what: str) -> bytes:
         raise ValueError(f"{what} must be ASCII: {text!r}") from None
 
 
+def exactly(data: Any, what: str) -> bytes:
+    """A copy of the bytes that a buffer holds, whatever its class says of them; TypeError for what is none."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{what} is bytes, not {type(data).__name__}")
+    return memoryview(data).tobytes()
+
+
 def unsigned(value: Any, what: str) -> int:
     """`value` as 64 bits for C; TypeError, ValueError or (as in ssl) OverflowError where it is none."""
     try:

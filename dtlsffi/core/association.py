@@ -79,7 +79,7 @@ class Association(Parking, Holder):
         self._handle = ffi.new_handle(weakref.ref(self)) if context._asks or pins is not None else ffi.NULL
         self._conn = conn = lib.dtlsffi_conn_new(context._ctx, self._server_side, fileno, self._handle)
         if conn == ffi.NULL:
-            raise from_fault(Association._who(self))
+            raise from_fault(Association._who(self), lib.dtlsffi_fault_last())
         calls.hold(self, address_of(conn))
         if name is not None:
             self._set_host(name, is_address, check=context.check_hostname and pins is None)
@@ -225,8 +225,10 @@ class Association(Parking, Holder):
         cause = "" if parked is None else f" (because a callback raised {type(parked).__name__})"
         logger.debug("%s: the %s with %s failed: %s%s", side, stage, self._who() or "the peer", error, cause)
 
-    def _error(self, answer: int) -> DTLSError:
-        """The exception for a negative answer of the C side, other than a fault."""
+    def _error(self, answer: int) -> OSError:
+        """The exception for a negative answer of the C side."""
+        if answer == lib.DTLSFFI_FAULT:
+            return self._fault()
         if answer == lib.DTLSFFI_FAILED and self._failure is not None:
             return again(self._failure)
         kind, reason, words = ANSWERS[answer]
@@ -237,8 +239,9 @@ class Association(Parking, Holder):
         raise self._error(answer)
 
     def _fault(self) -> OSError:
-        code = lib.dtlsffi_fault_last().verify_code
-        error = from_fault(self._who())
+        fault = lib.dtlsffi_conn_fault(self._conn)
+        code = fault.verify_code
+        error = from_fault(self._who(), fault)
         if not isinstance(error, DTLSError) or error.reason != "CERTIFICATE_VERIFY_FAILED":
             return error
         return certificate_refused(code, self._verify_words(code), self._who())

@@ -69,7 +69,7 @@ def refused(answer: int, peer: str) -> NoReturn:
         raise make(DatagramTooLarge, "DTLS_MESSAGE_TOO_BIG", words)
     if answer == lib.DTLSFFI_FORKED:
         raise not_received(lib.DTLSFFI_PARENTS, peer)
-    raise from_fault(peer)
+    raise from_fault(peer, lib.dtlsffi_fault_last())
 
 
 def do_without(names: Iterable[str]) -> None:

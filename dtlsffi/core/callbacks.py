@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._native import CData, ffi, lib
+from .arguments import exactly
 
 if TYPE_CHECKING:
     from .association import Association
@@ -60,13 +61,12 @@ class Password(Parking):
         password = self.source() if callable(self.source) else self.source
         if password is None:
             raise ValueError("the private key is encrypted: give its password")
-        if isinstance(password, str):
-            password = password.encode()
-        if not isinstance(password, (bytes, bytearray)):
+        if not isinstance(password, (str, bytes, bytearray)):
             raise TypeError(f"a password is a str, bytes or bytearray, not {type(password).__name__}")
-        if len(password) > room:
+        exact = exactly(str.encode(password) if isinstance(password, str) else password, "a password")
+        if len(exact) > room:
             raise ValueError(f"password cannot be longer than {room} bytes")
-        return bytes(password)
+        return exact
 
 
 def adapted(callback: Callable[..., Any]) -> Callable[[Any, Any], Any]:
@@ -151,9 +151,13 @@ def dtlsffi_on_psk_client(
     return len(secret)
 
 
-@trampoline(0)
+@trampoline(0xFFFF)
 def dtlsffi_on_psk_server(connection: Association, identity: CData, key: CData, room: int) -> int:
-    """SSL_CTX_set_psk_server_callback(3): writes the key, returns its length, or 0 for an unknown identity."""
+    """SSL_CTX_set_psk_server_callback(3): writes the key, returns its length, or 0 for an unknown identity.
+
+    A length that no key has is an internal error: a client whose key could not be looked up is not to hear that there
+    is none.
+    """
     name = ffi.string(identity)
     secret = connection._context._psk_for_client(connection._subject(), name, room)
     ffi.memmove(key, secret, len(secret))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._native import CData, ffi, lib
+from .arguments import exactly
 
 HANDSHAKE = 22
 
@@ -19,9 +20,10 @@ def is_whole_hello(data: bytes) -> bool:
 
 def make_jar(secret: bytes | None) -> CData:
     """Where cookies come from; ValueError for a secret that is too short to be one."""
-    if secret is not None and (not isinstance(secret, (bytes, bytearray)) or len(secret) < 16):
+    if secret is not None and (not isinstance(secret, (bytes, bytearray)) or memoryview(secret).nbytes < 16):
         raise ValueError("cookie_secret is bytes, at least 16 of them")
-    jar = lib.dtlsffi_cookie_jar_new(bytes(secret or b""), len(secret or b""))
+    exact = b"" if secret is None else exactly(secret, "cookie_secret")
+    jar = lib.dtlsffi_cookie_jar_new(exact, len(exact))
     if jar == ffi.NULL:
         raise OSError("OpenSSL has no memory, or no randomness, to make cookies of")
     return ffi.gc(jar, lib.dtlsffi_cookie_jar_free)

@@ -170,9 +170,8 @@ def alert_text(description: int) -> str:
     return f"{name} (alert {description})" + (f": {advice}" if advice else "")
 
 
-def from_fault(peer: str) -> OSError:
-    """Builds the exception for the C side's last fault in this thread; `peer` says with whom, or is empty."""
-    fault = lib.dtlsffi_fault_last()
+def from_fault(peer: str, fault: CData) -> OSError:
+    """Builds the exception for a fault of the C side's; `peer` says with whom, or is empty."""
     with_whom = f" with {peer}" if peer else ""
     if fault.library == 0 and fault.errno_value:
         # OSError picks ConnectionRefusedError and its like by itself.

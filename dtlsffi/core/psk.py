@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._native import ffi, lib
-from .arguments import check_callback
+from .arguments import check_callback, exactly
 from .callbacks import adapted
 from .constants import DTLSProtocol
 from .errors import take_fault
@@ -21,14 +21,14 @@ HINT_MAX = 128  # bytes: RFC 4279 section 5.3
 
 def octets(name: Name, what: str, room: int) -> bytes:
     """An identity or a hint as it goes over the wire; TypeError or ValueError where it cannot."""
-    encoded = b"" if name is None else name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
-    if not isinstance(encoded, (bytes, bytearray)):
+    if not isinstance(name, (str, bytes, bytearray, type(None))):
         raise TypeError(f"{what} is a str or bytes, not {type(name).__name__}")
+    encoded = exactly(str.encode(name, "utf-8", "surrogateescape") if isinstance(name, str) else name or b"", what)
     if len(encoded) > room:
         raise ValueError(f"{what} has {len(encoded)} bytes; at most {room} can be sent")
     if 0 in encoded:
         raise ValueError(f"{what} must not contain a NUL: OpenSSL would cut it there")
-    return bytes(encoded)
+    return encoded
 
 
 def readable(name: bytes) -> str:
@@ -40,11 +40,10 @@ def secret(key: object, room: int) -> bytes:
     """A key, of 1 to `room` bytes; TypeError or ValueError otherwise, without a word of its contents."""
     if type(key) is bytes and 1 <= len(key) <= room:  # what it nearly always is
         return key
-    if not isinstance(key, (bytes, bytearray, memoryview)):
-        raise TypeError(f"a pre-shared key is bytes, not {type(key).__name__}")
-    if not 1 <= memoryview(key).nbytes <= room:
-        raise ValueError(f"a pre-shared key has 1 to {room} bytes, not {memoryview(key).nbytes}")
-    return bytes(key)
+    exact = exactly(key, "a pre-shared key")
+    if not 1 <= len(exact) <= room:
+        raise ValueError(f"a pre-shared key has 1 to {room} bytes, not {len(exact)}")
+    return exact
 
 
 class PreSharedKeys(Negotiation):

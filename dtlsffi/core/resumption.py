@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._native import CData, ffi, lib
-from .arguments import check_callback, unsigned
+from .arguments import check_callback, exactly, unsigned
 from .callbacks import Parking
 from .constants import DTLSProtocol
 from .errors import take_fault
@@ -44,16 +44,15 @@ class Resumption(Settings):
         for what is not bytes.
         """
         self._not_for(DTLSProtocol.PROTOCOL_DTLS_CLIENT, "ticket keys")
-        for key in keys:
-            if not isinstance(key, (bytes, bytearray, memoryview)):
-                raise TypeError(f"a ticket key is bytes, not {type(key).__name__}")
-            if memoryview(key).nbytes != TICKET_KEY:
-                raise ValueError(f"a ticket key has {TICKET_KEY} bytes, not {memoryview(key).nbytes}")
-        names = {bytes(key[:16]) for key in keys}
-        if not keys or len(names) != len(keys):
+        exact = [exactly(key, "a ticket key") for key in keys]
+        for key in exact:
+            if len(key) != TICKET_KEY:
+                raise ValueError(f"a ticket key has {TICKET_KEY} bytes, not {len(key)}")
+        names = {key[:16] for key in exact}
+        if not exact or len(names) != len(exact):
             raise ValueError("keys holds at least one ticket key, and no two with the same name (their first 16 bytes)")
         lib.ERR_clear_error()
-        if lib.dtlsffi_ctx_set_ticket_keys(self._ctx, b"".join(keys), len(keys)) != 1:
+        if lib.dtlsffi_ctx_set_ticket_keys(self._ctx, b"".join(exact), len(exact)) != 1:
             raise take_fault("the ticket keys cannot be used")
 
     @property

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .._native import CData, ffi, lib
 from . import certificates
+from .arguments import exactly
 
 if TYPE_CHECKING:
     from .context import DTLSContext
@@ -83,8 +84,9 @@ class DTLSSession:
 
         A context can resume it that verifies servers by the same rules as the one it was made with, for the same host.
         """
+        exact = exactly(data, "data")
         lib.ERR_clear_error()
-        session = lib.d2i_SSL_SESSION(ffi.NULL, ffi.new("const unsigned char **", ffi.from_buffer(data)), len(data))
+        session = lib.d2i_SSL_SESSION(ffi.NULL, ffi.new("const unsigned char **", ffi.from_buffer(exact)), len(exact))
         lib.ERR_clear_error()
         if session == ffi.NULL:
             raise ValueError("data is no session of DTLS: it takes what DTLSSession.to_bytes() gave")

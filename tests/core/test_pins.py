@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dtlsffi
-from dtlsffi import DTLSContext
+from dtlsffi import DTLSContext, HandshakeCompleted
 from dtlsffi.core import pins
 from dtlsffi.testing import Authority, Identity, MemoryLink
 from tests.helpers import FAST, load
@@ -190,6 +190,8 @@ def test_suites_without_certificates_are_no_way_around_a_pin(suite: str, ours: I
         with pytest.raises(dtlsffi.DTLSError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE|UNEXPECTED_MESSAGE"):
             link.shake_hands()
         pinned = link.client if "verify_fingerprint" in for_client else link.server
+        assert not pinned.is_established
+        assert HandshakeCompleted() not in pinned.events_received()
         with pytest.raises(dtlsffi.DTLSError):
             pinned.send(b"secret")
 

@@ -224,7 +224,7 @@ def test_an_exception_in_a_callback_reaches_the_caller() -> None:
     link = connect(client, server)
     with pytest.raises(LookupError, match="the database is down"):
         link.shake_hands()
-    with pytest.raises(dtlsffi.DTLSError, match="PSK_IDENTITY_NOT_FOUND"):
+    with pytest.raises(dtlsffi.DTLSError, match="INTERNAL_ERROR"):
         link.server.do_handshake()
 
 
@@ -257,3 +257,21 @@ def test_certificates_and_keys_on_one_port(authority: Authority) -> None:
     assert by_name.server.psk_identity is None
     assert not by_name.server.uses_psk()
     assert by_name.client.getpeercert()
+
+
+def test_what_a_key_says_of_itself_is_not_believed() -> None:
+    """It goes into OpenSSL's memory: as many bytes as there are, and not as many as its class has them."""
+
+    class Long(bytes):
+        def __bytes__(self) -> bytes:
+            return b"A" * 20000  # noqa: PLE0308 - it does
+
+        def __len__(self) -> int:
+            return 1
+
+    client, server = contexts()
+    client.set_psk_client_callback(lambda _hint: (Long(b"me"), Long(KEY)))
+    server.set_psk_server_callback(lambda identity: Long(KEY) if identity == "me" else None)
+    link = connect(client, server)
+    link.shake_hands()
+    assert link.server.psk_identity == "me"

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -302,3 +303,19 @@ def test_a_number_that_is_none_takes_no_record(dtls_pair: Pair) -> None:
     with pytest.raises(TypeError):
         server.recv_many(1.5)  # type: ignore[arg-type]
     assert server.recv_many() == [b"kept"]
+
+
+def test_a_flood_of_forged_records_does_not_keep_a_call(dtls_pair: Pair) -> None:
+    """It reads some of them, and then somebody may look at the clock: they cost those who send them nothing."""
+    client, server = dtls_pair
+    before = client.statistics()["datagrams_received"]
+    forged = struct.pack("!BHHHIH", 23, 0xFEFD, 1, 0, 77, 40) + bytes(40)
+    client.setblocking(False)
+    for _ in range(150):
+        socket.socket.send(server, forged)
+    server.send(b"honest")
+    with pytest.raises(dtlsffi.DTLSWantReadError):
+        client.recv()
+    assert client.statistics()["datagrams_received"] - before < 150
+    client.settimeout(10)
+    assert client.recv() == b"honest"

@@ -46,6 +46,10 @@ def test_a_connection_is_made_once(joined: MemoryLink, client_context: DTLSConte
         joined.client.__init__(client_context, server_hostname=HOST)  # type: ignore[misc]
     with pytest.raises(ValueError, match="__init__ is called once"):
         calls.hold(joined.client, 0)
+    free = Connection.__new__(Connection)
+    calls.claim(free)
+    with pytest.raises(ValueError, match="__init__ is called once"):
+        calls.claim(free)  # by another thread
     assert joined.client.is_established
     assert joined.server.send(b"still there") == 11
 

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -89,6 +90,28 @@ def test_only_a_socket_for_any_address_asks_which_it_was(host: str, asks: bool, 
     v6 = ":" in host
     level, option = (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO) if v6 else (socket.IPPROTO_IP, IP_PKTINFO)
     assert ports[0].sock.getsockopt(level, option) == asks
+
+
+def test_what_the_owner_asks_for_beside_leaves_no_room(
+    ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """The kernel cuts what it has to say of a datagram then; half an address is none."""
+    ports += [Port("::", server_context), Port("::1")]
+    sock = ports[0].sock
+    sock.setsockopt(socket.SOL_SOCKET, 37, 0x18)  # SO_TIMESTAMPING: 64 bytes
+    for option in (75, 38, 40):  # SO_RCVMARK, SO_PROTOCOL (which cannot be set), SO_RXQ_OVFL
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+    for option in (socket.IPV6_RECVTCLASS, socket.IPV6_RECVHOPLIMIT, 74, 75):  # and original addresses
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, option, 1)
+    conn = ports[1].endpoint.connect(("::1", ports[0].port), 0, context=client_context, server_hostname=HOST)
+    settle(*ports)
+    assert conn.is_established
+    for _ in range(3):
+        conn.send_many([b"x" * 100] * 200)
+        settle(*ports)
+        assert [record for _, record in ports[0].endpoint.recv_many()] == [b"x" * 100] * 200
 
 
 @pytest.mark.parametrize(

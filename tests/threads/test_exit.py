@@ -64,3 +64,40 @@ def test_a_daemon_thread_in_a_long_call_stops_nobody(what: str) -> None:
     """Its connection is closed while everything is torn down."""
     for _ in range(5):
         subprocess.run([sys.executable, "-c", PROGRAM.replace("WHAT", what)], check=True, timeout=30)
+
+
+IN_A_CALLBACK = """
+import sys, threading, types
+import dtlsffi
+from dtlsffi.testing import MemoryLink
+
+class Owner:
+    def __init__(self, connection):
+        self.connection = connection
+
+    def __del__(self):
+        self.connection.close()
+
+begun = threading.Event()
+client, server = (dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS) for _ in range(2))
+client.check_hostname = False
+client.set_psk_client_callback(lambda hint: ("me", bytes(16)))
+server.set_psk_server_callback(lambda identity: begun.set() or threading.Event().wait())
+link = MemoryLink(dtlsffi.Connection(client), dtlsffi.Connection(server, server_side=True))
+sys.modules["owners"] = owners = types.ModuleType("owners")
+owners.owners = [Owner(link.client), Owner(link.server)]
+threading.Thread(target=link.shake_hands, daemon=True).start()
+begun.wait()
+"""
+
+
+def test_a_daemon_thread_in_a_callback_stops_nobody() -> None:
+    """It has its connection's lock, and never gives it back."""
+    subprocess.run([sys.executable, "-c", IN_A_CALLBACK], check=True, timeout=30)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later ones have a GIL each, and cffi refuses these")
+def test_a_sub_interpreter_may_import_it() -> None:
+    """As mod_wsgi does."""
+    program = "import _xxsubinterpreters as xi; i = xi.create(); xi.run_string(i, 'import dtlsffi'); xi.destroy(i)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
