@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
-from anyio.abc import ObjectStream, SocketAttribute, TaskStatus
+from anyio.abc import SocketAttribute, TaskStatus, UnreliableObjectStream
 from anyio.streams.tls import TLSAttribute
 
-from .awaiting import AwaitedConnection, AwaitedPort, is_cancelled, open_client
-from .binding import bound, check_bound, check_place, family_of, scoped
+from .awaiting import AwaitedConnection, AwaitedPort, is_cancelled
+from .binding import bound, check_bound, check_place, family_of, open_client, scoped
 from .core import errors
 from .core.association import check_side
 from .core.batches import Buffer
@@ -149,14 +149,16 @@ class DTLSAttribute(anyio.TypedAttributeSet):
     """The counters of the connection."""
 
 
-class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
+class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
     """A connection under trio or asyncio; from `connect`, or given to `serve`'s handler.
 
-    It is an `anyio.abc.ObjectStream`: one `send` is one record in one datagram, one `receive` returns one record, and
-    raises `anyio.EndOfStream` after the peer's close_notify, `anyio.ClosedResourceError` after `aclose`, and
-    `anyio.BrokenResourceError` from what has ended the connection otherwise. `recv` has the manners of `ssl`.
+    It is an `anyio.abc.UnreliableObjectStream`, since UDP loses and reorders what it carries: one `send` is one record
+    in one datagram, one `receive` returns one record, and raises `anyio.EndOfStream` after the peer's close_notify,
+    `anyio.ClosedResourceError` after `aclose`, and `anyio.BrokenResourceError` from what has ended the connection
+    otherwise. `recv` has the manners of `ssl`.
     """
 
+    _ends = (errors.DTLSError, anyio.BrokenResourceError, anyio.EndOfStream)
     _waiters: list[anyio.Event]
     _port: Port
 
@@ -239,10 +241,6 @@ class DTLSStream(AwaitedConnection, ObjectStream[bytes]):
         await anyio.lowlevel.checkpoint()
         return await super().recv_many(max)
 
-    async def send_eof(self) -> None:
-        """Raises NotImplementedError: DTLS closes both directions at once."""
-        raise NotImplementedError("DTLS closes both directions at once: aclose()")
-
     async def aclose(self) -> None:
         """Sends close_notify, once; nobody is waited for. A client's own UDP socket is closed, too."""
         self.close()
@@ -316,7 +314,7 @@ async def connect(
             conn: DTLSStream = port.begin(scoped(place[4]), anyio.current_time(), **arguments)
             await conn._finish_handshake()
         except BaseException:
-            port.end()
+            port.abandon()
             raise
         return conn
 
@@ -439,8 +437,7 @@ async def handle(handler: Callable[[DTLSStream], Awaitable[object]], stream: DTL
                 raise
             logger.exception("the handler of %s was cancelled by something of its own", stream.peer)
         except Exception as error:
-            broken = isinstance(error, anyio.BrokenResourceError) and stream._ending() is not None
-            if broken or stream._is_its_end(error):
-                logger.info("%s: %s", stream.peer, error)
+            if stream._is_its_end(error):
+                logger.info("%s: %s", stream.peer, stream._ending())
             else:
                 logger.exception("the handler of %s failed", stream.peer)

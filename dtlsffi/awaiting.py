@@ -10,9 +10,9 @@ import socket
 import warnings
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .binding import scoped
 from .core import errors
 from .core.arguments import checked_max
 from .core.batches import Buffer
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 logger = logging.getLogger("dtlsffi.server")
+FAIR = 64  # records sent by connections of one port before others in the loop have their turn
 BATCHES = 4  # taken from the socket before somebody else has a turn
 
 
@@ -47,6 +48,7 @@ class AwaitedPort(Endpoint):
         self.connected = connected
         self.trouble: OSError | None = None
         self.ended = False
+        self.sent = 0  # records, since others have had their turn
         self.unclaimed: dict[EndpointConnection, AwaitedConnection] = {}
         self.left: deque[EndpointConnection] = deque()  # forgotten by everybody, and to be let go of
 
@@ -71,6 +73,9 @@ class AwaitedPort(Endpoint):
     async def room(self) -> None:
         """Waits until the socket's send buffer has room."""
         raise NotImplementedError
+
+    async def give_way(self) -> None:
+        """Lets others in the loop have their turn, where not every call does."""
 
     # ---- what happens ----
 
@@ -164,6 +169,15 @@ class AwaitedPort(Endpoint):
             self.wake()
         return self.unclaimed.pop(connection)
 
+    def abandon(self) -> None:
+        """Ends an attempt. One that has been finished meanwhile, which nobody has seen, gets its close_notify."""
+        try:
+            if not self.ended:
+                with suppress(Exception):  # a callback's: there is nobody any more to be told
+                    self.turn(self.clock())
+        finally:
+            self.end()
+
     def end(self) -> None:
         """Closes every connection, and the socket."""
         if self.ended:
@@ -202,6 +216,7 @@ class AwaitedPort(Endpoint):
 class AwaitedConnection(Knowledge):
     """A connection whose calls are awaited. What is received waits here; a call that is cancelled has taken nothing."""
 
+    _ends: tuple[type[BaseException], ...] = (errors.DTLSError,)  # what only the end of a connection raises
     _refusal: OSError | None = None  # what ICMP said, for the next call
     _closed = True
 
@@ -252,14 +267,20 @@ class AwaitedConnection(Knowledge):
             del ending  # it knows this frame, which would keep it and the connection until the garbage collector comes
 
     def _ending(self) -> BaseException | None:
-        return self._port.trouble or self._connection.ending()
+        trouble: OSError | None = self._port.trouble
+        return self._connection.ending() if trouble is None else errors.again(trouble)
 
     def _is_its_end(self, error: BaseException) -> bool:
         """Whether what a handler has raised is but what has ended the connection, and no fault of its own."""
         ending = self._ending()
         if ending is None:
             return False
-        return isinstance(error, errors.DTLSError) or error is ending or ending in (error.__cause__, error.__context__)
+        several = getattr(error, "exceptions", None)  # of a task group
+        if several:
+            return all(self._is_its_end(each) for each in several)
+        if isinstance(error, self._ends):
+            return True
+        return any(errors.is_again(each, ending) for each in (error, error.__cause__, error.__context__) if each)
 
     async def _finish_handshake(self) -> None:
         while not self.is_established:
@@ -277,6 +298,14 @@ class AwaitedConnection(Knowledge):
 
     # ---- data ----
 
+    async def _give_way(self, records: int) -> None:
+        """Before so many are sent: whoever does nothing else does not keep the loop, and can be cancelled."""
+        port = self._port
+        port.sent += records
+        if port.sent > FAIR:
+            port.sent = records
+            await port.give_way()
+
     async def send(self, data: Buffer) -> int:
         """Sends `data`, a bytes-like object, as one record in one datagram; returns its length.
 
@@ -285,6 +314,7 @@ class AwaitedConnection(Knowledge):
         ConnectionRefusedError where the last datagram found nobody listening (the connection goes on), and what ended
         the connection otherwise.
         """
+        await self._give_way(1)
         while True:
             self._check()
             try:
@@ -298,6 +328,7 @@ class AwaitedConnection(Knowledge):
         What raises has sent those before it.
         """
         items = list(buffers)
+        await self._give_way(len(items))
         done = 0
         while done < len(items):
             self._check()
@@ -403,23 +434,6 @@ class AwaitedConnection(Knowledge):
         self._port.left.append(self._connection)
         self._port.wake()
         warnings.warn(words, ResourceWarning, source=self, stacklevel=2)
-
-
-def open_client(place: Any, local_place: Any, *, reuse_port: bool = False) -> socket.socket:
-    """A UDP socket that is connected to an address which `getaddrinfo` has found, from another where that is given."""
-    family, kind, protocol, _, address = place
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setblocking(False)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if local_place is not None:
-            sock.bind(scoped(local_place))
-        sock.connect(scoped(address))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def is_cancelled() -> bool:

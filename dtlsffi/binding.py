@@ -75,6 +75,26 @@ def bound_to(place: Any, *, reuse_port: bool, dualstack_ipv6: bool) -> socket.so
     return sock
 
 
+def open_client(place: Any, local_place: Any, *, reuse_port: bool = False) -> socket.socket:
+    """A UDP socket that is connected to an address which `getaddrinfo` has found, from another where that is given."""
+    family, kind, protocol, _, address = place
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if local_place is not None:
+            sock.bind(scoped(local_place))
+        sock.connect(scoped(address))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"{error.strerror} (while attempting to connect to {address!r})") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 def check_udp(sock: socket.socket) -> None:
     """Raises TypeError, ValueError or OSError for what is no open UDP socket."""
     if not isinstance(sock, socket.socket):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from .binding import scoped
+from .binding import open_client
 from .core.constants import PROTOCOL_DTLS_CLIENT
 from .core.context import DTLSContext, create_default_context
 from .core.errors import DTLSCertVerificationError, DTLSError, DTLSWantReadError, DTLSWantWriteError
@@ -108,13 +108,8 @@ class Attempt:
 
     def start(self) -> DTLSSocket:
         """A socket whose handshake is to be moved on."""
-        family, kind, protocol, _, address = self._info
-        sock = socket.socket(family, kind, protocol)
+        sock = open_client(self._info, self._source_address)
         try:
-            if self._source_address is not None:
-                sock.bind(scoped(self._source_address))
-            sock.connect(address)
-            sock.setblocking(False)
             return cast(DTLSSocket, self._context.wrap_socket(sock, do_handshake_on_connect=False, **self._arguments))
         except BaseException:
             sock.close()

@@ -252,14 +252,19 @@ static bool put_all(PyObject *functions)
 /* Puts these functions into a dictionary of Python's, given by its address. Returns 0 where that has failed. */
 int dtlsffi_calls_put(void *dictionary)
 {
-#if !DTLSFFI_KEEPS_GIL /* where it is kept, this thread has it; and before 3.12 a sub-interpreter's would wait for itself */
-    PyGILState_STATE state = PyGILState_Ensure();
-#endif
-    bool good = put_all(dictionary);
+    bool good;
 
+    /* Where it is kept this thread has it; before 3.12 a sub-interpreter's would wait for itself if it asked. */
+#if DTLSFFI_KEEPS_GIL
+    good = put_all(dictionary);
     if (!good)
         PyErr_Clear();
-#if !DTLSFFI_KEEPS_GIL
+#else
+    PyGILState_STATE state = PyGILState_Ensure();
+
+    good = put_all(dictionary);
+    if (!good)
+        PyErr_Clear();
     PyGILState_Release(state);
 #endif
     return good;

@@ -208,6 +208,12 @@ static inline int dtlsffi_sendmmsg(int fd, dtlsffi_message *messages, unsigned i
 }
 #endif
 
+#ifdef __SIZEOF_INT128__
+#define DTLSFFI_HAS_INT128 1
+#else
+#define DTLSFFI_HAS_INT128 0
+#endif
+
 /* PyPy's cffi drops the GIL around every call by itself, and has no PyEval_SaveThread worth calling. */
 #ifdef PYPY_VERSION
 #define DTLSFFI_KEEPS_GIL 0

@@ -122,6 +122,8 @@ static bool put_into_socket(dtlsffi_conn *conn, const uint8_t *data, size_t leng
 {
     int number = send_now(conn, data, length);
 
+    if (number != 0 && conn->udp != NULL && !conn->sending)
+        number = send_now(conn, data, length); /* the kernel tells of an older datagram's fate, whoever comes next */
     if (number == 0) {
         conn->stats.datagrams_sent++;
         conn->stats.bytes_sent += length;

@@ -1,110 +1,13 @@
-/* What moves a connection on: its handshake, records in, records out, its end.
+/* What moves a connection on: records in, records out, its end.
  */
 #include "core.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 int dtlsffi_conn_why_failed(const dtlsffi_conn *conn)
 {
     return conn->abandoned ? DTLSFFI_SHUT : DTLSFFI_FAILED;
-}
-
-static void establish(dtlsffi_conn *conn)
-{
-    conn->established = true;
-    conn->alert_is_held = false;
-    conn->events |= DTLSFFI_EVENT_ESTABLISHED;
-    conn->version = SSL_version(conn->ssl);
-    conn->aead = SSL_CIPHER_is_aead(SSL_get_current_cipher(conn->ssl));
-    conn->shortest = dtlsffi_records_shortest(conn->ssl);
-    dtlsffi_mtu_refresh(conn);
-}
-
-/* A suite without certificates must not be the way around them: a pre-shared key not around a pin, and an anonymous
- * suite not around either a pin or CERT_REQUIRED. */
-static int check_shown(dtlsffi_conn *conn)
-{
-    bool required = (SSL_get_verify_mode(conn->ssl) & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) != 0;
-    bool anonymous = SSL_CIPHER_get_auth_nid(SSL_get_current_cipher(conn->ssl)) == NID_auth_null;
-
-    if (!conn->pinned && !(required && anonymous))
-        return 1;
-    if (SSL_get0_peer_certificate(conn->ssl) != NULL || SSL_get0_peer_rpk(conn->ssl) != NULL)
-        return 1;
-    dtlsffi_conn_say_goodbye(conn);
-    ERR_raise(ERR_LIB_SSL, SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE);
-    return dtlsffi_conn_fail(conn);
-}
-
-#define STEP 256 /* records that take as long, or longer */
-
-/* Long enough to let other threads run meanwhile, and until the connection is left: see gil.c. */
-static void let_others_run(dtlsffi_conn *conn)
-{
-    void *gil = dtlsffi_gil_release_for(STEP);
-
-    if (gil != NULL)
-        conn->gil = gil;
-}
-
-#define OLDER_AT_MOST 10000 /* datagrams: more than a socket's buffer holds */
-
-/* What has come before a client has said hello is no answer to it: until it was connected its socket took datagrams of
- * anybody. */
-static void drop_older(dtlsffi_conn *conn)
-{
-    uint8_t first;
-
-    for (int i = 0; i < OLDER_AT_MOST; i++) {
-        ssize_t length = recv(conn->fd, &first, sizeof(first), MSG_DONTWAIT | MSG_TRUNC);
-
-        if (length < 0 && errno != EINTR && errno != ECONNREFUSED)
-            return;
-        if (length < 0)
-            continue;
-        conn->stats.datagrams_received++;
-        conn->stats.bytes_received += (size_t)length;
-        conn->stats.dropped_junk++;
-    }
-}
-
-/* One step of the handshake: 1 when it is finished. */
-int dtlsffi_conn_step(dtlsffi_conn *conn)
-{
-    int ret;
-    int answer = 1;
-
-    if (conn->established)
-        return 1;
-    if (conn->failed)
-        return dtlsffi_conn_why_failed(conn);
-    if (conn->fd >= 0 && SSL_in_before(conn->ssl) && !SSL_is_server(conn->ssl))
-        drop_older(conn);
-    let_others_run(conn);
-    ret = SSL_do_handshake(conn->ssl);
-    if (ret != 1)
-        answer = dtlsffi_conn_result(conn, ret);
-    if (ret == 1) {
-        establish(conn);
-        answer = check_shown(conn);
-        conn->established = answer == 1;
-        if (answer != 1)
-            conn->events &= ~DTLSFFI_EVENT_ESTABLISHED;
-    }
-    return conn->abandoned ? DTLSFFI_SHUT : answer;
-}
-
-int dtlsffi_conn_handshake(dtlsffi_conn *conn)
-{
-    int answer = dtlsffi_conn_enter(conn);
-
-    if (answer != 0)
-        return answer;
-    answer = dtlsffi_conn_step(conn);
-    dtlsffi_conn_leave(conn);
-    return answer;
 }
 
 /* One record into `buffer`, which has room for the largest that can come: OpenSSL would cut a larger one in two. Empty

@@ -32,7 +32,7 @@ struct dtlsffi_table {
 #define LULL 0.02 /* seconds: whoever has been silent for longer makes room */
 #define MANY 1024 /* connections that have given buffers back at one time: their pages go back to the system */
 
-#ifdef __SIZEOF_INT128__
+#if DTLSFFI_HAS_INT128
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {

@@ -9,7 +9,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
-from ..awaiting import AwaitedConnection, AwaitedPort, open_client
+from ..awaiting import AwaitedConnection, AwaitedPort
+from ..binding import open_client
 from ..core.context import DTLSContext
 from ..core.endpoint_connection import NEVER, EndpointConnection
 from ..core.errors import DTLSCertVerificationError
@@ -85,6 +86,10 @@ class Port(AwaitedPort):
             self.loop.call_soon_threadsafe(self.look)
         except RuntimeError:  # there is no loop any more
             self.end()
+
+    async def give_way(self) -> None:
+        """A turn of the loop."""
+        await asyncio.sleep(0)
 
     async def room(self) -> None:
         """Waits until the socket's send buffer has room."""
@@ -232,7 +237,7 @@ async def reach(
             conn = port.start(place[4], **arguments)
             await conn._finish_handshake()
         except BaseException:
-            port.end()
+            port.abandon()
             raise
         return conn
 

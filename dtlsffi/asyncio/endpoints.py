@@ -16,7 +16,7 @@ from ..core.pins import Fingerprints, Keys, pins_of
 from ..core.session import DTLSSession
 from .connections import reach
 from .servers import Binding
-from .transports import DTLSTransport, Peer, TransportPort
+from .transports import DTLSTransport, PeerConnection, TransportPort
 
 __all__ = ["create_dtls_endpoint"]
 
@@ -60,7 +60,7 @@ async def create_dtls_endpoint(
         "session": session,
         "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
     }
-    peer: Peer | None = None
+    peer: PeerConnection | None = None
     port: Any
     if sock is not None:
         port, peer = await take_over(sock, identity, limits)
@@ -102,7 +102,7 @@ def check_places(local_addr: Any, remote_addr: Any, sock: Any, of_its_own: objec
 
 async def take_over(
     sock: socket.socket, identity: dict[str, Any], limits: dict[str, Any]
-) -> tuple[TransportPort, Peer | None]:
+) -> tuple[TransportPort, PeerConnection | None]:
     """A port on somebody's socket; and its peer, where the socket is connected and we may be the client."""
     loop = asyncio.get_running_loop()
     context: DTLSContext = identity["context"]
@@ -120,7 +120,7 @@ async def take_over(
     check_side(context, False, identity["server_hostname"], None)
     port = TransportPort(loop, sock, None, connected=True, **limits)
     try:
-        peer: Peer = port.start(address, **identity)
+        peer: PeerConnection = port.start(address, **identity)
         await peer._finish_handshake()
     except BaseException:
         port.end()

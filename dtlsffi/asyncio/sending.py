@@ -30,7 +30,7 @@ class Sending(asyncio.DatagramTransport):
 
     # ---- what the rest does ----
 
-    def _call(self, method: Callable[..., object], *arguments: Any) -> None:
+    def _call(self, method: Callable[..., object], *arguments: Any) -> bool:
         raise NotImplementedError
 
     def _settle(self) -> None:

@@ -120,13 +120,12 @@ class DTLSServer:
         async with conn:
             try:
                 await self._handler(conn)
-            except OSError as error:
-                if conn._is_its_end(error):
-                    logger.info("%s: %s", conn.peer, error)
+            except Exception as error:  # noqa: BLE001 - a handler ends its own connection only
+                networks = isinstance(error, OSError) or hasattr(error, "exceptions")  # of a task group
+                if networks and conn._is_its_end(error):
+                    logger.info("%s: %s", conn.peer, conn._ending())
                 else:
                     self._complain(conn, error)
-            except Exception as error:  # noqa: BLE001 - a handler ends its own connection only
-                self._complain(conn, error)
 
     def _complain(self, conn: DTLSConnection, error: Exception) -> None:
         self._port.loop.call_exception_handler(
@@ -156,12 +155,11 @@ class DTLSServer:
         self._port.end()
 
     async def wait_closed(self) -> None:
-        """Waits until it is closed and all handlers have ended."""
-        while self.is_serving() or self._tasks:
-            if self._tasks:
-                await asyncio.wait(set(self._tasks))
-            else:
-                await self._port.until_ended()
+        """Waits until it is closed and all handlers have ended, but for one that waits here itself."""
+        while others := self._tasks - {asyncio.current_task()}:
+            await asyncio.wait(others)
+            await self._port.until_ended()
+        await self._port.until_ended()
 
     async def serve_forever(self) -> None:
         """Waits until somebody closes it; closes it, and waits for the handlers, when cancelled."""

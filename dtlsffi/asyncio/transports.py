@@ -30,7 +30,10 @@ class DTLSDatagramProtocol(asyncio.DatagramProtocol):
     """A datagram protocol that is also told of its peers. An ordinary `asyncio.DatagramProtocol` will do as well."""
 
     def peer_connected(self, addr: Any) -> None:
-        """A peer has finished its handshake: `transport.get_connection(addr)` tells who it is."""
+        """A peer has finished its handshake: `transport.get_connection(addr)` tells who it is.
+
+        `get_connection(addr).close()` sends it away, and so does whatever is raised here.
+        """
 
     def peer_lost(self, addr: Any, exc: BaseException | None) -> None:
         """The connection with a peer that had connected is closed (None), or has failed; before `connection_lost`."""
@@ -51,7 +54,7 @@ class TransportPort(Port):
 
     def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
         """One that hands on to the transport."""
-        peer: Peer = Peer._create(self, connection)
+        peer: PeerConnection = PeerConnection._create(self, connection)
         return peer
 
     def tell(self) -> None:
@@ -86,11 +89,21 @@ class TransportPort(Port):
             self.transport._port_ended(self.trouble)
 
 
-class Peer(DTLSConnection):
+class PeerConnection(DTLSConnection):
     """One peer of a transport. It receives on the transport's account, so nobody awaits it but for the handshake."""
 
     _backlog: deque[bytes] | None = None  # what is to be sent after the handshake
     _announced = False
+
+    async def _await_data(self) -> None:
+        raise RuntimeError("what comes for a transport goes to its protocol's datagram_received()")
+
+    def _closed_error(self) -> Exception:
+        """The transport has let go of it, and why."""
+        connection = self._connection
+        if connection.failure is None and not connection.peer_closed:
+            return super()._closed_error()
+        return self._ending() or AssertionError()  # type: ignore[return-value]
 
     def _moved(self) -> None:
         super()._moved()
@@ -112,13 +125,13 @@ class DTLSTransport(Sending):
 
     _port: TransportPort
     _protocol: Any
-    _remote: Peer | None
-    _peers: dict[Any, Peer]
+    _remote: PeerConnection | None
+    _peers: dict[Any, PeerConnection]
     _lost = False  # connection_lost has been called
     _reason: BaseException | None = None  # what it will be told
 
     @classmethod
-    def _create(cls, port: Any, protocol: Any, remote: Peer | None) -> DTLSTransport:
+    def _create(cls, port: Any, protocol: Any, remote: PeerConnection | None) -> DTLSTransport:
         self = cls.__new__(cls)
         asyncio.DatagramTransport.__init__(self)
         self._port, self._protocol, self._remote = port, protocol, remote
@@ -132,7 +145,7 @@ class DTLSTransport(Sending):
 
     # ---- what comes in ----
 
-    def _call(self, method: Callable[..., object], *arguments: Any) -> None:
+    def _call(self, method: Callable[..., object], *arguments: Any) -> bool:
         """Calls the protocol; what it raises is not the transport's end, and not that of other datagrams."""
         try:
             method(*arguments)
@@ -140,6 +153,12 @@ class DTLSTransport(Sending):
             raise
         except BaseException as error:  # noqa: BLE001 - as the loop does for its own callbacks
             self._complain(method, error)
+            return False
+        return True
+
+    def _call_soon(self, method: Callable[..., object], *arguments: Any) -> None:
+        with suppress(RuntimeError):  # there is no loop any more
+            self._port.loop.call_soon_threadsafe(method, *arguments)
 
     def _complain(self, method: Callable[..., object], error: BaseException) -> None:
         self._port.loop.call_exception_handler(
@@ -178,12 +197,13 @@ class DTLSTransport(Sending):
         self._peers[address] = peer
         self._announce(peer)
 
-    def _announce(self, peer: Peer) -> None:
+    def _announce(self, peer: PeerConnection) -> None:
         peer._announced = True
-        if isinstance(self._protocol, DTLSDatagramProtocol):
-            self._call(self._protocol.peer_connected, peer.getpeername())
+        told = self._protocol
+        if isinstance(told, DTLSDatagramProtocol) and not self._call(told.peer_connected, peer.getpeername()):
+            peer.close()  # perhaps it was to be asked whether it may come in
 
-    def _deliver(self, peer: Peer) -> None:
+    def _deliver(self, peer: PeerConnection) -> None:
         """Hands on what has arrived from a peer, and its end."""
         connection = peer._connection
         if peer._backlog and connection.is_established:
@@ -194,7 +214,7 @@ class DTLSTransport(Sending):
         if not peer._announced and connection.is_established and connection.failure is None:
             self._announce(peer)  # one that we have connected to
         received, address = connection._records, connection.address
-        while received and not self._closing:
+        while received and not (self._closing or peer._closed):
             self._call(self._protocol.datagram_received, received.pop(0), address)
         if peer._refusal is not None and not self._closing:
             refusal, peer._refusal = peer._refusal, None
@@ -202,7 +222,7 @@ class DTLSTransport(Sending):
         if connection.peer_closed or connection.gone:
             self._lose(peer)
 
-    def _lose(self, peer: Peer) -> None:
+    def _lose(self, peer: PeerConnection) -> None:
         """A peer's connection is closed, or has failed."""
         address, failure = peer.getpeername(), peer._connection.failure
         if self._peers.get(address) is not peer:
@@ -215,22 +235,21 @@ class DTLSTransport(Sending):
         if self._gathers:
             self._flush()  # what the protocol has answered in this turn is older than the end
         if self._closing:  # within close(), so a little later, as connection_lost
-            with suppress(RuntimeError):  # there is no loop any more
-                self._port.loop.call_soon(self._say_peer_lost, peer, failure)
+            self._call_soon(self._say_peer_lost, peer, failure)
         else:
             self._say_peer_lost(peer, failure)
         peer.close()
-        told = self._closing or failure is None or is_replaced(failure)  # or connection_lost will tell
-        if not told and (peer._announced or peer._backlog):
+        concerns = peer._backlog or (peer._announced and not self._closing)  # or connection_lost tells
+        if failure is not None and concerns and not is_replaced(failure):
             self._call(self._protocol.error_received, failure)
         peer._backlog = None
         self._settle()
 
-    def _say_peer_lost(self, peer: Peer, reason: BaseException | None) -> None:
+    def _say_peer_lost(self, peer: PeerConnection, reason: BaseException | None) -> None:
         if peer._announced and isinstance(self._protocol, DTLSDatagramProtocol):
             self._call(self._protocol.peer_lost, peer.getpeername(), reason)
 
-    def _bequeath(self, peer: Peer) -> None:
+    def _bequeath(self, peer: PeerConnection) -> None:
         """What waits for the handshake goes by the one that has been begun in its place."""
         newer = self._known(peer.getpeername())
         if newer is not None and newer is not peer and peer._backlog:
@@ -241,6 +260,9 @@ class DTLSTransport(Sending):
 
     def sendto(self, data: Buffer, addr: Any = None) -> None:
         """Sends `data`, a bytes-like object, as one record in one datagram to the peer at `addr`, or to the only one.
+
+        An address is no identity: another peer may have come to it meanwhile, from behind the same NAT. An answer that
+        is for one peer alone goes to what `get_connection` has given for `addr`: that connection, or nowhere.
 
         What goes wrong later is told by the protocol's `error_received`: `DatagramTooLarge` above `data_mtu`,
         `DTLSError` where there is no connection with `addr`, or too much waits for its handshake. Raises TypeError or
@@ -274,8 +296,10 @@ class DTLSTransport(Sending):
         else:
             self._keep(peer, data)
 
-    def _find(self, addr: Any) -> Peer | None:
-        """The peer at an address; a new one, whose handshake begins, where we may be a client."""
+    def _find(self, addr: Any) -> PeerConnection | None:
+        """The peer at an address, or that a connection is with; a new one, whose handshake begins, where we may be."""
+        if isinstance(addr, PeerConnection):
+            return addr if self._peers.get(addr.getpeername()) is addr else None
         if self._remote is not None:
             if addr is not None and self._known(addr) is not self._remote:
                 raise ValueError(f"Invalid address: must be None or {self._remote.getpeername()}")
@@ -284,7 +308,7 @@ class DTLSTransport(Sending):
             raise ValueError("addr is needed: there may be many peers")
         return self._known(addr) or self._begin(addr)
 
-    def _known(self, addr: Any) -> Peer | None:
+    def _known(self, addr: Any) -> PeerConnection | None:
         """The peer at an address, however that is written; None where there is none."""
         peer = self._peers.get(addr)
         if peer is None:
@@ -292,16 +316,16 @@ class DTLSTransport(Sending):
             peer = None if connection is None else connection.door
         return peer
 
-    def _begin(self, addr: Any) -> Peer | None:
+    def _begin(self, addr: Any) -> PeerConnection | None:
         identity = self._port.identity
-        if identity["context"].protocol is PROTOCOL_DTLS_SERVER:
+        if identity["context"].protocol is PROTOCOL_DTLS_SERVER or self._port.is_full:
             return None
         hostname = addr[0] if identity["server_hostname"] is None else identity["server_hostname"]
-        peer: Peer = self._port.start(addr, **identity | {"server_hostname": hostname})
+        peer: PeerConnection = self._port.start(addr, **identity | {"server_hostname": hostname})
         self._peers[peer.getpeername()] = peer
         return peer
 
-    def _keep(self, peer: Peer, data: bytes) -> None:
+    def _keep(self, peer: PeerConnection, data: bytes) -> None:
         """Keeps a datagram until the handshake is finished."""
         if peer._backlog is None:
             peer._backlog = deque()
@@ -335,6 +359,11 @@ class DTLSTransport(Sending):
         """
         peer = self._remote if addr is None else self._known(addr)
         return peer if peer is not None and peer._announced else None
+
+    @property
+    def connections(self) -> list[DTLSConnection]:
+        """Those with all peers that have finished their handshakes."""
+        return [peer for peer in self._peers.values() if peer._announced]
 
     def statistics(self) -> dict[str, int]:
         """`Endpoint.statistics`."""
@@ -376,8 +405,7 @@ class DTLSTransport(Sending):
         self._closing = True
         if not self._lost:
             self._lost = True
-            with suppress(RuntimeError):  # there is no loop any more
-                self._port.loop.call_soon(self._say_lost, self._reason or trouble)
+            self._call_soon(self._say_lost, self._reason or trouble)
 
     def _say_lost(self, reason: BaseException | None) -> None:
         self._call(self._protocol.connection_lost, reason)
@@ -388,7 +416,7 @@ class DTLSTransport(Sending):
         return f"<{type(self).__name__} {self._port.name}{peer}{', closing' if self._closing else ''}>"
 
 
-def ask(peer: Peer, name: str, default: Any) -> Any:
+def ask(peer: PeerConnection, name: str, default: Any) -> Any:
     """What is known of a peer; `default` for what does not exist, does not apply, or cannot be asked so simply."""
     if name.startswith("_") or not hasattr(Knowledge, name):
         return default

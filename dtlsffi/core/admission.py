@@ -60,6 +60,11 @@ class Admission:
         self._reply = ffi.new("uint8_t[]", lib.DTLSFFI_HELLO_VERIFY_REQUEST)
         self._hello_random = ffi.new("uint8_t[]", lib.DTLSFFI_HELLO_RANDOM)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no place for one more connection: `max_connections`."""
+        return len(self._connections) >= self._max_connections
+
     # ---- what the other half does ----
 
     def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
@@ -187,7 +192,7 @@ class Admission:
 
     def _admit(self, packed: CData, local: CData, key: bytes, now: float, *, proven: bool) -> EndpointConnection | None:
         """A new server's connection, if there is room for one; beside an older one of the same address, if any."""
-        if len(self._connections) >= self._max_connections and key not in self._connections:
+        if self.is_full and key not in self._connections:
             self._refuse()
             return None
         if not self._make_room(key, now, proven=proven):

@@ -220,7 +220,7 @@ class Endpoint(Draining):
             self._end(there, make(DTLSError, "REPLACED", "we have begun a connection with the same address"))
         elif there is not None:
             raise ValueError(f"there is a connection with {address} already")
-        if len(self._connections) >= self._max_connections:
+        if self.is_full:
             raise ValueError(f"there are {self._max_connections} connections already (max_connections)")
         connection = EndpointConnection(
             self,

@@ -10,7 +10,7 @@ from . import address as addresses
 from .batches import Buffer
 from .connection import Connection
 from .context import DTLSContext
-from .errors import DTLSError, DTLSZeroReturnError, again, make
+from .errors import DTLSZeroReturnError, again, make
 
 if TYPE_CHECKING:
     from .admission import Admission
@@ -100,7 +100,7 @@ class EndpointConnection(Connection):
     def ending(self) -> BaseException | None:
         """What has ended it, if anything has, as an exception for the next call to raise."""
         if self.failure is not None:
-            return again(self.failure) if isinstance(self.failure, DTLSError) else self.failure
+            return again(self.failure)
         if self.peer_closed:
             return make(DTLSZeroReturnError, "ZERO_RETURN", "the peer has closed the connection")
         if self.gone:

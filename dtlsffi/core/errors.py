@@ -6,9 +6,11 @@ Every class is also the one of `ssl` (or the built-in one) that an existing `exc
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import ssl
+from contextlib import suppress
 from typing import TypeVar
 
 from .._native import CData, ffi, lib
@@ -249,8 +251,20 @@ def certificate_refused(code: int, words: str, peer: str) -> DTLSCertVerificatio
     return error
 
 
-def again(error: DTLSError) -> DTLSError:
-    """A copy of an earlier failure, for a call made after it."""
-    copy = type(error)(*error.args)
-    copy.__dict__.update(error.__dict__)
-    return copy
+B = TypeVar("B", bound=BaseException)
+
+
+def again(error: B) -> B:
+    """An earlier failure, for a call made after it: a copy, which nobody has raised yet, where that can be made.
+
+    One that is raised again and again would know the frames of everybody whom it was raised to.
+    """
+    if isinstance(error, OSError):
+        with suppress(Exception):  # somebody's own class, which a callback has raised
+            return copy.copy(error)
+    return error.with_traceback(None)
+
+
+def is_again(error: BaseException, earlier: BaseException) -> bool:
+    """Whether it is an earlier failure, or `again` of it."""
+    return error is earlier or (type(error) is type(earlier) and error.args == earlier.args)

@@ -9,11 +9,11 @@ import socket
 import pytest
 
 import dtlsffi
-from dtlsffi.awaiting import AwaitedPort, open_client
+from dtlsffi.awaiting import AwaitedPort
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from dtlsffi.testing import Authority
-from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, joined, serving, settled, sockets, until, vanish
+from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, joined, serving, settled, until, vanish
 
 # ---- data ----
 
@@ -357,15 +357,6 @@ def test_a_failure_is_told_to_all_and_each_time(run: Runner, authority: Authorit
 
 
 # ---- the port ----
-
-
-def test_open_client_leaves_no_socket_behind() -> None:
-    """Where the address cannot be had."""
-    before = sockets()
-    place = (socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", 9))
-    with pytest.raises(OSError, match="assign requested address"):
-        open_client(place, ("192.0.2.1", 0))
-    assert sockets() == before
 
 
 def test_the_core_of_a_port_is_each_loops_own() -> None:

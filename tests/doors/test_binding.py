@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dtlsffi.binding import bound, check_bound, check_place, check_udp, family_of, scoped
+from dtlsffi.binding import bound, check_bound, check_place, check_udp, family_of, open_client, scoped
 from tests.doors.loops import LOOPBACK, sockets
 
 
@@ -137,3 +137,12 @@ def test_a_socket_is_bound_already() -> None:
     check_place(None, object(), None, 0, False)
     with pytest.raises(ValueError, match="sock is bound: host, family"):
         check_place(None, object(), None, 0, True)
+
+
+def test_open_client_leaves_no_socket_behind() -> None:
+    """Where the address cannot be had."""
+    before = sockets()
+    place = (socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("127.0.0.1", 9))
+    with pytest.raises(OSError, match="assign requested address"):
+        open_client(place, ("192.0.2.1", 0))
+    assert sockets() == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+import traceback
 from typing import Any
 
 import pytest
@@ -381,5 +382,46 @@ def test_a_turn_that_fails_is_not_the_last(
             with pytest.raises(MemoryError):
                 server._port._timer_fires()
             assert await client.recv() == b""
+
+    run(main)
+
+
+def test_who_only_sends_keeps_the_loop_from_nobody(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Others have their turn, and a timeout ends it, though the socket always has room."""
+
+    async def main() -> None:
+        async with joined(client_context, server_context) as (client, _):
+            for send in (lambda: client.send(b"x"), lambda: client.send_many([b"x"] * 30)):
+
+                async def forever(send: Any = send) -> None:
+                    while True:
+                        await send()
+
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(forever(), 0.05)
+
+    run(main)
+
+
+def test_a_failure_does_not_grow(run: Runner, client_context: dtlsffi.DTLSContext) -> None:
+    """However often it is raised: what was raised before knows the frames of those to whom it was."""
+
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((LOOPBACK, 0))
+            port = Port(asyncio.get_running_loop(), sock, None)
+        conn = port.start(("255.255.255.255", 9), context=client_context, server_hostname=HOST)
+        errors = []
+        for _ in range(2):
+            with pytest.raises(PermissionError) as caught:
+                await conn._finish_handshake()
+            errors.append(caught.value)
+        assert errors[0] is not errors[1]
+        assert len(list(traceback.walk_tb(errors[0].__traceback__))) == len(
+            list(traceback.walk_tb(errors[1].__traceback__))
+        )
+        port.end()
 
     run(main)

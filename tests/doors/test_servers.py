@@ -7,6 +7,7 @@ import copy
 import errno
 import logging
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -191,19 +192,28 @@ def test_a_handlers_end_closes_its_connection(
     run(main)
 
 
+async def echo_in_a_group(conn: DTLSConnection) -> None:
+    async with asyncio.TaskGroup() as group:  # type: ignore[attr-defined,unused-ignore]
+        group.create_task(echo(conn))
+
+
+@pytest.mark.parametrize("echoes", [echo, echo_in_a_group])
 def test_a_peer_that_is_to_blame_is_a_line_in_the_log(
+    echoes: Callable[[DTLSConnection], Awaitable[None]],
     run: Runner,
     client_context: dtlsffi.DTLSContext,
     server_context: dtlsffi.DTLSContext,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """At level INFO: here the client has begun again, so that its old connection fails."""
+    if echoes is echo_in_a_group and not hasattr(asyncio, "TaskGroup"):
+        pytest.skip("a TaskGroup needs Python 3.11")
     seen: asyncio.Queue[Any] = asyncio.Queue()
 
     async def handler(conn: DTLSConnection) -> None:
         await seen.put(conn.getpeername())
         try:
-            await echo(conn)
+            await echoes(conn)
         finally:
             await seen.put("over")
 

@@ -112,7 +112,7 @@ async def in_asyncio() -> None:
 async def in_anyio() -> None:
     async with await dtlsffi.anyio.connect("device.example", 5684, context=context) as stream:
         assert_type(stream, dtlsffi.anyio.DTLSStream)
-        general: anyio.abc.ObjectStream[bytes] = stream
+        general: anyio.abc.UnreliableObjectStream[bytes] = stream
         await general.send(b"hello")
         assert_type(await stream.send(b"hello"), int)
         assert_type(await stream.receive(), bytes)

@@ -1,0 +1,43 @@
+"""dtlsffi.asyncio.servers: handlers that close their server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dtlsffi
+from dtlsffi.asyncio import DTLSConnection, serve
+from tests.doors.loops import LOOPBACK, Runner, dial
+
+
+def test_a_handler_may_close_its_server_and_wait(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """For all the others, and not for itself."""
+    ended: list[str] = []
+    told: list[str] = []
+
+    async def handler(conn: DTLSConnection) -> None:
+        if await conn.recv() == b"close":
+            server.close()
+            await server.wait_closed()
+            ended.append("closed")
+        else:
+            told.append("waits")
+            ended.append((await conn.recv()).decode())
+
+    async def main() -> None:
+        nonlocal server
+        server = await serve(handler, LOOPBACK, 0, context=server_context)
+        async with (
+            await dial(server.getsockname(), client_context) as one,
+            await dial(server.getsockname(), client_context) as two,
+        ):
+            await one.send(b"wait")
+            while not told:
+                await asyncio.sleep(0)
+            await two.send(b"close")
+            await server.wait_closed()
+            assert ended == ["", "closed"]
+
+    server: dtlsffi.asyncio.DTLSServer
+    run(main)
