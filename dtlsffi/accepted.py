@@ -163,10 +163,10 @@ class Engine(Endpoint):
                 return None
         return super()._admit(*arguments, **more)
 
-    def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
+    def _start(self, connection: EndpointConnection, now: float) -> None:
         """Gives each connection its door before anything happens to it, so that callbacks get that."""
         self.doors[connection] = self.unclaimed[connection] = DTLSServerConnection._create(connection, self)
-        super()._start(connection, now, proven=proven)
+        super()._start(connection, now)
 
     def _tell(self, accepted: list[EndpointConnection], ready: list[EndpointConnection]) -> None:
         for door in map(self.doors.get, ready):

@@ -79,10 +79,10 @@ class AwaitedPort(Endpoint):
 
     # ---- what happens ----
 
-    def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
+    def _start(self, connection: EndpointConnection, now: float) -> None:
         """Gives each connection its door before anything happens to it, so that callbacks get that."""
         self.unclaimed[connection] = self.make_door(connection)
-        super()._start(connection, now, proven=proven)
+        super()._start(connection, now)
 
     def turn(self, now: float) -> None:
         """Takes what has come, does what is due, tells whom it concerns. It is to be turned again with `get_timer`.

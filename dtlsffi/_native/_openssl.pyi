@@ -81,6 +81,7 @@ class Lib:
     DTLSFFI_HAS_SIGALGS_LIST: int
     DTLSFFI_HAS_SIGALG_NAMES: int
     DTLSFFI_HELLO_FRAGMENT: int
+    DTLSFFI_HELLO_MAX: int
     DTLSFFI_HELLO_NONE: int
     DTLSFFI_HELLO_PROVEN: int
     DTLSFFI_HELLO_RANDOM: int
@@ -94,7 +95,6 @@ class Lib:
     DTLSFFI_MTU_MAX: int
     DTLSFFI_MTU_MIN: int
     DTLSFFI_NEWS_ESTABLISHED: int
-    DTLSFFI_NEWS_PROVEN: int
     DTLSFFI_NEWS_TIMER: int
     DTLSFFI_NOT_READY: int
     DTLSFFI_PARENTS: int
@@ -389,7 +389,6 @@ class Lib:
     def dtlsffi_conn_alert_held(self, a0: CData, /) -> int: ...
     def dtlsffi_conn_alert_received(self, a0: CData, /) -> int: ...
     def dtlsffi_conn_allow(self, a0: CData, a1: int, /) -> None: ...
-    def dtlsffi_conn_ask_cookie(self, a0: CData, a1: CData, a2: CData, /) -> None: ...
     def dtlsffi_conn_begin(self, a0: CData, a1: CData | bytes, a2: int, /) -> int: ...
     def dtlsffi_conn_closed(self, a0: CData, /) -> int: ...
     def dtlsffi_conn_data_mtu(self, a0: CData, /) -> int: ...

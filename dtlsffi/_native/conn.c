@@ -261,7 +261,7 @@ int64_t dtlsffi_conn_news(dtlsffi_conn *conn)
 
     if (dtlsffi_conn_lock(conn) != 0)
         return 0;
-    news = conn->events | (conn->established ? DTLSFFI_NEWS_ESTABLISHED : 0) | (conn->proven ? DTLSFFI_NEWS_PROVEN : 0);
+    news = conn->events | (conn->established ? DTLSFFI_NEWS_ESTABLISHED : 0);
     conn->events = 0;
     if (!conn->established && !conn->failed)
         timer = dtlsffi_timer_left(conn);

@@ -1,10 +1,12 @@
 /* Proof that a client is where it says it is, before anything is kept for it: RFC 6347 section 4.2.1.
  *
  * A cookie is the time of its making (4 bytes) and an HMAC-SHA256 over that time, the client's address and the random of
- * its ClientHello (28 of its bytes): whoever overhears one can do no more with it than say the same hello again. The key of the HMAC is made of a secret and of the hour, so that nobody can gather cookies under one key for
- * long. Whoever has the secret and a clock can check a cookie: no process or host needs to have made it.
+ * its ClientHello (28 of its bytes): whoever overhears one can do no more with it than say the same hello again. The key
+ * of the HMAC is made of a secret and of the hour, so that nobody can gather cookies under one key for long. Whoever has
+ * the secret and a clock can check a cookie: no process or host needs to have made it.
  *
- * A ClientHello without one is answered with a HelloVerifyRequest right here, without an SSL.
+ * A ClientHello without one is answered with a HelloVerifyRequest right here, without an SSL; and so is the first fragment
+ * of one, of which the others need not be kept.
  */
 #include "core.h"
 
@@ -212,28 +214,55 @@ static const uint8_t *take_vector(reader *r, size_t length_bytes, size_t *length
     return take(r, *length);
 }
 
-/* What a datagram is that seems to begin with a ClientHello: a positive answer is the length of the HelloVerifyRequest
- * in `reply` (of DTLSFFI_HELLO_VERIFY_REQUEST bytes, or NULL for none), which is to be sent and then forgotten. `random`
- * gets the 32 bytes that tell one ClientHello from another, and when its cookie was made, in 4 more. */
+/* The session id, the cookie, and, where a ClientHello is whole, what has to follow them; NULL where that cannot be. */
+static const uint8_t *take_cookie(reader *r, bool whole, size_t *length)
+{
+    size_t unused;
+    const uint8_t *cookie;
+
+    if (take_vector(r, 1, &unused) == NULL || (cookie = take_vector(r, 1, length)) == NULL)
+        return NULL;
+    if (!whole)
+        return cookie;
+    if (take_vector(r, 2, &unused) == NULL || unused < 2 || take_vector(r, 1, &unused) == NULL || unused < 1)
+        return NULL;
+    return cookie;
+}
+
+/* The fragment in a record that seems to hold one of a ClientHello, and nothing else; `at` is where it belongs. */
+static bool is_fragment(const uint8_t *record, size_t length, size_t *at, size_t *message)
+{
+    if (length < BODY || record[0] != HANDSHAKE || read_number(record + 3, 2) != 0 || record[13] != CLIENT_HELLO)
+        return false;
+    *message = read_number(record + 14, 3);
+    *at = read_number(record + 19, 3);
+    return read_number(record + 22, 3) == length - BODY && *message <= DTLSFFI_HELLO_MAX && *at <= *message
+           && length - BODY <= *message - *at;
+}
+
+/* What a datagram is that seems to begin with a ClientHello, or with the first fragment of one, which has to hold the
+ * cookie: a positive answer is the length of the HelloVerifyRequest in `reply` (of DTLSFFI_HELLO_VERIFY_REQUEST bytes, or
+ * NULL for none), which is to be sent and then forgotten. `random` gets the 32 bytes that tell one ClientHello from
+ * another, and when its cookie was made, in 4 more. */
 int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data,
                                  size_t length, uint8_t *reply, uint8_t *random)
 {
     size_t record = dtlsffi_record_length(data, length);
-    size_t message, cookie_length, unused;
+    size_t at, message, cookie_length;
     const uint8_t *field, *cookie;
-    reader r = {data + BODY, record - BODY};
+    reader r;
 
-    if (record < BODY || data[0] != HANDSHAKE || read_number(data + 3, 2) != 0 || data[13] != CLIENT_HELLO)
+    if (!is_fragment(data, record, &at, &message))
         return DTLSFFI_HELLO_NONE;
-    message = read_number(data + 14, 3);
-    if (read_number(data + 19, 3) != 0 || read_number(data + 22, 3) != message)
+    if (at > 0)
         return DTLSFFI_HELLO_FRAGMENT;
-    if (r.left != message || take(&r, 2) == NULL || (field = take(&r, RANDOM)) == NULL)
+    r.data = data + BODY;
+    r.left = record - BODY;
+    if (take(&r, 2) == NULL || (field = take(&r, RANDOM)) == NULL)
         return DTLSFFI_HELLO_NONE;
     memcpy(random, field, RANDOM);
-    if (take_vector(&r, 1, &unused) == NULL || (cookie = take_vector(&r, 1, &cookie_length)) == NULL)
-        return DTLSFFI_HELLO_NONE;
-    if (take_vector(&r, 2, &unused) == NULL || unused < 2 || take_vector(&r, 1, &unused) == NULL || unused < 1)
+    cookie = take_cookie(&r, record - BODY == message, &cookie_length);
+    if (cookie == NULL)
         return DTLSFFI_HELLO_NONE;
     memset(random + RANDOM, 0, STAMP);
     if (check_untrusted(jar, address, random, cookie, cookie_length)) {
@@ -247,44 +276,28 @@ int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address 
     return (int)request(jar, address, data, random, reply);
 }
 
-/* OpenSSL asks for a cookie before it has looked at the random of a hello. */
-static const uint8_t no_random[RANDOM];
-
-static int make_for_openssl(SSL *ssl, unsigned char *cookie, unsigned int *length)
+/* OpenSSL asks for nothing but what has been checked by then. */
+static int make_none(SSL *ssl, unsigned char *cookie, unsigned int *length)
 {
-    dtlsffi_conn *conn = SSL_get_app_data(ssl);
-
-    *length = DTLSFFI_COOKIE;
-    return conn->jar != NULL && make_cookie(conn->jar, &conn->address, no_random, cookie);
+    (void)ssl;
+    (void)cookie;
+    *length = 0;
+    return 0;
 }
 
-/* The cookie may be one of ours for a first hello that came whole. */
-static int check_for_openssl(SSL *ssl, const unsigned char *cookie, unsigned int length)
+static int is_proven(SSL *ssl, const unsigned char *cookie, unsigned int length)
 {
-    dtlsffi_conn *conn = SSL_get_app_data(ssl);
-    uint8_t random[RANDOM];
+    const dtlsffi_conn *conn = SSL_get_app_data(ssl);
 
-    if (conn->proven || conn->jar == NULL)
-        return conn->proven;
-    (void)SSL_get_client_random(ssl, random, sizeof(random));
-    conn->proven = check_untrusted(conn->jar, &conn->address, no_random, cookie, length)
-                   || check_untrusted(conn->jar, &conn->address, random, cookie, length);
+    (void)cookie;
+    (void)length;
     return conn->proven;
 }
 
 void dtlsffi_ctx_set_cookies(SSL_CTX *ctx)
 {
-    SSL_CTX_set_cookie_generate_cb(ctx, make_for_openssl);
-    SSL_CTX_set_cookie_verify_cb(ctx, check_for_openssl);
-}
-
-/* Has a new server's connection ask for a cookie by itself, when it has put a ClientHello in fragments together. `jar`
- * has to outlive it. */
-void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, dtlsffi_cookie_jar *jar, const dtlsffi_address *address)
-{
-    conn->jar = jar;
-    conn->address = *address;
-    SSL_set_options(conn->ssl, SSL_OP_COOKIE_EXCHANGE);
+    SSL_CTX_set_cookie_generate_cb(ctx, make_none);
+    SSL_CTX_set_cookie_verify_cb(ctx, is_proven);
 }
 
 /* Begins a new server's connection with a ClientHello whose cookie has been checked, and answers it: a first step of

@@ -67,7 +67,6 @@ typedef struct {
 #define DTLSFFI_EVENT_CLOSED 4
 #define DTLSFFI_EVENT_MTU 8
 #define DTLSFFI_NEWS_ESTABLISHED 16     /* these are no events, but how things are: dtlsffi_conn_news() */
-#define DTLSFFI_NEWS_PROVEN 32
 #define DTLSFFI_NEWS_TIMER 8            /* the bits above these are the timer's */
 
 typedef struct dtlsffi_conn dtlsffi_conn;
@@ -130,11 +129,12 @@ enum dtlsffi_socket_answer { DTLSFFI_PARENTS = -0x10000 }; /* instead of -errno:
 #define DTLSFFI_MESSAGE_MAX 65856       /* 64 kB, and a bit: at multiples of 64 kB all would share one set of the cache */
 #define DTLSFFI_STRANGERS 4096          /* as many datagrams as 64 messages can hold */
 #define DTLSFFI_HELLO_RANDOM 36
+#define DTLSFFI_HELLO_MAX 16000         /* bytes of a ClientHello, which is to be one record when it has been put together */
 typedef struct {
     uint32_t message;
     uint32_t offset;
     uint32_t length;
-    uint32_t proven;                    /* a whole ClientHello with a cookie of ours: here are its random and when that was made */
+    uint32_t proven;                    /* a ClientHello, or its first fragment, with a cookie of ours: here are its random and when that was made */
     uint8_t random[DTLSFFI_HELLO_RANDOM];
 } dtlsffi_stranger;
 
@@ -182,9 +182,9 @@ int dtlsffi_table_tidy(dtlsffi_table *table, double since);
 typedef struct dtlsffi_cookie_jar dtlsffi_cookie_jar;
 enum dtlsffi_hello {
     DTLSFFI_HELLO_NONE = 0,             /* no ClientHello, or one not to be answered */
-    DTLSFFI_HELLO_PROVEN = -1,          /* whole, with a cookie of ours */
-    DTLSFFI_HELLO_FRAGMENT = -2,        /* the first fragment of one, or a later one */
-    DTLSFFI_HELLO_UNPROVEN = -3,        /* whole, without a cookie, and no answer was asked for */
+    DTLSFFI_HELLO_PROVEN = -1,          /* with a cookie of ours */
+    DTLSFFI_HELLO_FRAGMENT = -2,        /* a fragment of one, but not the first */
+    DTLSFFI_HELLO_UNPROVEN = -3,        /* without a cookie, and no answer was asked for */
 };
 dtlsffi_cookie_jar *dtlsffi_cookie_jar_new(const uint8_t *secret, size_t length);
 void dtlsffi_cookie_jar_free(dtlsffi_cookie_jar *jar);
@@ -192,7 +192,7 @@ int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address 
                                  size_t length, uint8_t *reply, uint8_t *random);
 
 /* strangers.c */
-void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int full);
+void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int expected);
 
 /* lock.c */
 void dtlsffi_lock_end(void);
@@ -220,7 +220,6 @@ double dtlsffi_conn_seen(dtlsffi_conn *conn, double now);
 dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
 
 /* cookie.c: how a server's connection begins behind a port that it shares */
-void dtlsffi_conn_ask_cookie(dtlsffi_conn *conn, dtlsffi_cookie_jar *jar, const dtlsffi_address *address);
 int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 
 /* flow.c: what moves a connection on */

@@ -229,7 +229,7 @@ struct dtlsffi_conn {
     bool failed;                /* OpenSSL will not go on with this SSL */
     bool shut;                  /* we have sent close_notify */
     bool pinned;                /* the peer has to show a certificate or raw key, and it is not the chain that decides */
-    bool proven;                /* its cookie has been checked */
+    bool proven;                /* its cookie has been checked: what OpenSSL asks for */
     bool abandoned;             /* closed within one of its own callbacks */
     bool warm;                  /* OpenSSL's buffers may be allocated: it is in its table's list of those */
     bool cold;                  /* they have been given back */
@@ -260,7 +260,6 @@ struct dtlsffi_conn {
     /* behind a shared socket */
     dtlsffi_address address;    /* the peer's */
     dtlsffi_address local;      /* ours, to which it has sent */
-    dtlsffi_cookie_jar *jar;    /* where cookies for this peer come from, or NULL */
     double last_seen;           /* when it has sent, by the endpoint's clock */
     dtlsffi_table *table;       /* that it is in, or NULL */
     dtlsffi_conn *warmer, *cooler;  /* its neighbours in the list of the warm */

@@ -110,37 +110,10 @@ static bool is_answered(dtlsffi_conn *conn, const uint8_t *record, size_t length
     return false;
 }
 
-/* A client that has not shown its cookie yet, behind a port that it shares. */
-static bool is_stranger(const dtlsffi_conn *conn)
-{
-    return conn->jar != NULL && !conn->proven;
-}
-
-/* Such a one has nothing to say but a ClientHello, the first or the second message; OpenSSL would keep whatever may
- * follow, a megabyte of it. */
-static bool is_hello_only(const uint8_t *record, size_t length)
-{
-    size_t at = DTLSFFI_RECORD_HEADER;
-
-    if (record[0] != HANDSHAKE)
-        return false;
-    while (length - at >= MESSAGE_HEADER) {
-        const uint8_t *message = record + at;
-
-        if (message[0] != CLIENT_HELLO || message[1] != 0 || read16(message + 2) > HELLO_MAX || read16(message + 4) > 1)
-            return false;
-        at += MESSAGE_HEADER + ((size_t)message[9] << 16 | read16(message + 10));
-        if (at > length)
-            return false;
-    }
-    return at == length;
-}
-
 /* Whether a plaintext record may reach OpenSSL. */
 static bool accept_plaintext(dtlsffi_conn *conn, uint8_t *record, size_t length)
 {
-    if (record[0] == APPLICATION_DATA || !settle_version(conn, record) || is_answered(conn, record, length)
-        || (is_stranger(conn) && !is_hello_only(record, length))) {
+    if (record[0] == APPLICATION_DATA || !settle_version(conn, record) || is_answered(conn, record, length)) {
         conn->stats.dropped_junk++;
         return false;
     }
@@ -196,7 +169,7 @@ static int spoken(const dtlsffi_conn *conn)
 /* Whether an encrypted record may reach OpenSSL. */
 static bool accept_encrypted(dtlsffi_conn *conn, const uint8_t *record, size_t length)
 {
-    if (!is_stranger(conn) && length >= DTLSFFI_RECORD_HEADER + conn->shortest && read16(record + 1) == spoken(conn))
+    if (length >= DTLSFFI_RECORD_HEADER + conn->shortest && read16(record + 1) == spoken(conn))
         return true;
     conn->stats.dropped_unauthenticated++;
     return false;

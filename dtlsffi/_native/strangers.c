@@ -52,8 +52,8 @@ static void flush(replies *what, dtlsffi_udp *udp)
 /* Answers the ClientHellos among a batch's strangers that have no cookie, and takes them from the list. Where a batch is
  * full, more comes than is answered in time, and what waits in the kernel is lost, whoever sent it: so every second of
  * them is passed over then (an answer costs more than a look), and those who have proved their addresses get through.
- * The same goes for most fragments of ClientHellos once there is no room for more of them (`full`). */
-void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int full)
+ * The same goes for what follows a first fragment where none is waited for (`expected`). */
+void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int expected)
 {
     static _Atomic unsigned turn;
     bool flooded = batch->count == DTLSFFI_BATCH;
@@ -75,12 +75,14 @@ void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *ja
             if (out.count == DTLSFFI_BATCH)
                 flush(&out, udp);
         } else if (what == DTLSFFI_HELLO_UNPROVEN
-                   || (what == DTLSFFI_HELLO_FRAGMENT && flooded && full && turn % 8 != 0)) {
+                   || (what == DTLSFFI_HELLO_FRAGMENT && flooded && !expected)) {
             batch->passed_over++;
         } else {
             who->proven = what == DTLSFFI_HELLO_PROVEN;
-            if (who->proven)
+            if (who->proven) {
                 memcpy(who->random, random, sizeof(random));
+                expected = 1; /* the rest of it is behind it, perhaps */
+            }
             batch->strangers[kept++] = *who;
         }
     }

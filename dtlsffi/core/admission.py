@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from .._native import CData, ffi, lib
+from .assembling import Assemblies
 from .context import DTLSContext
-from .cookies import make_jar
+from .cookies import is_whole_hello, make_jar
 from .endpoint_connection import EndpointConnection
 from .errors import DTLSError, make
 from .pending import Pending, host_of
@@ -25,9 +26,6 @@ RESTART = 0.25
 """Seconds that a client which has begun again has to let pass before it may do so once more: each handshake is answered
 with more than it takes to ask."""
 
-UNDISTURBED = 1.0
-"""Seconds that a stranger has for its cookie before another stranger may take its place: changing places costs much."""
-
 
 class Admission:
     """The half of an `Endpoint` that lets clients in, or does not."""
@@ -39,6 +37,7 @@ class Admission:
     _udp: CData
     _udp_at: int
     _has_socket: bool
+    _hurries = False  # there is no time for another step of a handshake just now
     _handshake_timeout: float
     v6_socket: bool
     max_queue: int
@@ -57,6 +56,7 @@ class Admission:
         self._jar = make_jar(cookie_secret)
         self._max_connections = max_connections
         self._pending = Pending(max_pending)
+        self._assemblies = Assemblies()
         self._reply = ffi.new("uint8_t[]", lib.DTLSFFI_HELLO_VERIFY_REQUEST)
         self._hello_random = ffi.new("uint8_t[]", lib.DTLSFFI_HELLO_RANDOM)
 
@@ -67,7 +67,7 @@ class Admission:
 
     # ---- what the other half does ----
 
-    def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
+    def _start(self, connection: EndpointConnection, now: float) -> None:
         raise NotImplementedError
 
     def _place(self, connection: EndpointConnection) -> None:
@@ -77,6 +77,9 @@ class Admission:
         raise NotImplementedError
 
     def _feed(self, connection: EndpointConnection, data: bytes, local: CData | None, now: float) -> None:
+        raise NotImplementedError
+
+    def _defer(self, data: bytes, packed: CData, local: CData, proof: bytes) -> None:
         raise NotImplementedError
 
     def _after(self, connection: EndpointConnection, now: float, move: Callable[[], object]) -> None:
@@ -99,8 +102,10 @@ class Admission:
 
     # ---- hellos ----
 
-    def _hello_untrusted(self, data: bytes, packed: CData, local: CData, key: bytes, now: float) -> bool:
-        """Deals with what seems to be a ClientHello; whether that was all there is to do with it."""
+    # What has been dealt with is True where it was much work, and False where it was little; None is for a connection.
+
+    def _hello_untrusted(self, data: bytes, packed: CData, local: CData, key: bytes, now: float) -> bool | None:
+        """Deals with what seems to be a ClientHello, or a fragment of one."""
         what = lib.dtlsffi_hello_look_untrusted(self._jar, packed, data, len(data), self._reply, self._hello_random)
         if what == HELLO_NONE:
             self._counts["dropped_junk"] += 1
@@ -121,19 +126,37 @@ class Admission:
 
     def _hello(
         self, data: bytes, packed: CData, local: CData, key: bytes, now: float, proof: bytes, *, proven: bool
-    ) -> bool:
-        """The same for a whole one, with its random and the time of its cookie."""
+    ) -> bool | None:
+        """The same for one with its random and the time of its cookie, whole or the first fragment of it."""
         random, made = proof[:RANDOM], proof[RANDOM:]
-        if key in self._connections or key in self._replacing:
-            if self._is_said_again(key, proof):
-                return False
-            if self._has_precedence(key, random) or self._is_too_soon(key, random, now):
-                return True
-        connection = self._admit(packed, local, key, now, proven=proven or not self._cookies)
+        if self._is_said_again(key, proof):
+            return None
+        if not is_whole_hello(data):
+            self._assemblies.begin(key, data, proof, now, proven=proven)
+            return self._fragment(data, packed, local, key, now)
+        if self._has_precedence(key, random) or self._is_too_soon(key, random, now):
+            return True
+        connection = self._admit(packed, local, key, now)
         if connection is not None:
             connection._random, connection._cookie_made = random, made
             self._begin(connection, data, now, proven=proven)
         return True
+
+    def _fragment(self, data: bytes, packed: CData, local: CData, key: bytes, now: float) -> bool | None:
+        """The same for a fragment: one of a hello that is being put together, or is said again."""
+        if key in self._assemblies:
+            found = self._assemblies.add(key, data)
+            if found is None:
+                return False
+            whole, assembly = found
+            if self._hurries and assembly.proven:
+                self._defer(whole, packed, local, assembly.proof)
+                return False
+            return self._hello(whole, packed, local, key, now, assembly.proof, proven=assembly.proven)
+        if any(there is not None and there._server_side and not there.is_established for there in self._at(key)):
+            return None
+        self._counts["dropped_unknown"] += 1  # of one that has been asked for its cookie, most of the time
+        return False
 
     def _at(self, key: bytes) -> tuple[EndpointConnection | None, EndpointConnection | None]:
         return self._connections.get(key), self._replacing.get(key)
@@ -164,38 +187,24 @@ class Admission:
         self._counts["refused_pending"] += 1
         return True
 
-    def _fragment(self, data: bytes, packed: CData, local: CData, key: bytes, now: float) -> bool:
-        """A ClientHello too large for one datagram: OpenSSL puts it together, and asks for the cookie itself."""
-        for there in self._at(key):
-            if there is not None and there._server_side and not there.is_established:
-                return False
-        if self._has_precedence(key, b"\xff" * 33):
-            return True  # its random is somewhere in the fragments
-        connection = self._admit(packed, local, key, now, proven=not self._cookies)
-        if connection is not None:
-            if self._cookies:
-                lib.dtlsffi_conn_ask_cookie(connection._conn, self._jar, packed)
-            self._feed(connection, data, local, now)
-        return True
-
-    def _make_room(self, key: bytes, now: float, *, proven: bool) -> bool:
+    def _make_room(self, key: bytes) -> bool:
         """Sees that one more handshake may begin; whether it may."""
-        if self._pending.has_room(proven=proven):
+        if self._pending.has_room():
             return True
-        leaves = self._pending.who_makes_room(host_of(key), proven=proven)
-        if leaves is None or (not proven and now < leaves._begun + UNDISTURBED):
+        leaves = self._pending.who_makes_room(host_of(key))
+        if leaves is None:
             self._counts["refused_pending"] += 1
             return False
         self._counts["evicted"] += 1
         self._end(leaves, make(DTLSError, "EVICTED", "too many handshakes are going on: this one had to make room"))
         return True
 
-    def _admit(self, packed: CData, local: CData, key: bytes, now: float, *, proven: bool) -> EndpointConnection | None:
+    def _admit(self, packed: CData, local: CData, key: bytes, now: float) -> EndpointConnection | None:
         """A new server's connection, if there is room for one; beside an older one of the same address, if any."""
         if self.is_full and key not in self._connections:
             self._refuse()
             return None
-        if not self._make_room(key, now, proven=proven):
+        if not self._make_room(key):
             return None
         connection = EndpointConnection(
             self, packed, key, self._server_context(), server_side=True, verify_fingerprint=self._pins
@@ -208,12 +217,11 @@ class Admission:
         if older is None:
             self._connections[connection._key] = connection
         else:
-            if proven:
-                self._displace(older)  # what is encrypted may be for either of them now
+            self._displace(older)  # what is encrypted may be for either of them now
             self._replacing[connection._key] = connection
         connection._set_local(local)
-        self._start(connection, now, proven=proven)
-        if older is None and proven:
+        self._start(connection, now)
+        if older is None:
             self._place(connection)
             self._accepted.append(connection)
         return connection
@@ -227,17 +235,6 @@ class Admission:
                 self._max_connections,
             )
         self._counts["refused_connections"] += 1
-
-    def _prove(self, connection: EndpointConnection, now: float) -> None:
-        """Lets a client in that has just proved its address."""
-        self._pending.prove(connection)
-        connection._deadline = now + self._handshake_timeout
-        there = self._connections.get(connection._key)
-        if there is connection:
-            self._place(connection)
-            self._accepted.append(connection)
-        elif there is not None:
-            self._displace(there)
 
     def _server_context(self) -> DTLSContext:
         if self._context is None:

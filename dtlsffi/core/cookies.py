@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .._native import CData, ffi, lib
 from .arguments import exactly
 
 HANDSHAKE = 22
+HEADER = 25  # bytes of a record with a fragment before its part of the message
 
 
 def seems_hello(data: bytes) -> bool:
@@ -16,6 +19,22 @@ def seems_hello(data: bytes) -> bool:
 def is_whole_hello(data: bytes) -> bool:
     """Whether it begins with a ClientHello in one piece: one fragment, from 0 on, as long as the message."""
     return seems_hello(data) and data[19:22] == b"\0\0\0" and data[14:17] == data[22:25]
+
+
+def is_fragment(data: bytes) -> bool:
+    """Whether it begins with a part of a ClientHello that comes in several."""
+    return seems_hello(data) and not is_whole_hello(data)
+
+
+def records_of(data: bytes) -> Iterator[bytes]:
+    """The records of a datagram that seem to hold fragments of a ClientHello, up to the first that does not."""
+    while len(data) > HEADER and seems_hello(data):
+        length = 13 + int.from_bytes(data[11:13], "big")
+        record, data = data[:length], data[length:]
+        begin, part = int.from_bytes(record[19:22], "big"), int.from_bytes(record[22:25], "big")
+        if len(record) != length or length != HEADER + part or begin + part > int.from_bytes(record[14:17], "big"):
+            return
+        yield record
 
 
 def make_jar(secret: bytes | None) -> CData:

@@ -16,7 +16,7 @@ from .._native import CData, address_of, calls, ffi, lib
 from .address import key as key_of
 from .admission import Admission
 from .batches import Batch, Buffer, batches, not_received, refused
-from .cookies import is_whole_hello
+from .cookies import is_fragment, is_whole_hello
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSWantReadError, DTLSZeroReturnError
 
@@ -187,8 +187,7 @@ class Draining(Admission):
         if self._udp.fd < 0:  # a callback has closed the endpoint
             return
         if batch.stranger_count and self._context is not None and self._cookies:
-            full = not self._pending.has_room(proven=False)
-            lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, full)
+            lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, bool(self._assemblies))
         counts["cookies_sent"] += batch.answered
         counts["dropped_flood"] += batch.passed_over
         left = self._go_on(now, RESERVED + batch.steps) if self._waiting else batch.steps
@@ -201,20 +200,25 @@ class Draining(Admission):
             start = message * MESSAGE_MAX + offset
             data, packed, local = whole[start : start + length], senders + message, receivers + message
             proof = random if proven else b""
-            if left > 0:
+            self._hurries = left <= 0
+            if left > 0 or is_fragment(data):  # which is soon dealt with, until it is the last
                 left -= self._receive(data, packed, local, now, proof)
-            elif len(self._waiting) < WAITING and (proven or self._is_proven(data, packed)):
-                self._waiting.append((data, ffi.new(ADDRESS, packed[0]), ffi.new(ADDRESS, local[0]), proof))
+            elif proven or self._is_proven(data, packed):
+                self._defer(data, packed, local, proof)
             else:
                 counts["dropped_flood"] += 1
+        self._hurries = False
+
+    def _defer(self, data: bytes, packed: CData, local: CData, proof: bytes) -> None:
+        """Has a datagram wait for a step of its handshake."""
+        if len(self._waiting) < WAITING:
+            self._waiting.append((data, ffi.new(ADDRESS, packed[0]), ffi.new(ADDRESS, local[0]), proof))
+        else:
+            self._counts["dropped_flood"] += 1
 
     def _is_proven(self, data: bytes, packed: CData) -> bool:
-        """Whether a datagram comes from an address that is proved: fragments of strangers' hellos do not wait.
-
-        Of whole hellos only those with a cookie have come so far.
-        """
-        connection = self._connections.get(key_of(packed))
-        return is_whole_hello(data) if connection is None else not self._pending.is_unproven(connection)
+        """Whether a datagram comes from an address that is proved, or needs no proof: no other hellos come so far."""
+        return key_of(packed) in self._connections or is_whole_hello(data)
 
     def _go_on(self, now: float, left: int = BUDGET) -> int:
         """Gives datagrams that have waited to their handshakes; how many more steps there is time for."""

@@ -23,7 +23,6 @@ from .cookies import seems_hello
 from .draining import TIDY, WARM, Draining, attempt, raise_first
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, make
-from .pending import UNPROVEN_TIMEOUT
 from .pins import Fingerprints, Keys, pins_of
 from .schedule import Schedule
 from .session import DTLSSession
@@ -45,11 +44,10 @@ class Endpoint(Draining):
     and hosts check each other's cookies; without it each endpoint has its own. Every client is asked for what
     `verify_fingerprint` or `verify_public_key` name, as by a `Connection` with them.
 
-    Limits: `max_pending` handshakes that are not finished (half of them at most by clients whose ClientHello comes in
-    fragments, which have yet to prove their address; where there are as many, those of the busiest host make room),
-    `max_connections` in all, `max_queue` records that wait in one connection, `handshake_timeout` and `idle_timeout` in
-    seconds (None: never idle for too long, so that peers that vanish without a word stay). What is refused is counted
-    in `statistics`, and the first time that there is no place for a client is logged (`dtlsffi.server`).
+    Limits: `max_pending` handshakes that are not finished (where there are as many, the busiest host's oldest goes),
+    `max_connections` in all, `max_queue` records that wait in one connection, `handshake_timeout` and
+    `idle_timeout` in seconds (None: never idle for too long, so that peers that vanish without a word stay). What is
+    refused is counted in `statistics`, and that there is no place for a client is logged once (`dtlsffi.server`).
 
     One thread at a time calls it, and `close` of its connections: whoever has more holds a lock of his own. `send` and
     `send_many` of a connection may be called by any thread.
@@ -98,11 +96,13 @@ class Endpoint(Draining):
     def _receive(self, data: bytes, packed: CData, local: CData, now: float, proof: bytes = b"") -> bool:
         """Takes one datagram, a ClientHello where there is a `proof`; whether that was much work."""
         key = addresses.key(packed)
+        done: bool | None = None
         if proof:
-            if self._hello(data, packed, local, key, now, proof, proven=True):
-                return True
-        elif self._context is not None and seems_hello(data) and self._hello_untrusted(data, packed, local, key, now):
-            return True
+            done = self._hello(data, packed, local, key, now, proof, proven=True)
+        elif self._context is not None and seems_hello(data):
+            done = self._hello_untrusted(data, packed, local, key, now)
+        if done is not None:
+            return done
         connection, newer = self._connections.get(key), self._replacing.get(key)
         if connection is None and newer is None:
             self._counts["dropped_unknown"] += 1
@@ -113,13 +113,12 @@ class Endpoint(Draining):
             self._feed(connection, data, local, now)
         return True
 
-    def _start(self, connection: EndpointConnection, now: float, *, proven: bool) -> None:
-        self._pending.add(connection, proven=proven)
+    def _start(self, connection: EndpointConnection, now: float) -> None:
+        self._pending.add(connection)
         connection._begun = now
         lib.dtlsffi_conn_seen(connection._conn, now)
-        connection._deadline = now + (
-            self._handshake_timeout if proven else min(self._handshake_timeout, UNPROVEN_TIMEOUT)
-        )  # and its first step, which is about to come, has it looked after
+        # Its first step, which is about to come, has this looked after.
+        connection._deadline = now + self._handshake_timeout
 
     def _feed(self, connection: EndpointConnection, data: bytes, local: CData | None, now: float) -> None:
         """Gives a datagram to a connection. What nobody has signed says nothing of where an established peer is."""
@@ -159,8 +158,6 @@ class Endpoint(Draining):
             self._arrive([(connection, record) for record in records])
         news = lib.dtlsffi_conn_news(connection._conn)
         if not connection._completed:
-            if news & NEWS_PROVEN and self._pending.is_unproven(connection):
-                self._prove(connection, now)
             if news & NEWS_ESTABLISHED:
                 self._complete(connection, now)
             else:
@@ -216,9 +213,7 @@ class Endpoint(Draining):
         packed = addresses.pack(address)
         key = addresses.key(packed)
         there = self._connections.get(key)
-        if there is not None and self._pending.is_unproven(there):  # it may be anybody's
-            self._end(there, make(DTLSError, "REPLACED", "we have begun a connection with the same address"))
-        elif there is not None:
+        if there is not None:
             raise ValueError(f"there is a connection with {address} already")
         if self.is_full:
             raise ValueError(f"there are {self._max_connections} connections already (max_connections)")
@@ -233,7 +228,7 @@ class Endpoint(Draining):
             verify_public_key=verify_public_key,
         )
         self._connections[key] = connection
-        self._start(connection, now, proven=True)
+        self._start(connection, now)
         self._place(connection)
         self._after(connection, now, connection._step)
         connection._random = connection.client_random()
@@ -416,9 +411,8 @@ class Endpoint(Draining):
             del self._connections[key]
             if newer is not None:
                 self._connections[key] = self._replacing.pop(key)
-                if not self._pending.is_unproven(newer):
-                    self._place(newer)
-                    self._accepted.append(newer)
+                self._place(newer)
+                self._accepted.append(newer)
 
     def close(self) -> None:
         """Closes every connection with close_notify. The socket is its owner's to close.
@@ -435,9 +429,7 @@ class Endpoint(Draining):
 
 PASSING = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE)
 EVENT_CLOSED: int = lib.DTLSFFI_EVENT_CLOSED
-NEWS_ESTABLISHED, NEWS_PROVEN, NEWS_TIMER = (
-    lib.DTLSFFI_NEWS_ESTABLISHED, lib.DTLSFFI_NEWS_PROVEN, lib.DTLSFFI_NEWS_TIMER,
-)  # fmt: skip
+NEWS_ESTABLISHED, NEWS_TIMER = lib.DTLSFFI_NEWS_ESTABLISHED, lib.DTLSFFI_NEWS_TIMER
 NOWHERE = ffi.new("dtlsffi_address *")
 COUNTERS = (
     "cookies_sent", "handshakes_completed", "handshakes_failed", "replaced", "expired",

@@ -42,44 +42,69 @@ def alive(references: list[weakref.ref[EndpointConnection]]) -> int:
     return sum(reference() is not None for reference in references)
 
 
-def test_a_stranger_can_say_nothing_but_a_client_hello(server: Endpoint, client_context: DTLSContext) -> None:
-    """OpenSSL would keep ten messages of the future for it, and a hundred encrypted records."""
-    piece = next(fragments(hello(client_context)[1], 60))
-    server.receive_datagram(piece, client_address(0), 0)
-    (stranger,) = server.connections
-    for sequence in range(2, 11):
-        server.receive_datagram(far_message(11, sequence, 100_000), client_address(0), 0)
-        server.receive_datagram(record(22, bytes(200), epoch=1, number=sequence), client_address(0), 0)
-    server.receive_datagram(far_message(1, 1, 100_000), client_address(0), 0)
-    counts = stranger.statistics()
-    assert (counts["dropped_junk"], counts["dropped_unauthenticated"]) == (10, 9)
+def test_a_stranger_makes_nothing_grow_with_fragments(server: Endpoint, client_context: DTLSContext) -> None:
+    """The first one is asked for its cookie, as a whole hello is; what follows it is not kept."""
+    pieces = list(fragments(hello(client_context)[1], 60))
+    for number in range(300):
+        for piece in pieces:
+            server.receive_datagram(piece, client_address(number), 0)
+        for sequence in range(2, 11):
+            server.receive_datagram(far_message(11, sequence, 100_000), client_address(number), 0)
+        server.receive_datagram(far_message(1, 1, 100_000), client_address(number), 0)
+    counts = server.statistics()
+    assert (server.connections, counts["pending"], len(server._assemblies)) == ([], 0, 0)
+    assert counts["cookies_sent"] == len(server.datagrams_to_send()) == 300
+    assert counts["dropped_unknown"] == 300 * (len(pieces) - 1 + 9)
+    assert counts["dropped_junk"] == 300
+    assert server.get_timer(0) is None
 
 
-def test_nobody_hears_of_a_client_before_it_has_proved_its_address(
-    server: Endpoint, client_context: DTLSContext
+@pytest.mark.parametrize("order", [1, -1])
+def test_nobody_hears_of_a_client_before_its_hello_is_whole(
+    server: Endpoint, client_context: DTLSContext, order: int
 ) -> None:
-    """Not accept(), not a thread of a server's."""
-    client, first = hello(client_context)
-    for piece in fragments(first, 60, 20):
+    """Not accept(), not a thread of a server's; in whatever order the rest comes, and however often."""
+    client, second = with_cookie(server, client_context, client_address(0))
+    first, *rest = fragments(second, 100, 40)
+    for piece in (first, first, *rest[::order][:-1]):
         server.receive_datagram(piece, client_address(0), 0)
     assert server.accepted() == []
-    client.receive_datagram(server.datagrams_to_send()[0][0])
-    for piece in fragments(client.datagrams_to_send()[0], 60, 40):
+    assert server.connections == []
+    for piece in rest:
         server.receive_datagram(piece, client_address(0), 0)
     assert len(server.accepted()) == 1
+    for datagram, _ in server.datagrams_to_send():
+        client.receive_datagram(datagram)
+    assert client.datagrams_to_send()
+
+
+def test_a_client_in_fragments_may_begin_anew(server: Endpoint, client_context: DTLSContext) -> None:
+    """While its older handshake goes on, and while its older hello is being put together."""
+    for pieces_of_the_first in (1, 3):
+        _, second = with_cookie(server, client_context, client_address(0))
+        for piece in list(fragments(second, 100, 40))[:pieces_of_the_first]:
+            server.receive_datagram(piece, client_address(0), 0)
+    client, second = with_cookie(server, client_context, client_address(0))
+    for piece in fragments(second, 100, 40):
+        server.receive_datagram(piece, client_address(0), 10)
+    for datagram, _ in server.datagrams_to_send():
+        client.receive_datagram(datagram)
+    assert client.datagrams_to_send()
+    assert len(server.connections) == 1
 
 
 def test_those_who_have_gone_leave_no_memory_behind(net: Net, server: Endpoint, client_context: DTLSContext) -> None:
     """While others go on: what they left in the schedule does not keep them alive."""
-    server.receive_datagram(next(fragments(hello(client_context)[1], 60)), client_address(999), 0)
+    server.receive_datagram(with_cookie(server, client_context, client_address(999))[1], client_address(999), 0)
     references = []
     gc.disable()
     try:
         for number in range(200):
-            piece = list(fragments(hello(client_context)[1], 60))[1]
-            server.receive_datagram(piece, client_address(number), 0)
+            _, second = with_cookie(server, client_context, client_address(number))
+            server.receive_datagram(second, client_address(number), 0)
             references.append(weakref.ref(server.connections[-1]))
             server.connections[-1].close()
+            server.accepted()
             server.ready()
         assert alive(references) <= 65
     finally:

@@ -257,7 +257,7 @@ def test_a_batch_for_one_peer_has_strangers_in_it(
         settle(ports[0])
         assert [received(server) for server in servers] == [[b"one", b"three"], [b"two"]]
         counts = ports[0].endpoint.statistics()
-        assert (counts["dropped_unknown"], counts["cookies_sent"]) == (1, 3)
+        assert (counts["dropped_unknown"], counts["cookies_sent"]) == (1, 4)
 
 
 def test_the_end_of_a_connection_comes_in_a_batch(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import dtlsffi
 from dtlsffi import DTLSContext, Endpoint
 from dtlsffi.testing import Authority, MemoryLink
-from tests.core.net import SERVER, Net, client_address, client_context, connect, fragments, hello
+from tests.core.net import SERVER, Net, client_address, client_context, connect, hello
 from tests.helpers import FAST, HOST, load
 
 __all__ = ["client_context"]
@@ -128,28 +128,6 @@ def test_handshakes_that_are_not_finished_are_limited(
     honest = connect(net, 99, client_context)
     net.settle()
     assert honest.is_established
-
-
-def test_fragments_of_strangers_are_limited_too(client_context: DTLSContext, server_context: DTLSContext) -> None:
-    """They cost a place each, until their time is over or the next one comes: an honest one has time for its cookie."""
-    server = Endpoint(server_context, max_pending=50)
-    piece = next(fragments(hello(client_context)[1], 60))
-    for number in range(500):
-        server.receive_datagram(piece, client_address(number), number / 100)
-    counts = server.statistics()
-    assert (counts["pending"], counts["evicted"] + counts["refused_pending"]) == (25, 475), "half is for the proven"
-    assert counts["evicted"] == 4 * 25, "each has a second"
-    assert server.datagrams_to_send() == []
-    client, first = hello(client_context)
-    server.receive_datagram(first, client_address(1000), 5)
-    client.receive_datagram(server.datagrams_to_send()[0][0])
-    server.receive_datagram(client.datagrams_to_send()[0], client_address(1000), 5)
-    assert server.statistics()["pending"] == 26
-    assert len(server.accepted()) == 1, "nobody hears of those who may be anybody"
-    server.handle_timers(9)
-    assert server.statistics()["pending"] == 1
-    server.handle_timers(36)
-    assert server.statistics()["connections"] == 0
 
 
 def test_connections_are_limited(

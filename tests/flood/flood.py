@@ -132,7 +132,7 @@ def complaints(result: dict[str, float], *, in_fragments: bool) -> list[str]:
         "echoes mixed up": 0,
         "kB grown": GROWTH,
         "kB grown in the second half": FLAT if result["seconds"] > 10 else GROWTH,
-        "most half open": HALF_OPEN / 2 + result["at a time"] if in_fragments else result["at a time"],
+        "most half open": result["at a time"],
         "longest reply": result["shortest request"],
         "bytes back for each byte": 1,
     }

@@ -141,3 +141,19 @@ def test_a_flight_is_sent_again_when_its_timer_has_run_out(
         assert 0.03 < first < 0.9
         assert first + second + third > 0.3, "0.05, 0.1 and 0.2"
         assert served.count("pending") == 1
+
+
+@pytest.mark.parametrize(("mtu", "names"), [(228, 0), (228, 9), (300, 24), (600, 6), (1200, 24)])
+def test_a_hello_may_need_several_datagrams(
+    door: Door, authority: Authority, server_context: DTLSContext, mtu: int, names: int
+) -> None:
+    """With its cookie only, or from the beginning: it gets in at once, and nothing is dropped as a flood."""
+    client_context = authority.client_context()
+    client_context.mtu = mtu
+    client_context.set_alpn_protocols([chr(97 + number) * 200 for number in range(names)])
+    with door.serving(server_context) as served, Client(served.address, client_context) as client:
+        client.shake_hands()
+        assert sum(datagram[13] == 1 and datagram[22:25] != datagram[14:17] for datagram in client.sent) > 1
+        assert client.connection.statistics()["flights_retransmitted"] == 0
+        assert client.ask(b"here I am") == b"here I am"
+        assert served.count("dropped_flood") == 0

@@ -87,7 +87,7 @@ def test_what_is_no_hello_is_not_believed(door: Door, client_context: DTLSContex
 def test_a_stranger_gets_no_more_than_came(
     door: Door, client_context: DTLSContext, server_context: DTLSContext
 ) -> None:
-    """A hundred hellos get a hundred answers at the most, each smaller; fragments get none, and make nothing grow."""
+    """A hundred hellos, or first fragments, get a hundred answers at the most, each smaller; and make nothing grow."""
     with (
         door.serving(server_context, max_pending=10) as served,
         established(served.address, client_context) as honest,
@@ -103,9 +103,9 @@ def test_a_stranger_gets_no_more_than_came(
                 client.sock.send(datagram)
                 honest.answers_to()
             answers = pending(client.sock)
-            assert size(answers) <= size(datagrams) / 2
-            assert all(len(answer) == 60 for answer in answers)
-        assert served.count("pending") == 1
+            assert all(len(answer) == 60 < len(datagrams[0]) for answer in answers)
+            assert len(answers) <= (0 if datagrams[0][19:22] != bytes(3) else 100)
+        assert served.count("pending") == 0
 
 
 def test_the_shortest_hello_is_longer_than_its_answer(

@@ -179,13 +179,15 @@ def test_a_hello_of_before_evicts_nobody(door: Door, client_context: DTLSContext
 def test_a_first_fragment_in_somebodys_name_evicts_nobody(
     door: Door, client_context: DTLSContext, server_context: DTLSContext
 ) -> None:
-    """Of a ClientHello that needs several datagrams: it gets no answer, and the connection goes on."""
+    """Of a ClientHello that needs several datagrams: it is asked for its cookie, and the connection goes on."""
     with door.serving(server_context) as served, established(served.address, client_context) as client:
         hello = client.sent[0]
         body = hello[25:85]
         message = hello[13:22] + len(body).to_bytes(3, "big") + body
         fragment = hello[:11] + len(message).to_bytes(2, "big") + message
-        assert client.answers_to(*[fragment] * 10, ALERT, *[fragment] * 10) == []
+        answers = client.answers_to(*[fragment] * 10, ALERT, *[fragment] * 10)
+        assert {answer[13] for answer in answers} == {3}  # HelloVerifyRequest
+        assert len(answers) <= 20
         assert served.count("replaced") == 0
 
 
