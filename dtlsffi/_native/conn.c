@@ -287,7 +287,7 @@ int dtlsffi_conn_alert_held(dtlsffi_conn *conn)
     return conn->alert_is_held ? conn->held_alert[DTLSFFI_ALERT_RECORD - 1] : -1;
 }
 
-/* Bytes of a handshake message, behind a shared port: OpenSSL keeps ten that are yet to come of each handshake. */
+/* Bytes of a handshake message of clients, behind a shared port: OpenSSL keeps ten that are yet to come of each. */
 #define MESSAGE_MAX 32768
 
 /* Has a new connection's datagrams go to `address`, over a socket that others use, too, or from memory (NULL). Those for
@@ -296,7 +296,8 @@ void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_addr
 {
     conn->udp = udp;
     conn->address = *address;
-    SSL_set_max_cert_list(conn->ssl, MESSAGE_MAX);
+    if (SSL_is_server(conn->ssl))
+        SSL_set_max_cert_list(conn->ssl, MESSAGE_MAX);
 }
 
 /* The peer's, behind a port that is shared. */

@@ -60,14 +60,23 @@ size_t dtlsffi_mtu_fall_back(dtlsffi_conn *conn)
     return conn->flight_mtu;
 }
 
+/* What the peer has asked for, for want of memory: RFC 6066 section 4. OpenSSL ends the connection over anything longer. */
+static size_t fragment_max(const SSL *ssl)
+{
+    uint8_t code = SSL_SESSION_get_max_fragment_length(SSL_get_session(ssl));
+
+    return code >= TLSEXT_max_fragment_length_512 && code <= TLSEXT_max_fragment_length_4096 ? (size_t)256 << code
+                                                                                            : DTLSFFI_RECORD_MAX;
+}
+
 /* Makes OpenSSL and `data_mtu` follow the present ceiling. */
 void dtlsffi_mtu_refresh(dtlsffi_conn *conn)
 {
     if (conn->established) {
         SSL_set_mtu(conn->ssl, (long)dtlsffi_conn_mtu(conn));
         conn->data_mtu = DTLS_get_data_mtu(conn->ssl);
-        if (conn->data_mtu > DTLSFFI_RECORD_MAX)
-            conn->data_mtu = DTLSFFI_RECORD_MAX;
+        if (conn->data_mtu > fragment_max(conn->ssl))
+            conn->data_mtu = fragment_max(conn->ssl);
     } else {
         conn->flight_mtu = 0;
         SSL_set_mtu(conn->ssl, (long)dtlsffi_conn_flight_mtu(conn));

@@ -35,6 +35,11 @@ static uint64_t read_number(const uint8_t *record)
     return (uint64_t)read32(record + 3) << 32 | read32(record + 7);
 }
 
+static bool is_known(uint8_t type)
+{
+    return type >= CHANGE_CIPHER_SPEC && type <= APPLICATION_DATA;
+}
+
 /* The length of the record that begins here, header included, or 0 if none does. */
 size_t dtlsffi_record_length(const uint8_t *data, size_t length)
 {
@@ -42,7 +47,7 @@ size_t dtlsffi_record_length(const uint8_t *data, size_t length)
 
     if (length < DTLSFFI_RECORD_HEADER || data[1] != 0xfe)
         return 0;
-    if (data[0] < CHANGE_CIPHER_SPEC || data[0] > APPLICATION_DATA)
+    if (!is_known(data[0]))
         return 0;
     whole = read16(data + 11);
     if (whole > SSL3_RT_MAX_ENCRYPTED_LENGTH || whole > length - DTLSFFI_RECORD_HEADER)
@@ -56,9 +61,16 @@ static bool is_unified(const dtlsffi_conn *conn, uint8_t first)
     return DTLSFFI_HAS_DTLSv1_3 && (first & 0xe0) == 0x20 && SSL_version(conn->ssl) == DTLS1_3_VERSION;
 }
 
+/* A warning that nobody has signed changes nothing, but for OpenSSL, which ends the handshake over it; the last of them,
+ * close_notify, is no warning. */
+static bool is_warning(const uint8_t *alert)
+{
+    return alert[0] == SSL3_AL_WARNING && alert[1] != SSL3_AD_CLOSE_NOTIFY;
+}
+
 static void hold_alert(dtlsffi_conn *conn, const uint8_t *record, size_t length)
 {
-    if (length != sizeof(conn->held_alert)) {
+    if (length != sizeof(conn->held_alert) || is_warning(record + DTLSFFI_RECORD_HEADER)) {
         conn->stats.dropped_junk++;
         return;
     }
@@ -121,6 +133,8 @@ static bool accept_plaintext(dtlsffi_conn *conn, uint8_t *record, size_t length)
         hold_alert(conn, record, length);
         return false;
     }
+    if (record[0] == HANDSHAKE)
+        conn->alert_is_held = false; /* the peer goes on, so it was nobody's */
     return true;
 }
 
@@ -200,32 +214,53 @@ void dtlsffi_records_unwatch(dtlsffi_watch *w)
     w->fed_count = w->delivered = 0;
 }
 
-/* How much of a datagram OpenSSL may read: its records up to the first that is none, or must not be seen. */
+/* The length of a record of whatever type, or 0. */
+static size_t any_length(const uint8_t *data, size_t length)
+{
+    size_t whole;
+
+    if (is_known(data[0]))
+        return dtlsffi_record_length(data, length);
+    whole = length < DTLSFFI_RECORD_HEADER || data[1] != 0xfe ? 0 : DTLSFFI_RECORD_HEADER + (size_t)read16(data + 11);
+    return whole <= length ? whole : 0;
+}
+
+static bool accept_record(dtlsffi_conn *conn, uint8_t *record, size_t length)
+{
+    if (!is_known(record[0])) {
+        conn->stats.dropped_junk++;
+        return false;
+    }
+    return read16(record + 3) != 0 ? accept_encrypted(conn, record, length) : accept_plaintext(conn, record, length);
+}
+
+/* Leaves of a datagram what OpenSSL may read: its records up to what is none, but for those that must not be seen. */
 size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length)
 {
-    size_t accepted = 0;
-    size_t size = 0;
+    size_t at = 0, accepted = 0, size = 0;
+    uint32_t kept = 0, dropped = 0;
 
     dtlsffi_records_settle(conn);
-    conn->alone = false;
-    while (accepted < length) {
-        uint8_t *record = data + accepted;
-        bool encrypted;
-
-        if (is_unified(conn, record[0]))
-            return length;
-        size = dtlsffi_record_length(record, length - accepted);
-        if (size == 0)
-            break;
-        encrypted = read16(record + 3) != 0;
-        if (!(encrypted ? accept_encrypted(conn, record, size) : accept_plaintext(conn, record, size)))
-            return accepted;
-        watch(conn, record);
-        accepted += size;
+    while (at < length && !is_unified(conn, data[at]) && (size = any_length(data + at, length - at)) > 0) {
+        if (accept_record(conn, data + at, size)) {
+            if (accepted != at)
+                memmove(data + accepted, data + at, size);
+            watch(conn, data + accepted);
+            accepted += size;
+            kept++;
+        } else {
+            dropped++;
+        }
+        at += size;
     }
-    if (accepted == 0)
+    if (at < length && is_unified(conn, data[at])) { /* and what follows is OpenSSL's to tell apart */
+        memmove(data + accepted, data + at, length - at);
+        conn->alone = false;
+        return accepted + length - at;
+    }
+    if (accepted + dropped == 0)
         conn->stats.dropped_junk++;
-    conn->alone = size > 0 && accepted == size;
+    conn->alone = kept == 1;
     return accepted;
 }
 

@@ -328,8 +328,6 @@ static void feed(entry to, const uint8_t *data, uint32_t length, dtlsffi_batch *
 
     if (shaking_hands)
         batch->steps--;
-    if (shaking_hands && local->family != 0)
-        to.conn->local = *local;
     answer = dtlsffi_conn_receive_more(to.conn, data, length, inbox);
     for (uint32_t i = before; i < inbox->count; i++)
         inbox->owner[i] = to.owner;

@@ -123,7 +123,6 @@ class Endpoint(Draining):
     def _feed(self, connection: EndpointConnection, data: bytes, local: CData | None, now: float) -> None:
         """Gives a datagram to a connection. What nobody has signed says nothing of where an established peer is."""
         if not connection._completed:
-            connection._set_local(local)
             self._after(connection, now, lambda: connection.receive_datagram(data))
             return
         stats = lib.dtlsffi_conn_stats(connection._conn)

@@ -135,6 +135,23 @@ def test_their_client_talks_to_our_server(
         client.expect("closed" if peer == "openssl" else "Peer has closed")
 
 
+def test_a_client_may_want_short_records(authority: Authority, files: Files, serve: Serve) -> None:
+    """RFC 6066 section 4: for want of memory. `data_mtu` says so, and what is longer is refused."""
+    server = serve(authority.server_context(HOST))
+    short = ("-maxfraglen", "512")
+    with (
+        CLIENTS["openssl"](files, server.address, authority.certificate, *short) as client,
+        server.accept() as conn,
+    ):
+        assert conn.data_mtu == 512
+        with pytest.raises(dtlsffi.DatagramTooLarge):
+            conn.send(b"x" * 513)
+        conn.send(b"x" * 511 + b"\n")
+        client.expect("x" * 511)
+        conn.send(b"still here\n")
+        client.expect("still here")
+
+
 @pytest.mark.parametrize("peer", BOTH)
 def test_their_client_shows_its_certificate(peer: str, authority: Authority, files: Files, serve: Serve) -> None:
     """And we verify it."""

@@ -136,7 +136,7 @@ def test_a_forged_alert_does_not_end_a_handshake(link: MemoryLink) -> None:
         link.server.receive_datagram(datagram)
     link.server.receive_datagram(ALERT)
     link.shake_hands()
-    assert link.client.statistics()["alerts_held"] == 4
+    assert link.client.statistics()["alerts_held"] == 6
     assert link.client.statistics()["dropped_junk"] == 1
     assert link.client.alert_held() is None
 
@@ -239,3 +239,63 @@ def test_an_honest_answer_clears_an_alert_that_was_held(link: MemoryLink) -> Non
     assert link.client.alert_held() is None
     wait_for(link.client)
     link.shake_hands()
+
+
+@pytest.mark.parametrize("strange", [record(24, b"\1\0\4ping"), record(99, b""), record(21, b"\2\x28")])
+def test_a_record_that_is_passed_over_hides_none_behind_it(joined: MemoryLink, strange: bytes) -> None:
+    """One that OpenSSL must not see, or nobody knows, costs itself only; so does one in front of a flight."""
+    for sender, receiver in ((joined.client, joined.server), (joined.server, joined.client)):
+        sender.send_many([b"one", b"two"])
+        one, two = sender.datagrams_to_send()
+        before = receiver.statistics()
+        receiver.receive_datagram(strange + one + strange * 3 + two + strange)
+        assert receiver.data_received() == [b"one", b"two"]
+        after = receiver.statistics()
+        if strange[0] != 21:
+            assert after["dropped_junk"] - before["dropped_junk"] == 5
+
+
+def test_a_flight_behind_an_alert_is_taken(link: MemoryLink) -> None:
+    """Whoever has put it there: and then the alert is nobody's."""
+    for datagram in start(link.client):
+        link.server.receive_datagram(datagram)
+    for datagram in link.server.datagrams_to_send():
+        link.client.receive_datagram(ALERT + datagram)
+    assert link.client.alert_held() is None
+    link.shake_hands()
+
+
+def test_a_held_alert_is_forgotten_when_a_part_of_the_answer_comes(link: MemoryLink) -> None:
+    """And the rest is lost: an honest peer says nothing after a fatal alert."""
+    for datagram in start(link.client):
+        link.server.receive_datagram(datagram)
+    link.client.receive_datagram(ALERT)
+    first, *rest = pieces_of(link.server.datagrams_to_send())
+    link.client.receive_datagram(first)
+    assert link.client.alert_held() is None
+    for datagram in rest:
+        link.client.receive_datagram(datagram)
+    link.shake_hands()
+
+
+def test_a_warning_that_nobody_has_signed_is_passed_over(link: MemoryLink) -> None:
+    """A server sends one for a name that it does not know, and goes on; OpenSSL would end the handshake over it."""
+    first = start(link.client)
+    for description in (112, 100, 41, 90):
+        link.client.receive_datagram(record(21, bytes((1, description))))
+    assert link.client.alert_held() is None
+    assert link.client.statistics()["dropped_junk"] == 4
+    for datagram in first:
+        link.server.receive_datagram(datagram)
+    link.shake_hands()
+
+
+def pieces_of(datagrams: list[bytes]) -> list[bytes]:
+    """Each record of some datagrams in one of its own."""
+    found = []
+    for datagram in datagrams:
+        while datagram:
+            length = 13 + int.from_bytes(datagram[11:13], "big")
+            found.append(datagram[:length])
+            datagram = datagram[length:]
+    return found
