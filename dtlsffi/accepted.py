@@ -66,6 +66,7 @@ class Engine(Endpoint):
         self.waking = threading.RLock()  # one that a finalizer may come upon in its own thread
         self.bell, self.ear = socket.socketpair()
         self.bell.setblocking(False)
+        self.poller = select.poll()
         self.thread = threading.Thread(target=self.run, name="dtlsffi listener", daemon=True)
 
     def wake(self) -> None:
@@ -99,11 +100,10 @@ class Engine(Endpoint):
 
     def run(self) -> None:
         """Moves everything on until `stop`; what goes wrong is logged, and ends it only without a socket."""
-        poller = select.poll()
-        poller.register(self.ear, select.POLLIN)
+        self.poller.register(self.ear, select.POLLIN)
         try:
             while not self.stopping:
-                self._careful_round(poller)
+                self._careful_round(self.poller)
         except Exception as error:
             logger.exception("the listener has lost its socket")
             self.trouble = error

@@ -127,6 +127,13 @@ class DTLSListener(Patience):
         """`Endpoint.statistics`, and `refused_backlog`: hellos for which `accept`'s queue had no room."""
         return self._engine.statistics() | {"refused_backlog": self._engine.refused}
 
+    @property
+    def connections(self) -> list[DTLSServerConnection]:
+        """Those that have finished their handshakes, and that somebody holds still."""
+        with self._engine.lock:
+            doors = [connection.door for connection in self._engine.connections if connection.is_established]
+        return [door for door in doors if door is not None]
+
     def listen(self, backlog: int = BACKLOG) -> None:
         """Sets how many connections may wait for `accept`, at least 1; hellos of more have to be said again.
 

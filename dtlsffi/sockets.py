@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import logging
 import os
@@ -28,9 +29,10 @@ from .waiting import Deadline
 __all__ = ["DTLSSocket"]
 
 logger = logging.getLogger("dtlsffi.sockets")
+Socket = socket.socket  # whatever somebody puts into its place later, as gevent does
 
 
-class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
+class DTLSSocket(Lingering, Manners, Knowledge, Socket):
     """A UDP socket that speaks DTLS with one peer; from `DTLSContext.wrap_socket` or `create_connection`.
 
     It is a `socket.socket`, and has the methods of `ssl.SSLSocket`. One `send` is one record in one datagram, and one
@@ -58,6 +60,11 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         verify_fingerprint: Fingerprints | None = None,
         verify_public_key: Keys | None = None,
     ) -> DTLSSocket:
+        if not issubclass(Socket, _socket.socket):
+            raise RuntimeError(
+                "socket.socket was replaced (by gevent, eventlet?) before dtlsffi was imported: import dtlsffi first, "
+                "or use a DTLSListener, an Endpoint or a Connection"
+            )
         peer = peer_of(sock)
         timeout = sock.gettimeout()
         if do_handshake_on_connect and timeout == 0 and peer is not None:
@@ -74,8 +81,8 @@ class DTLSSocket(Lingering, Manners, Knowledge, socket.socket):
         )
         kind = (sock.family, sock.type, sock.proto)
         self = cls.__new__(cls)
-        socket.socket.__init__(self, *kind, fileno=sock.detach())
-        socket.socket.settimeout(self, None)  # nothing waits but what is to: the rest says MSG_DONTWAIT
+        Socket.__init__(self, *kind, fileno=sock.detach())
+        Socket.settimeout(self, None)  # nothing waits but what is to: the rest says MSG_DONTWAIT
         self._connection = connection
         self._bulk = Bulk(connection, self.fileno(), threading.RLock())
         connection.serve_as(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import operator
 from functools import lru_cache
@@ -49,6 +50,8 @@ def check_callback(callback: object, what: str = "callback") -> None:
     """Raises TypeError for what is neither None nor callable."""
     if callback is not None and not callable(callback):
         raise TypeError(f"{what} is a callable or None, not {type(callback).__name__}")
+    if inspect.iscoroutinefunction(callback):
+        raise TypeError(f"{what} cannot be a coroutine function: OpenSSL waits for its answer, and for nothing else")
 
 
 def checked_max(most: int) -> int:

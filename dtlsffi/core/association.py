@@ -242,7 +242,12 @@ class Association(Parking, Holder):
         fault = lib.dtlsffi_conn_fault(self._conn)
         code = fault.verify_code
         error = from_fault(self._who(), fault)
-        if not isinstance(error, DTLSError) or error.reason != "CERTIFICATE_VERIFY_FAILED":
+        if not isinstance(error, DTLSError):
+            return error
+        if error.reason == "PSK_IDENTITY_NOT_FOUND" and self._server_side and self._refusal is not None:
+            who = self._who()
+            return make(DTLSError, error.reason, f"{self._refusal}{who and f' (peer: {who})'}")
+        if error.reason != "CERTIFICATE_VERIFY_FAILED":
             return error
         return certificate_refused(code, self._verify_words(code), self._who())
 

@@ -159,9 +159,12 @@ def dtlsffi_on_psk_server(connection: Association, identity: CData, key: CData, 
     is none.
     """
     name = ffi.string(identity)
+    connection._refusal = f"the PSK identity {name!r} is not known"
     secret = connection._context._psk_for_client(connection._subject(), name, room)
     ffi.memmove(key, secret, len(secret))
     connection._psk_identity = name if secret else None
+    if secret:
+        connection._refusal = None
     return len(secret)
 
 

@@ -37,7 +37,8 @@ class Endpoint(Draining):
 
     `fileno` is a non-blocking UDP socket, bound and not connected, which stays its owner's, but for what it is told
     until `close` (UDP_GRO, IP_PKTINFO, and IP_MTU_DISCOVER where that is as it was); without one datagrams are handed
-    over by `receive_datagram` and `datagrams_to_send`. Times are seconds of a monotonic clock of the owner's.
+    over by `receive_datagram` and `datagrams_to_send`. With `v6_socket` addresses are those of an AF_INET6 socket, IPv4
+    as `::ffff:192.0.2.1`; otherwise such a one is IPv4's own. Times are seconds of a monotonic clock of the owner's.
 
     A client has to prove its address by a cookie before anything is kept for it (RFC 6347 section 4.2.1), unless
     `cookies` is false: then something else has to have proved it. `cookie_secret` (bytes, at least 16) lets processes

@@ -93,7 +93,7 @@ class Negotiation(Settings):
 
     def _default_ciphers(self, *, psk: bool) -> None:
         if not self._ciphers_chosen:
-            self._select_ciphers(f"{CERTIFICATE_CIPHERS}:{PSK_CIPHERS}" if psk else DEFAULT_CIPHERS)
+            self._select_ciphers(f"{PSK_CIPHERS}:{CERTIFICATE_CIPHERS}" if psk else DEFAULT_CIPHERS)
 
     def _select_ciphers(self, ciphers: str) -> None:
         self._set_list(lib.SSL_CTX_set_cipher_list, ciphers, "ciphers", "no cipher suite can be selected with")

@@ -63,8 +63,9 @@ class PreSharedKeys(Negotiation):
         arguments gets the connection as the second one. What it raises is raised by the call that moved the handshake
         on. None takes the callback away.
 
-        Unless `set_ciphers` has been called, PSK suites are allowed from now on, those with forward secrecy first.
-        Raises ValueError for a context of servers only.
+        Unless `set_ciphers` has been called, PSK suites are allowed from now on, before those with certificates, and
+        with forward secrecy first. While it is asked nobody else's handshake goes on, nor anybody's data where one
+        thread or loop serves all: what takes long is looked up before. Raises ValueError for a context of servers only.
         """
         self._changing()
         self._not_for(DTLSProtocol.PROTOCOL_DTLS_SERVER, "a PSK client callback")
@@ -76,6 +77,10 @@ class PreSharedKeys(Negotiation):
         self, callback: ServerCallback | None, identity_hint: str | bytes | None = None
     ) -> None:
         """Has `callback(identity)` find the key of a client; None (or b"") refuses it: unknown_psk_identity.
+
+        It is not asked where a session is resumed: whoever resumes had the key then. To shut somebody out at once,
+        look at `psk_identity` where `session_reused`, or set no tickets (`OP_NO_TICKET`). Where it raises something the
+        client gets internal_error.
 
         `identity` is a str; what in it is not UTF-8 is there as with `os.fsdecode`. A callback that requires two
         arguments gets the connection as the second one. `identity_hint`, of up to 128 bytes, is sent to every client.

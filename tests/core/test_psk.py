@@ -65,13 +65,20 @@ def test_two_sides_that_share_a_key_shake_hands(suite: str) -> None:
     assert link.received[link.server] == [b"hello"]
 
 
-def test_psk_suites_are_allowed_by_their_callback() -> None:
-    """Without set_ciphers: those with forward secrecy first, and no longer when the callback is taken away."""
+def identity_of(authority: Authority) -> tuple[bytes, bytes]:
+    identity = authority.issue("device.example")
+    return identity.certificate, identity.key
+
+
+def test_psk_suites_are_allowed_by_their_callback(authority: Authority) -> None:
+    """Without set_ciphers: before others, forward secrecy first, and no longer when the callback is taken away."""
     client, server = contexts()
     before = client.get_ciphers()
     assert not any("PSK" in suite["name"] for suite in before)
     client.set_psk_client_callback(lambda _hint: ("me", KEY))
     server.set_psk_server_callback(lambda _identity: KEY)
+    server.load_cert_chain(*identity_of(authority))  # whoever has a key wants to be known by that
+    client.load_verify_locations(cadata=authority.certificate)
     assert shaken(client, server).client.cipher() == ("ECDHE-PSK-CHACHA20-POLY1305", "TLSv1.2", 256)
     other, _ = contexts()
     other.set_psk_client_callback(lambda _hint: ("me", KEY))
@@ -163,15 +170,16 @@ def test_a_resumed_session_keeps_the_identity() -> None:
 
 
 def test_an_unknown_identity_is_refused() -> None:
-    """The server says why, the client hears it."""
+    """The server says why, and who it was; the client hears it."""
     client, server = contexts()
-    client.set_psk_client_callback(lambda _hint: ("nobody", KEY))
+    client.set_psk_client_callback(lambda _hint: ("nobody\n", KEY))
     server.set_psk_server_callback(lambda _identity: None)
     link = connect(client, server)
     start(link.client)
     with pytest.raises(dtlsffi.DTLSError) as caught:
         link.shake_hands()
     assert caught.value.reason == "PSK_IDENTITY_NOT_FOUND"
+    assert r"the PSK identity b'nobody\n' is not known" in str(caught.value)
     for datagram in link.server.datagrams_to_send():
         link.client.receive_datagram(datagram)
     assert "unknown_psk_identity (alert 115)" in str(link.client.alert_held())
@@ -235,6 +243,12 @@ def test_each_side_has_its_callback(authority: Authority) -> None:
         client.set_psk_server_callback(lambda _identity: KEY)
     with pytest.raises(ValueError, match="a PSK client callback cannot be set on a PROTOCOL_DTLS_SERVER context"):
         server.set_psk_client_callback(lambda _hint: ("me", KEY))
+
+    async def looked_up(_identity: str) -> bytes:
+        return KEY
+
+    with pytest.raises(TypeError, match="callback cannot be a coroutine function"):
+        contexts()[1].set_psk_server_callback(looked_up)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="callback is a callable or None, not bytes"):
         client.set_psk_client_callback(KEY)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="identity_hint has 129 bytes"):

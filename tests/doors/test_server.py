@@ -357,3 +357,14 @@ def test_something_unforeseen_is_logged_and_survived(
     client.send(b"x")
     assert server.recv() == b"x"
     assert "MemoryError: for once" in caplog.text
+
+
+def test_its_connections_are_those_that_somebody_holds(
+    listener: DTLSListener, client_context: dtlsffi.DTLSContext, both: Both
+) -> None:
+    """Once their handshakes are finished."""
+    client, server = both(lambda: connect(listener.getsockname(), client_context), lambda: accept(listener))
+    with client, server:
+        server.do_handshake()
+        assert listener.connections == [server]
+    assert listener.connections == []

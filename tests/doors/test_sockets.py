@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -329,3 +330,40 @@ def test_a_callback_cannot_move_its_socket_on(udp_pair: Sockets, client_context:
     udp_pair[0].settimeout(None)
     with pytest.raises(dtlsffi.DTLSError, match="a callback cannot move its own connection on"):
         client_context.wrap_socket(udp_pair[0], server_hostname=HOST)
+
+
+REPLACED = """
+import select, socket
+
+class Other:
+    def __init__(self, *arguments, **more):
+        pass
+
+original, socket.socket = socket.socket, Other
+import dtlsffi
+context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
+context.check_hostname = False
+socket.socket = original
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.connect(("127.0.0.1", 9))
+    try:
+        context.wrap_socket(sock)
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_who_replaces_sockets_is_told() -> None:
+    """As gevent does: what inherits from another class is no socket."""
+    found = subprocess.run([sys.executable, "-c", REPLACED], check=True, capture_output=True, text=True, timeout=60)
+    assert "socket.socket was replaced (by gevent, eventlet?) before dtlsffi was imported" in found.stdout
+
+
+def test_who_replaces_sockets_later_harms_nobody(dtls_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there is goes on, and more can be made."""
+    monkeypatch.setattr(socket, "socket", type("Other", (socket.socket,), {}))
+    client, server = dtls_pair
+    client.send(b"x")
+    assert server.recv() == b"x"
+    with client.unwrap() as plain:
+        assert plain.fileno() >= 0

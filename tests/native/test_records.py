@@ -292,10 +292,9 @@ def test_a_warning_that_nobody_has_signed_is_passed_over(link: MemoryLink) -> No
 
 def pieces_of(datagrams: list[bytes]) -> list[bytes]:
     """Each record of some datagrams in one of its own."""
-    found = []
-    for datagram in datagrams:
-        while datagram:
-            length = 13 + int.from_bytes(datagram[11:13], "big")
-            found.append(datagram[:length])
-            datagram = datagram[length:]
+    found, left = [], b"".join(datagrams)
+    while left:
+        length = 13 + int.from_bytes(left[11:13], "big")
+        found.append(left[:length])
+        left = left[length:]
     return found
