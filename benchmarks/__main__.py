@@ -30,7 +30,7 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--pairs", type=int, default=5, help="samples of each, every one with its reference (5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long a sample takes (1)")
-    parser.add_argument("--output", type=Path, help="where to write (docs; build/benchmarks/quick if quick)")
+    parser.add_argument("--output", type=Path, help="where to write (docs; build/benchmarks/... if a part)")
     parser.add_argument("--instructions", action="store_true", help="count instructions, compare with those recorded")
     parser.add_argument("--record", action="store_true", help="with --instructions: record them anew")
     return parser.parse_args()
@@ -39,7 +39,7 @@ def read_arguments() -> argparse.Namespace:
 def measure(suite: Suite, bench: Bench) -> SuiteResults:
     """One suite."""
     bench.comparisons = []
-    where = machine.describe()
+    where = machine.describe(bench.settings.seconds)
     suite.run(bench)
     return SuiteResults(suite.name, where, bench.settings.pairs, bench.comparisons)
 
@@ -54,7 +54,11 @@ def run(arguments: argparse.Namespace, output: Path) -> int:
         files = machine.make_certificates(Path(directory))
         bench = Bench(settings, build.reference(), files, progress, build.pion())
         for suite in wanted:
-            measure(suite, bench).save(raw)
+            results = measure(suite, bench)
+            if not results.comparisons:
+                print(f"{suite.name}: there is nothing like {[*arguments.only, *arguments.case]}", file=sys.stderr)
+                return 2
+            results.save(raw)
             write(output)
     print(f"written: {output / 'performance.md'}")
     return 0
@@ -72,7 +76,13 @@ def main() -> int:
     arguments = read_arguments()
     if arguments.instructions:
         return instructions.check(record=arguments.record)
-    return run(arguments, arguments.output or (ROOT / "build/benchmarks/quick" if arguments.quick else ROOT / "docs"))
+    is_part = bool(arguments.only or arguments.case)  # which is not to take the place of the whole
+    usual = "build/benchmarks/quick" if arguments.quick else "build/benchmarks/part" if is_part else "docs"
+    try:
+        return run(arguments, arguments.output or ROOT / usual)
+    except KeyboardInterrupt:
+        print("interrupted: the suites that were finished have been written", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import dtlsffi
+
 from .machine import make_certificates
 from .subjects.ours_instructions import SCENARIOS
 
@@ -93,20 +95,25 @@ def have_valgrind() -> bool:
     return shutil.which("valgrind") is not None
 
 
-def compare(scenario: str, seen: dict[str, float], recorded: dict[str, dict[str, float]], *, same_python: bool) -> bool:
+def compare(scenario: str, seen: dict[str, float], recorded: dict[str, dict[str, float]]) -> bool:
     """Says how it compares; whether it is within the tolerance."""
     before = recorded.get(scenario)
     words = [f"{whose} {seen[whose]:,.0f}" for whose in seen]
     if before is None:
         print(f"{scenario}: {', '.join(words)} instructions a record; none recorded")
-        return True
+        return False
     good = True
     for index, whose in enumerate(seen):
         change = seen[whose] / before[whose] - 1
         words[index] += f" ({change:+.1%})"
-        good = good and (change <= TOLERANCE or (whose == INTERPRETER and not same_python))
+        good = good and change <= TOLERANCE
     print(f"{scenario}: {', '.join(words)} instructions a record{'' if good else ' - MORE THAN RECORDED'}")
     return good
+
+
+def libssl() -> str:
+    """The one that is counted, too."""
+    return dtlsffi.OPENSSL_VERSION.split(" (")[0]
 
 
 def check(*, record: bool = False) -> int:
@@ -114,8 +121,11 @@ def check(*, record: bool = False) -> int:
     if not have_valgrind():
         print("valgrind is not installed (Debian: valgrind)", file=sys.stderr)
         return 1
-    python = f"{platform.python_implementation()} {sys.version_info.major}.{sys.version_info.minor}"
-    known: Any = json.loads(RECORDED.read_text()) if RECORDED.exists() else {"python": python, "per_record": {}}
+    build = f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}, {libssl()}"
+    known: Any = json.loads(RECORDED.read_text()) if RECORDED.exists() else {"build": build, "per_record": {}}
+    if known["build"] != build and not record:
+        print(f"recorded with another build ({known['build']}; this is {build}): they cannot be compared")
+        return 2
     counted: dict[str, dict[str, float]] = {}
     good = True
     with tempfile.TemporaryDirectory() as directory:
@@ -125,9 +135,9 @@ def check(*, record: bool = False) -> int:
                 print(f"{scenario}: not counted, there is no {missing}")
                 continue
             counted[scenario] = per_record(scenario, files)
-            good &= compare(scenario, counted[scenario], known["per_record"], same_python=known["python"] == python)
+            good &= compare(scenario, counted[scenario], known["per_record"])
     if record:
-        RECORDED.write_text(json.dumps({"python": python, "per_record": counted}, indent=1) + "\n")
+        RECORDED.write_text(json.dumps({"build": build, "per_record": counted}, indent=1) + "\n")
         print(f"recorded: {RECORDED}")
         return 0
     return 0 if good else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 import dtlsffi
@@ -13,7 +14,17 @@ from dtlsffi.testing import Authority
 from .subjects.common import HOST
 
 
-def describe() -> dict[str, str]:
+def revision() -> str:
+    """What is measured, as git calls it."""
+    try:
+        words = ["git", "describe", "--always", "--dirty"]
+        found = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def describe(seconds: float) -> dict[str, str]:
     """For the document."""
     model = "unknown"
     cpuinfo = Path("/proc/cpuinfo")
@@ -23,9 +34,11 @@ def describe() -> dict[str, str]:
                 model = line.split(":", 1)[1].strip()
     return {
         "measured": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "on": f"{os.cpu_count()} CPUs ({model})",
+        "of": f"{seconds} s each",
+        "on": f"{len(os.sched_getaffinity(0))} CPUs ({model})",
         "Linux": platform.release().split("-")[0],
-        "Python": platform.python_version(),
+        "Python": f"{platform.python_version()} ({platform.python_compiler()})",
+        "dtlsffi": revision(),
         "libssl": dtlsffi.OPENSSL_VERSION.split()[1],
         "load before": f"{os.getloadavg()[0]:.1f}",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .programs import Program, Sample, Subject, running
+from .programs import Failed, Program, Sample, Subject, running
 from .suite import Bench
 
 PATIENCE = 240  # seconds, for ten thousand handshakes with the slowest of servers
@@ -36,7 +36,10 @@ class Population:
 
     def handshakes(self, count: int, kind: str, window: int = 16) -> Sample:
         """So many handshakes, of peers that leave again."""
-        return self.load.ask(f"handshakes {count} {kind} {window}", PATIENCE)
+        sample = self.load.ask(f"handshakes {count} {kind} {window}", PATIENCE)
+        if sample["reused"] != (count if kind == "resumed" else 0):
+            raise Failed(f"{sample['reused']} of {count} {kind} handshakes have resumed a session")
+        return sample
 
     def resident(self) -> int:
         """The server's memory in kB."""

@@ -61,8 +61,6 @@ class Program:
         self.subject = subject
         self._errors = tempfile.TemporaryFile("w+")
         command = [*subject.command, role, *subject.options, *options]
-        if cpus:
-            command = ["taskset", "-c", ",".join(map(str, cpus)), *command]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -72,6 +70,8 @@ class Program:
             cwd=ROOT,
             env=os.environ | {"PYTHONHASHSEED": "0"} | subject.environment,
         )
+        if cpus:
+            os.sched_setaffinity(self._process.pid, cpus)
         self.pid = self._process.pid
 
     def read(self, patience: float = 60) -> Sample:

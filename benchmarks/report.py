@@ -16,11 +16,13 @@ Written by `ci/bench`; every figure is measured, and the raw samples are in [per
 taken right after a sample of its reference in the same run, first one, then the other, so that what else the machine
 does meanwhile strikes both: trust the ratios, which are medians of the ratios of such pairs (smallest to largest in
 brackets), more than the absolute figures beside them. The reference, [benchmarks/reference](../benchmarks/reference),
-is a plain program in C on the same libssl. Everywhere it is DTLS 1.2 with ECDHE-ECDSA-AES128-GCM-SHA256 and P-256.
-Another machine has other ratios, too: the less it takes for a system call and for AES, the more of what we add is seen.
+is a plain program in C on the same libssl; pyOpenSSL and python-mbedtls bring a library of their own. It is DTLS 1.2
+with ECDHE-ECDSA-AES128-GCM-SHA256 and P-256, but for pre-shared keys, and for ssl's TLS over TCP. Another machine has
+other ratios, too: the less it takes for a system call and for AES, the more of what we add is seen.
 
-`ci/bench` measures it all again (hours, all peers), `ci/bench --suite oneway --only dtlsffi` a part of it, and
-`ci/bench --instructions` counts instructions where wall time is too noisy to tell a regression.
+`ci/bench` measures it all again (an hour, all peers), `ci/bench --suite oneway --only dtlsffi` a part of it, which
+goes to `build/benchmarks/part`, and `ci/bench --instructions` counts instructions where wall time is too noisy to
+tell a regression.
 """
 
 
@@ -50,9 +52,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def row(comparison: Comparison, metrics: Sequence[Metric]) -> list[str]:
+def row(comparison: Comparison, metrics: Sequence[Metric], pairs: int) -> list[str]:
     """One subject in one case."""
-    cells = [comparison.case, comparison.subject]
+    taken = len(comparison.samples)
+    cells = [comparison.case, comparison.subject + ("" if taken == pairs else f" ({taken} of {pairs} samples)")]
     for index, metric in enumerate(metrics):
         cells.append(told(comparison.values(metric.key)))
         if index == 0 or metric.key.endswith("_us"):
@@ -99,7 +102,7 @@ def measured(suite: Suite, results: SuiteResults) -> list[str]:
         references = reference_rows(comparisons, metrics)
         for case in dict.fromkeys(comparison.case for comparison in comparisons):
             rows += [line for line in references if line[0] == case]
-            rows += [row(comparison, metrics) for comparison in comparisons if comparison.case == case]
+            rows += [row(comparison, metrics, results.pairs) for comparison in comparisons if comparison.case == case]
         lines += table([*head, "against"], rows)
     return lines
 

@@ -118,6 +118,8 @@ def noting(comparison: Comparison) -> Iterator[None]:
         comparison.skipped = str(reason)
     except Failed as reason:
         comparison.skipped = f"failed: {reason}"
+    except Exception as error:  # noqa: BLE001 - a run of hours does not end because of one of them
+        comparison.skipped = f"failed: {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,12 @@ int udp_socket(const char *address, int port)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    int size = BUFFER_SIZE;
+    int size = BUFFER_SIZE, whole = IP_PMTUDISC_DO;
 
     inet_pton(AF_INET, address, &to.sin_addr);
     if (fd < 0 || bind(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
         die("bind");
+    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &whole, sizeof(whole)); /* as dtlsffi has it: nothing to be numbered */
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
     if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from .common import CIPHER, HOST, MTU, Options, connected, first_client, obey
 from .flows import echo, ping, receive_one_way, send_one_way, time_handshakes, time_records
@@ -19,6 +19,7 @@ def make_context(options: Options, *, server: bool) -> SSL.Context:
     context.set_options(NO_QUERY_MTU)
     context.set_max_proto_version(DTLS1_2)
     context.set_cipher_list(CIPHER.encode())
+    context.set_tmp_ecdh(crypto.get_elliptic_curve("prime256v1"))
     if server:
         context.use_certificate_chain_file(options.cert)
         context.use_privatekey_file(options.key)

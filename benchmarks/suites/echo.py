@@ -20,14 +20,12 @@ latency and the server's CPU time. The C server has one socket, a hash table, re
 
 Where the rest goes: saturated, 4 % of an echo's time is the interpreter's in an Endpoint, 10 % in asyncio (perf),
 where the protocol is called for each record, and calls back; OpenSSL costs what it costs the C server. Nobody may
-fragment what we send, so the kernel need not number it, which it does for C, and for ten thousand peers from cold
-memory: that is how an Endpoint gets ahead there. (1,000 peers, saturated, are from a second run: in the first something
-else had the machine, and the C server had 85,000 to 365,000 echoes a second.) At 20,000 and
-50,000 a second most records come alone: a turn of the loop, made for a batch, is paid for one, with caches that have
-gone cold meanwhile. At 50,000 the interpreter takes 1.5 us of an Endpoint's 11, and 4.1 of asyncio's 13 (perf), half
-of them for asyncio's own loop. The slowest samples of 10,000 peers are the first ones, for which each peer takes the
-buffers anew that it gave back in a silence of more than 1.5 seconds before: at 50,000 a second the server is some
-hundred milliseconds behind then, which is what a p99 of many milliseconds shows."""
+fragment what either of them sends, so the kernel need not number it. At 20,000 and 50,000 a second most records come
+alone: a turn of the loop, made for a batch, is paid for one, with caches that have gone cold meanwhile. At 50,000 the
+interpreter takes 1.5 us of an Endpoint's 11, and 4.1 of asyncio's 13 (perf), half of them for asyncio's own loop. A
+peer that has been silent for more than 1.5 seconds has given its buffers back, and takes them anew for its next
+record: with 10,000 peers at 20,000 a second that is a good part of what a sample of some seconds sees. What comes
+back is what p50 and p99 are of; what is lost is counted beside them."""
 
 
 def servers(bench: Bench) -> list[Subject]:

@@ -17,9 +17,9 @@ The server's CPU time for an echo of 64 bytes, saturated with 100 on their way, 
 there are, the colder the caches. The curve should be flat.
 
 Where the rest goes: to the caches, which hold all that belongs to a hundred peers, and not what belongs to thousands;
-the C program's curve, with nothing but OpenSSL and a hash table, rises more: 2.3 times. Of 2.9 us that ten thousand
-peers cost an Endpoint more, 0.6 are the kernel's (perf), and the rest some twenty lines of memory of OpenSSL's for each
-record, one after the other, that no cache has: to prefetch what can be had of them by its functions gains 1 %."""
+the C program's curve, with nothing but OpenSSL and a hash table, rises as well. What an Endpoint's peers cost more is
+the kernel's for a part (perf), and for the rest some twenty lines of memory of OpenSSL's for each record, one after
+the other, that no cache has: to prefetch what can be had of them by its functions gains 1 %."""
 
 
 def run(bench: Bench) -> None:

@@ -12,16 +12,17 @@ from ..suite import Bench, Metric, Suite
 
 KINDS = {"full": 300, "resumed": 2000, "psk": 2000}
 WORDS = """\
-Full handshakes are ECDHE with an ECDSA certificate (P-256) that the client verifies; resumed ones use a ticket; PSK
-ones have a key and no certificate. *Both sides* is the CPU time of client and server together, without sockets.
-*Server over loopback* is the server's CPU time for a handshake with the load generator, cookies included, and how
-many finish in a second; the generator does the client's part, which costs no less, on the other CPU.
+Full handshakes are ECDHE with an ECDSA certificate (P-256), which the client verifies where it is in the same
+process; resumed ones use a ticket; PSK ones have a key and no certificate. pyOpenSSL's libssl is its own, a newer
+one. *Both sides* is the CPU time of client and server together, without sockets. *Server over loopback* is the
+server's CPU time for a handshake with the load generator, cookies included, and how many finish in a second; the
+generator does the client's part, which costs no less, on the other CPU.
 
 Where the rest goes: to the interpreter, which makes a connection, asks for its key, tells of it and forgets it again;
 a server's also finds it a place, and looks after its time. It does so once a handshake, when OpenSSL has just had the
-caches for itself. Of both sides callgrind counts 90,000 instructions of the interpreter's with a PSK and 64,000 with a
-certificate, and some 7,000 of our C's; the C program takes 838,000 and 8,410,000 in all. So by instructions the ratios
-would be 1.14 and 1.01; what is more is code and memory that have to be fetched again. A connection made in C, before
+caches for itself. Of both sides callgrind counts some 90,000 instructions of the interpreter's with a PSK and 64,000
+with a certificate, and 7,000 of our C's; the C program takes 838,000 and 8,410,000 in all. By instructions the ratios
+would be 1.12 and 1.01; what is more is code and memory that have to be fetched again. A connection made in C, before
 Python hears of it, would save most of that; but callbacks and `accepted` are promised one with its first flight."""
 
 

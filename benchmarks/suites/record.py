@@ -14,7 +14,8 @@ A client seals a record and a server in the same process opens it, without socke
 and `SSL_read` over a BIO of its own that keeps datagrams apart. *One call a record* is `Connection.send`,
 `datagrams_to_send`, `receive_datagram` and `data_received` for each record; *batch of 32* is `send_many` and
 `receive_datagrams`; *beside a busy thread* is one call a record while another thread of the process computes. The
-time is CPU time, but for the last, where it is what the clock on the wall says: the process computes all the while.
+time is CPU time, but for the last, where it is what the clock on the wall says: the process computes all the while. The
+C program seals and opens one record after the other throughout; 32 at a time take it some 5 to 8 % less.
 
 Where the rest goes: in a batch of 32 callgrind counts some 8,800 instructions for a record of 64 bytes, of which
 OpenSSL and libc take 7,600, our C 670 and the interpreter 540: a datagram and a plaintext are an object each, to be

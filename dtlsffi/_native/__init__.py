@@ -22,6 +22,10 @@ except ImportError as error:
             "on it); running from a source tree that was never built cannot work",
             name=error.name,
         ) from None
+    if "undefined symbol" in str(error):
+        raise ImportError(
+            f"dtlsffi was built for a newer OpenSSL than the one that is here ({error}): install that, or build anew"
+        ) from None
     raise
 
 if TYPE_CHECKING:
