@@ -123,8 +123,8 @@ def check(*, record: bool = False) -> int:
         return 1
     build = f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}, {libssl()}"
     known: Any = json.loads(RECORDED.read_text()) if RECORDED.exists() else {"build": build, "per_record": {}}
-    if known["build"] != build and not record:
-        print(f"recorded with another build ({known['build']}; this is {build}): they cannot be compared")
+    if known.get("build") != build and not record:
+        print(f"recorded with another build ({known.get('build')}; this is {build}): they cannot be compared")
         return 2
     counted: dict[str, dict[str, float]] = {}
     good = True

@@ -15,10 +15,11 @@ HEAD = """\
 Written by `ci/bench`; every figure is measured, and the raw samples are in [performance](performance). Each sample is
 taken right after a sample of its reference in the same run, first one, then the other, so that what else the machine
 does meanwhile strikes both: trust the ratios, which are medians of the ratios of such pairs (smallest to largest in
-brackets), more than the absolute figures beside them. The reference, [benchmarks/reference](../benchmarks/reference),
-is a plain program in C on the same libssl; pyOpenSSL and python-mbedtls bring a library of their own. It is DTLS 1.2
-with ECDHE-ECDSA-AES128-GCM-SHA256 and P-256, but for pre-shared keys, and for ssl's TLS over TCP. Another machine has
-other ratios, too: the less it takes for a system call and for AES, the more of what we add is seen.
+brackets), more than the absolute figures beside them, and little where the brackets are wide: the machine is shared.
+The reference, [benchmarks/reference](../benchmarks/reference), is a plain program in C on the same libssl; pyOpenSSL
+and python-mbedtls bring a library of their own. It is DTLS 1.2 with ECDHE-ECDSA-AES128-GCM-SHA256 and P-256, but for
+pre-shared keys, and for ssl's TLS over TCP. Another machine has other ratios, too: the less it takes for a system
+call and for AES, the more of what we add is seen.
 
 `ci/bench` measures it all again (an hour, all peers), `ci/bench --suite oneway --only dtlsffi` a part of it, which
 goes to `build/benchmarks/part`, and `ci/bench --instructions` counts instructions where wall time is too noisy to

@@ -156,10 +156,11 @@ class DTLSServer:
 
     async def wait_closed(self) -> None:
         """Waits until it is closed and all handlers have ended, but for one that waits here itself."""
-        while others := self._tasks - {asyncio.current_task()}:
-            await asyncio.wait(others)
-            await self._port.until_ended()
-        await self._port.until_ended()
+        while (others := self._tasks - {asyncio.current_task()}) or self.is_serving():
+            if others:
+                await asyncio.wait(others)
+            else:
+                await self._port.until_ended()
 
     async def serve_forever(self) -> None:
         """Waits until somebody closes it; closes it, and waits for the handlers, when cancelled."""

@@ -9,6 +9,32 @@ from dtlsffi.asyncio import DTLSConnection, serve
 from tests.doors.loops import LOOPBACK, Runner, dial
 
 
+def test_handlers_that_come_later_are_waited_for(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Whoever waits since before there was any."""
+    ended: list[str] = []
+
+    async def handler(conn: DTLSConnection) -> None:
+        await conn.recv()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        ended.append("ended")
+
+    async def main() -> None:
+        server = await serve(handler, LOOPBACK, 0, context=server_context)
+        waiting = asyncio.ensure_future(server.wait_closed())
+        await asyncio.sleep(0)
+        async with await dial(server.getsockname(), client_context):
+            while not server.connections:
+                await asyncio.sleep(0)
+            server.close()
+            await waiting
+            assert ended == ["ended"]
+
+    run(main)
+
+
 def test_a_handler_may_close_its_server_and_wait(
     run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
 ) -> None:
