@@ -129,10 +129,10 @@ class DTLSListener(Patience):
 
     @property
     def connections(self) -> list[DTLSServerConnection]:
-        """Those that have finished their handshakes, and that somebody holds still."""
+        """Those that have finished their handshakes, and that somebody holds still, and has not closed."""
         with self._engine.lock:
             doors = [connection.door for connection in self._engine.connections if connection.is_established]
-        return [door for door in doors if door is not None]
+        return [door for door in doors if door is not None and not door._closed]
 
     def listen(self, backlog: int = BACKLOG) -> None:
         """Sets how many connections may wait for `accept`, at least 1; hellos of more have to be said again.
