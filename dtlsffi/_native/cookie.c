@@ -240,12 +240,8 @@ static bool is_fragment(const uint8_t *record, size_t length, size_t *at, size_t
            && length - BODY <= *message - *at;
 }
 
-/* What a datagram is that seems to begin with a ClientHello, or with the first fragment of one, which has to hold the
- * cookie: a positive answer is the length of the HelloVerifyRequest in `reply` (of DTLSFFI_HELLO_VERIFY_REQUEST bytes, or
- * NULL for none), which is to be sent and then forgotten. `random` gets the 32 bytes that tell one ClientHello from
- * another, and when its cookie was made, in 4 more. */
-int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data,
-                                 size_t length, uint8_t *reply, uint8_t *random)
+static int look(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data, size_t length,
+                uint8_t *reply, uint8_t *random)
 {
     size_t record = dtlsffi_record_length(data, length);
     size_t at, message, cookie_length;
@@ -274,6 +270,21 @@ int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address 
     if (reply == NULL)
         return DTLSFFI_HELLO_UNPROVEN;
     return (int)request(jar, address, data, random, reply);
+}
+
+/* What a datagram is that seems to begin with a ClientHello, or with the first fragment of one, which has to hold the
+ * cookie: a positive answer is the length of the HelloVerifyRequest in `reply` (of DTLSFFI_HELLO_VERIFY_REQUEST bytes, or
+ * NULL for none), which is to be sent and then forgotten. `random` gets the 32 bytes that tell one ClientHello from
+ * another, and when its cookie was made, in 4 more. */
+int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data,
+                                 size_t length, uint8_t *reply, uint8_t *random)
+{
+    int what = look(jar, address, data, length, reply, random);
+
+    if (what == DTLSFFI_HELLO_NONE && length > DTLSFFI_RECORD_HEADER && data[0] == HANDSHAKE
+        && read_number(data + 3, 2) == 0 && data[DTLSFFI_RECORD_HEADER] == CLIENT_HELLO)
+        return DTLSFFI_HELLO_BAD;
+    return what;
 }
 
 /* OpenSSL asks for nothing but what has been checked by then. */

@@ -150,6 +150,7 @@ typedef struct {
     uint32_t joined;                    /* datagrams that came joined to others */
     uint32_t answered;                  /* strangers who were asked for a cookie */
     uint32_t passed_over;               /* and who were not, in a flood */
+    uint32_t malformed;                 /* what seemed to be a ClientHello */
     uint32_t stranger_count;
     uint32_t length[DTLSFFI_BATCH];     /* 0: cut, or of no family known */
     uint32_t size[DTLSFFI_BATCH];
@@ -181,7 +182,8 @@ int dtlsffi_table_tidy(dtlsffi_table *table, double since);
 #define DTLSFFI_HELLO_VERIFY_REQUEST 60
 typedef struct dtlsffi_cookie_jar dtlsffi_cookie_jar;
 enum dtlsffi_hello {
-    DTLSFFI_HELLO_NONE = 0,             /* no ClientHello, or one not to be answered */
+    DTLSFFI_HELLO_NONE = 0,             /* no ClientHello at all */
+    DTLSFFI_HELLO_BAD = -4,             /* what begins like one, and is not to be answered */
     DTLSFFI_HELLO_PROVEN = -1,          /* with a cookie of ours */
     DTLSFFI_HELLO_FRAGMENT = -2,        /* a fragment of one, but not the first */
     DTLSFFI_HELLO_UNPROVEN = -3,        /* without a cookie, and no answer was asked for */

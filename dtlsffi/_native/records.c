@@ -13,10 +13,9 @@
 #include "core.h"
 
 #define VERIFY_REQUESTS_AT_MOST 16
-#define HELLO_MAX 8192 /* bytes of a ClientHello: all key shares there are take less */
 #define MESSAGE_HEADER 12
 
-enum { CLIENT_HELLO = 1, HELLO_VERIFY_REQUEST = 3 };
+enum { HELLO_VERIFY_REQUEST = 3 };
 enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23 };
 
 static uint16_t read16(const uint8_t *p)

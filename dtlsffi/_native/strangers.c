@@ -49,6 +49,12 @@ static void flush(replies *what, dtlsffi_udp *udp)
     what->count = 0;
 }
 
+/* Whether the ClientHello that a datagram begins with is in one piece. */
+static bool is_whole(const uint8_t *data)
+{
+    return memcmp(data + 14, data + 22, 3) == 0;
+}
+
 /* Answers the ClientHellos among a batch's strangers that have no cookie, and takes them from the list. Where a batch is
  * full, more comes than is answered in time, and what waits in the kernel is lost, whoever sent it: so every second of
  * them is passed over then (an answer costs more than a look), and those who have proved their addresses get through.
@@ -77,11 +83,13 @@ void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *ja
         } else if (what == DTLSFFI_HELLO_UNPROVEN
                    || (what == DTLSFFI_HELLO_FRAGMENT && flooded && !expected)) {
             batch->passed_over++;
+        } else if (what == DTLSFFI_HELLO_BAD) {
+            batch->malformed++;
         } else {
             who->proven = what == DTLSFFI_HELLO_PROVEN;
             if (who->proven) {
                 memcpy(who->random, random, sizeof(random));
-                expected = 1; /* the rest of it is behind it, perhaps */
+                expected |= !is_whole(batch->data[who->message] + who->offset); /* then the rest is behind it, perhaps */
             }
             batch->strangers[kept++] = *who;
         }

@@ -17,6 +17,7 @@ from .pins import Pins
 
 logger = logging.getLogger("dtlsffi.server")
 HELLO_NONE: int = lib.DTLSFFI_HELLO_NONE
+HELLO_BAD: int = lib.DTLSFFI_HELLO_BAD
 HELLO_PROVEN: int = lib.DTLSFFI_HELLO_PROVEN
 HELLO_FRAGMENT: int = lib.DTLSFFI_HELLO_FRAGMENT
 RANDOM = 32
@@ -107,9 +108,9 @@ class Admission:
     def _hello_untrusted(self, data: bytes, packed: CData, local: CData, key: bytes, now: float) -> bool | None:
         """Deals with what seems to be a ClientHello, or a fragment of one."""
         what = lib.dtlsffi_hello_look_untrusted(self._jar, packed, data, len(data), self._reply, self._hello_random)
-        if what == HELLO_NONE:
+        if what in (HELLO_NONE, HELLO_BAD):
             self._counts["dropped_junk"] += 1
-            return True
+            return False
         if what == HELLO_FRAGMENT:
             return self._fragment(data, packed, local, key, now)
         proof = ffi.buffer(self._hello_random)[:]
@@ -149,8 +150,8 @@ class Admission:
             if found is None:
                 return False
             whole, assembly = found
-            if self._hurries and assembly.proven:
-                self._defer(whole, packed, local, assembly.proof)
+            if self._hurries:
+                self._defer(whole, packed, local, assembly.proof if assembly.proven else b"")
                 return False
             return self._hello(whole, packed, local, key, now, assembly.proof, proven=assembly.proven)
         if any(there is not None and there._server_side and not there.is_established for there in self._at(key)):

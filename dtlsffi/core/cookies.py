@@ -9,6 +9,7 @@ from .arguments import exactly
 
 HANDSHAKE = 22
 HEADER = 25  # bytes of a record with a fragment before its part of the message
+RECORDS_AT_MOST = 16
 
 
 def seems_hello(data: bytes) -> bool:
@@ -27,13 +28,19 @@ def is_fragment(data: bytes) -> bool:
 
 
 def records_of(data: bytes) -> Iterator[bytes]:
-    """The records of a datagram that seem to hold fragments of a ClientHello, up to the first that does not."""
-    while len(data) > HEADER and seems_hello(data):
-        length = 13 + int.from_bytes(data[11:13], "big")
-        record, data = data[:length], data[length:]
-        begin, part = int.from_bytes(record[19:22], "big"), int.from_bytes(record[22:25], "big")
-        if len(record) != length or length != HEADER + part or begin + part > int.from_bytes(record[14:17], "big"):
+    """The records of a datagram that seem to hold fragments of a ClientHello, up to the first that does not.
+
+    No more of them than an honest client has reason to send: it would rather have had one.
+    """
+    at = 0
+    for _ in range(RECORDS_AT_MOST):
+        if len(data) - at <= HEADER or not seems_hello(data[at : at + HEADER]):
             return
+        record = data[at : at + 13 + int.from_bytes(data[at + 11 : at + 13], "big")]
+        begin, part = int.from_bytes(record[19:22], "big"), int.from_bytes(record[22:25], "big")
+        if len(record) != HEADER + part or begin + part > int.from_bytes(record[14:17], "big"):
+            return
+        at += len(record)
         yield record
 
 

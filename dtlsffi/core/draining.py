@@ -187,27 +187,36 @@ class Draining(Admission):
         if self._udp.fd < 0:  # a callback has closed the endpoint
             return
         if batch.stranger_count and self._context is not None and self._cookies:
-            lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, bool(self._assemblies))
+            expected = self._assemblies.are_waited_for(now)
+            lib.dtlsffi_strangers_answer_untrusted(self._udp, self._jar, batch, expected)
         counts["cookies_sent"] += batch.answered
         counts["dropped_flood"] += batch.passed_over
+        counts["dropped_junk"] += batch.malformed
         left = self._go_on(now, RESERVED + batch.steps) if self._waiting else batch.steps
-        if not batch.stranger_count:
-            return
+        if batch.stranger_count:
+            try:
+                self._meet_each(batch, now, left)
+            finally:
+                self._hurries = False
+
+    def _meet_each(self, batch: CData, now: float, left: int) -> None:
+        """Those that are left, while there is time; fragments in any case, which are soon dealt with."""
         whole, senders, receivers = ffi.buffer(batch.data), batch.senders, batch.receivers
         for message, offset, length, proven, random in STRANGER.iter_unpack(
             ffi.buffer(batch.strangers, batch.stranger_count * STRANGER.size)
         ):
+            if self._udp.fd < 0:  # a callback has closed the endpoint now
+                return
             start = message * MESSAGE_MAX + offset
             data, packed, local = whole[start : start + length], senders + message, receivers + message
             proof = random if proven else b""
             self._hurries = left <= 0
-            if left > 0 or is_fragment(data):  # which is soon dealt with, until it is the last
+            if left > 0 or is_fragment(data):
                 left -= self._receive(data, packed, local, now, proof)
             elif proven or self._is_proven(data, packed):
                 self._defer(data, packed, local, proof)
             else:
-                counts["dropped_flood"] += 1
-        self._hurries = False
+                self._counts["dropped_flood"] += 1
 
     def _defer(self, data: bytes, packed: CData, local: CData, proof: bytes) -> None:
         """Has a datagram wait for a step of its handshake."""
@@ -217,8 +226,8 @@ class Draining(Admission):
             self._counts["dropped_flood"] += 1
 
     def _is_proven(self, data: bytes, packed: CData) -> bool:
-        """Whether a datagram comes from an address that is proved, or needs no proof: no other hellos come so far."""
-        return key_of(packed) in self._connections or is_whole_hello(data)
+        """Whether a datagram comes from an address that is proved, or needs no proof."""
+        return key_of(packed) in self._connections or (not self._cookies and is_whole_hello(data))
 
     def _go_on(self, now: float, left: int = BUDGET) -> int:
         """Gives datagrams that have waited to their handshakes; how many more steps there is time for."""

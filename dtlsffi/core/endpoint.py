@@ -17,6 +17,7 @@ from typing import Any
 from .._native import CData, ffi, lib
 from . import address as addresses
 from .arguments import checked_limits
+from .assembling import Assemblies
 from .batches import Buffer
 from .context import DTLSContext
 from .cookies import seems_hello
@@ -104,6 +105,9 @@ class Endpoint(Draining):
             done = self._hello_untrusted(data, packed, local, key, now)
         if done is not None:
             return done
+        if self._hurries:
+            self._defer(data, packed, local, b"")
+            return False
         connection, newer = self._connections.get(key), self._replacing.get(key)
         if connection is None and newer is None:
             self._counts["dropped_unknown"] += 1
@@ -421,6 +425,7 @@ class Endpoint(Draining):
         """
         raised: list[BaseException] = []
         self._waiting.clear()  # for a step of a handshake: there is none any more
+        self._assemblies = Assemblies()
         for connection in self.connections:
             attempt(connection.close, raised)
         lib.dtlsffi_udp_release(self._udp)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtlsffi.core.assembling import AT_MOST, PATIENCE, Assemblies
+from dtlsffi.core.address import key, pack
+from dtlsffi.core.assembling import AT_MOST, OF_ONE_HOST, PATIENCE, Assemblies
+from dtlsffi.core.cookies import RECORDS_AT_MOST
 
 KEY, PROOF = b"key", b"proof"
 
@@ -95,20 +97,47 @@ def test_what_does_not_fit_is_passed_over(begin: int, end: int) -> None:
     assert assemblies.add(KEY, whole(100)[:11] + len(message).to_bytes(2, "big") + message) is None
 
 
+def of_host(number: int, port: int = 1) -> bytes:
+    return key(pack((f"10.0.{number // 250}.{number % 250 + 1}", port)))
+
+
 def test_there_are_so_many_and_for_so_long() -> None:
     """The oldest makes room, and goes when its time is over; one from the same address takes the other's place."""
     assemblies = Assemblies()
     record = whole(100)
     first = piece(record, 0, 50)
     for number in range(AT_MOST + 5):
-        assemblies.begin(b"%d" % number, first, PROOF, 0, proven=True)
+        assemblies.begin(of_host(number), first, PROOF, 0, proven=True)
     assert len(assemblies) == AT_MOST
-    assert b"4" not in assemblies
-    assert b"5" in assemblies
-    assemblies.begin(b"late", first, PROOF, PATIENCE, proven=True)
+    assert of_host(4) not in assemblies
+    assert of_host(5) in assemblies
+    assert assemblies.are_waited_for(PATIENCE / 2)
+    assert not assemblies.are_waited_for(PATIENCE)
+    late = of_host(999)
+    assemblies.begin(late, first, PROOF, PATIENCE, proven=True)
     assert len(assemblies) == 1
-    assert assemblies.add(b"late", piece(record, 50, 70)) is None
-    assemblies.begin(b"late", first, PROOF, PATIENCE, proven=True)  # said again: what is there stays
-    assert assemblies.add(b"late", piece(record, 70, 100)) is None
-    assemblies.begin(b"late", first, b"another", PATIENCE, proven=True)
-    assert assemblies.add(b"late", piece(record, 50, 100)) is None
+    assert assemblies.add(late, piece(record, 50, 70)) is None
+    assemblies.begin(late, first, PROOF, PATIENCE, proven=True)  # said again: what is there stays
+    assert assemblies.add(late, piece(record, 70, 90)) is None
+    for other, proof in ((first, b"another"), (piece(whole(101), 0, 50), PROOF)):
+        assemblies.begin(late, other, proof, PATIENCE, proven=True)
+        assert assemblies.add(late, piece(record, 90, 100)) is None
+
+
+def test_one_host_throws_out_its_own() -> None:
+    """However many ports it has."""
+    assemblies = Assemblies()
+    first = piece(whole(100), 0, 50)
+    assemblies.begin(of_host(0), first, PROOF, 0, proven=True)
+    for port in range(1, AT_MOST + 1):
+        assemblies.begin(of_host(1, port), first, PROOF, 0, proven=True)
+    assert of_host(0) in assemblies
+    assert len(assemblies) == 1 + OF_ONE_HOST
+
+
+def test_many_records_in_one_datagram_are_no_honest_clients() -> None:
+    """Those beyond the first few are not looked at."""
+    record = whole(1000)
+    assemblies = begun(record, 100)
+    assert assemblies.add(KEY, b"".join(piece(record, at, at + 1) for at in range(100, 1000))) is None
+    assert assemblies.add(KEY, piece(record, 100 + RECORDS_AT_MOST, 1000)) is not None
