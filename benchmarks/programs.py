@@ -52,6 +52,17 @@ def python(module: str) -> tuple[str, ...]:
     return (sys.executable, "-m", f"benchmarks.subjects.{module}")
 
 
+@contextmanager
+def held_to(cpus: Sequence[int]) -> Iterator[None]:
+    """Whatever begins here runs on these CPUs from its first thread on; Go counts them only once."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class Program:
     """One of them, running."""
 
@@ -61,17 +72,16 @@ class Program:
         self.subject = subject
         self._errors = tempfile.TemporaryFile("w+")
         command = [*subject.command, role, *subject.options, *options]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONHASHSEED": "0"} | subject.environment,
-        )
-        if cpus:
-            os.sched_setaffinity(self._process.pid, cpus)
+        with held_to(cpus):
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                cwd=ROOT,
+                env=os.environ | {"PYTHONHASHSEED": "0"} | subject.environment,
+            )
         self.pid = self._process.pid
 
     def read(self, patience: float = 60) -> Sample:

@@ -256,7 +256,7 @@ class DTLSServerConnection(Manners, Knowledge):
         self._closed = True
         self._moved()
 
-    def _check(self) -> None:
+    def _check_open(self) -> None:
         self._engine.check()
         if self._closed:
             raise OSError(errno.EBADF, f"this {type(self).__name__} is closed") from self._engine.trouble
@@ -269,10 +269,10 @@ class DTLSServerConnection(Manners, Knowledge):
 
     def _until(self, look: Callable[[], T | None], deadline: Deadline) -> T:
         """Waits until `look` finds something; raises what ends the connection, or the waiting."""
-        self._check()
+        self._check_open()
         with self._changed:
             while True:
-                self._check()
+                self._check_open()
                 over = self._over()  # asked first: what came before the end is found below
                 found = look()
                 if found is not None:
@@ -299,7 +299,7 @@ class DTLSServerConnection(Manners, Knowledge):
     def _ready_within(self, deadline: Deadline, flags: int = 0) -> None:
         """What every call that moves data begins with."""
         self._check_flags(flags)
-        self._check()
+        self._check_open()
         if not self._ready:
             try:
                 self._until(lambda: self._ready or None, deadline)
@@ -346,8 +346,7 @@ class DTLSServerConnection(Manners, Knowledge):
         """
         limit = size_of(bufsize)
         if limit == 0:
-            self._check_flags(flags)
-            self._check()
+            self._check_call(flags)
             return b""
         deadline = Deadline(self._timeout)
         try:
@@ -405,7 +404,7 @@ class DTLSServerConnection(Manners, Knowledge):
 
         Whoever waits in `recv` gets `b""`.
         """
-        self._check()
+        self._check_open()
         if how != socket.SHUT_RD:
             self._say_goodbye()
         if how != socket.SHUT_WR:

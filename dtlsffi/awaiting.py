@@ -79,6 +79,14 @@ class AwaitedPort(Endpoint):
 
     # ---- what happens ----
 
+    def is_others_turn(self, records: int) -> bool:
+        """Whether others go before so many are sent: who only sends keeps the loop from nobody."""
+        self.sent += records
+        if self.sent <= FAIR:
+            return False
+        self.sent = records
+        return True
+
     def _start(self, connection: EndpointConnection, now: float) -> None:
         """Gives each connection its door before anything happens to it, so that callbacks get that."""
         self.unclaimed[connection] = self.make_door(connection)
@@ -298,14 +306,6 @@ class AwaitedConnection(Knowledge):
 
     # ---- data ----
 
-    async def _give_way(self, records: int) -> None:
-        """Before so many are sent: whoever does nothing else does not keep the loop, and can be cancelled."""
-        port = self._port
-        port.sent += records
-        if port.sent > FAIR:
-            port.sent = records
-            await port.give_way()
-
     async def send(self, data: Buffer) -> int:
         """Sends `data`, a bytes-like object, as one record in one datagram; returns its length.
 
@@ -314,7 +314,8 @@ class AwaitedConnection(Knowledge):
         ConnectionRefusedError where the last datagram found nobody listening (the connection goes on), and what ended
         the connection otherwise.
         """
-        await self._give_way(1)
+        if self._port.is_others_turn(1):
+            await self._port.give_way()
         while True:
             self._check()
             try:
@@ -328,7 +329,8 @@ class AwaitedConnection(Knowledge):
         What raises has sent those before it.
         """
         items = list(buffers)
-        await self._give_way(len(items))
+        if self._port.is_others_turn(len(items)):
+            await self._port.give_way()
         done = 0
         while done < len(items):
             self._check()

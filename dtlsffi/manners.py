@@ -17,6 +17,7 @@ class Manners(Patience):
     # ---- what each kind does in its own way ----
 
     getpeername: Callable[[], Any]
+    _check_open: Callable[[], None]
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Sends one record."""
@@ -29,6 +30,11 @@ class Manners(Patience):
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """Receives one record into a buffer."""
         raise NotImplementedError
+
+    def _check_call(self, flags: int) -> None:
+        """What is to be said of a call that neither waits nor moves anything."""
+        self._check_flags(flags)
+        self._check_open()
 
     def _check_flags(self, flags: int) -> None:
         """No call takes any."""

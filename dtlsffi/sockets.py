@@ -143,7 +143,10 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
             if self._process != os.getpid():
                 raise make(DTLSError, "USED_AFTER_FORK", "the socket belongs to the parent process: make one anew")
             super().connect(address)
-            self._connection.meet(describe(peer_of_connected(self, address), self.server_hostname))
+            peer = peer_name(self)
+            if peer is None:
+                raise OSError(errno.EADDRNOTAVAIL, f"nobody can be at port 0 ({address!r})")
+            self._connection.meet(describe(peer, self.server_hostname))
             self._met = True
         if self._shakes and self._timeout != 0:
             self.do_handshake()
@@ -250,8 +253,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         """`recv`, whatever is in its way."""
         limit = size_of(bufsize)
         if limit == 0:
-            self._check_flags(flags)
-            self._check_open()
+            self._check_call(flags)
             return b""
         return self._receive(lambda: self._read(limit), b"", flags)
 
@@ -302,8 +304,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
             raise ValueError("negative buffersize in recv_into")
         size = min(size, most) if most else size
         if size == 0:
-            self._check_flags(flags)
-            self._check_open()
+            self._check_call(flags)
             return 0
         return self._receive(lambda: self._read_into(buffer, size), 0, flags)
 
@@ -404,22 +405,17 @@ def peer_of(sock: socket.socket) -> Any:
         raise ValueError(f"DTLS needs a UDP socket (SOCK_DGRAM), not {sock.type.name}; for TCP there is the ssl module")
     if isinstance(sock, DTLSSocket):
         raise ValueError("the socket speaks DTLS already")
+    return peer_name(sock)
+
+
+def peer_name(sock: socket.socket) -> Any:
+    """What a socket is connected to, or None."""
     try:
         return sock.getpeername()
     except OSError as error:
         if error.errno != errno.ENOTCONN:
             raise
     return None
-
-
-def peer_of_connected(sock: socket.socket, address: Any) -> Any:
-    """The peer of a socket that has just been connected; OSError where that was no address to be connected to."""
-    try:
-        return sock.getpeername()
-    except OSError as error:
-        if error.errno != errno.ENOTCONN:
-            raise
-        raise OSError(errno.EADDRNOTAVAIL, f"nobody can be at port 0 ({address!r})") from None
 
 
 def describe(address: Any, name: str | None) -> str:

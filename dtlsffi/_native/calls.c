@@ -246,26 +246,21 @@ static bool put_all(PyObject *functions)
         good = function != NULL && PyDict_SetItemString(functions, methods[i].ml_name, function) == 0;
         Py_XDECREF(function);
     }
+    if (!good)
+        PyErr_Clear();
     return good;
 }
 
 /* Puts these functions into a dictionary of Python's, given by its address. Returns 0 where that has failed. */
 int dtlsffi_calls_put(void *dictionary)
 {
-    bool good;
-
-    /* Where it is kept this thread has it; before 3.12 a sub-interpreter's would wait for itself if it asked. */
 #if DTLSFFI_KEEPS_GIL
-    good = put_all(dictionary);
-    if (!good)
-        PyErr_Clear();
+    return put_all(dictionary); /* this thread has it; before 3.12 a sub-interpreter's would wait for itself if it asked */
 #else
     PyGILState_STATE state = PyGILState_Ensure();
+    bool good = put_all(dictionary);
 
-    good = put_all(dictionary);
-    if (!good)
-        PyErr_Clear();
     PyGILState_Release(state);
-#endif
     return good;
+#endif
 }

@@ -57,10 +57,10 @@ static void write_number(uint8_t *data, uint32_t number, size_t length)
     }
 }
 
-/* HMAC-SHA256 (RFC 2104), made so that what depends on the key alone is done once an hour: OpenSSL's HMAC() takes four
- * times as long. */
 #define NO_HOUR UINT32_MAX /* a clock that nobody has set may say that it is the first, 0 */
 
+/* HMAC-SHA256 (RFC 2104), made so that what depends on the key alone is done once an hour: OpenSSL's HMAC() takes four
+ * times as long. */
 struct dtlsffi_cookie_jar {
     pthread_mutex_t lock;
     uint8_t secret[32];
@@ -229,10 +229,16 @@ static const uint8_t *take_cookie(reader *r, bool whole, size_t *length)
     return cookie;
 }
 
+static bool seems_hello(const uint8_t *data, size_t length)
+{
+    return length > DTLSFFI_RECORD_HEADER && data[0] == HANDSHAKE && read_number(data + 3, 2) == 0
+           && data[DTLSFFI_RECORD_HEADER] == CLIENT_HELLO;
+}
+
 /* The fragment in a record that seems to hold one of a ClientHello, and nothing else; `at` is where it belongs. */
 static bool is_fragment(const uint8_t *record, size_t length, size_t *at, size_t *message)
 {
-    if (length < BODY || record[0] != HANDSHAKE || read_number(record + 3, 2) != 0 || record[13] != CLIENT_HELLO)
+    if (length < BODY || !seems_hello(record, length))
         return false;
     *message = read_number(record + 14, 3);
     *at = read_number(record + 19, 3);
@@ -281,10 +287,7 @@ int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address 
 {
     int what = look(jar, address, data, length, reply, random);
 
-    if (what == DTLSFFI_HELLO_NONE && length > DTLSFFI_RECORD_HEADER && data[0] == HANDSHAKE
-        && read_number(data + 3, 2) == 0 && data[DTLSFFI_RECORD_HEADER] == CLIENT_HELLO)
-        return DTLSFFI_HELLO_BAD;
-    return what;
+    return what == DTLSFFI_HELLO_NONE && seems_hello(data, length) ? DTLSFFI_HELLO_BAD : what;
 }
 
 /* OpenSSL asks for nothing but what has been checked by then. */

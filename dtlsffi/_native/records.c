@@ -237,7 +237,7 @@ static bool accept_record(dtlsffi_conn *conn, uint8_t *record, size_t length)
 size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length)
 {
     size_t at = 0, accepted = 0, size = 0;
-    uint32_t kept = 0, dropped = 0;
+    uint32_t kept = 0;
 
     dtlsffi_records_settle(conn);
     while (at < length && !is_unified(conn, data[at]) && (size = any_length(data + at, length - at)) > 0) {
@@ -247,8 +247,6 @@ size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_
             watch(conn, data + accepted);
             accepted += size;
             kept++;
-        } else {
-            dropped++;
         }
         at += size;
     }
@@ -257,7 +255,7 @@ size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_
         conn->alone = false;
         return accepted + length - at;
     }
-    if (accepted + dropped == 0)
+    if (at == 0)
         conn->stats.dropped_junk++;
     conn->alone = kept == 1;
     return accepted;

@@ -27,10 +27,14 @@ class Assembly:
         self._message, self._known = bytearray(length), bytearray(length)
         self.proof, self.proven, self.begun = proof, proven, now
 
-    def add(self, record: bytes) -> bool:
-        """Takes what is new in a record with a fragment; whether it is one of this message."""
-        if record[13:19] != self._header[13:19]:
-            return False
+    def _has(self, record: bytes) -> bool:
+        """Whether a fragment is one of this message, by its length and number."""
+        return record[13:19] == self._header[13:19]
+
+    def add(self, record: bytes) -> None:
+        """Takes what is new in a record with a fragment, if that is one of this message."""
+        if not self._has(record):
+            return
         begin = int.from_bytes(record[19:22], "big")
         part = record[HEADER:]
         end = begin + len(part)
@@ -39,11 +43,10 @@ class Assembly:
             part = mixed(self._message[begin:end], part, known)
         self._message[begin:end] = part
         self._known[begin:end] = b"\xff" * len(part)
-        return True
 
     def is_of(self, first: bytes, proof: bytes) -> bool:
         """Whether a first fragment begins this very message."""
-        return proof == self.proof and first[13:19] == self._header[13:19]
+        return proof == self.proof and self._has(first)
 
     def whole(self) -> bytes | None:
         """The record that it would have been in one piece, or None while something is missing."""
@@ -67,6 +70,10 @@ class Assemblies:
     def __contains__(self, key: bytes) -> bool:
         """Whether one is waited for from there."""
         return key in self._by_key
+
+    def clear(self) -> None:
+        """Waits for none of them any more."""
+        self._by_key.clear()
 
     def are_waited_for(self, now: float) -> bool:
         """Whether there are any; those that have waited for too long are given up."""

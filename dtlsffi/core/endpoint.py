@@ -17,7 +17,6 @@ from typing import Any
 from .._native import CData, ffi, lib
 from . import address as addresses
 from .arguments import checked_limits
-from .assembling import Assemblies
 from .batches import Buffer
 from .context import DTLSContext
 from .cookies import seems_hello
@@ -425,7 +424,7 @@ class Endpoint(Draining):
         """
         raised: list[BaseException] = []
         self._waiting.clear()  # for a step of a handshake: there is none any more
-        self._assemblies = Assemblies()
+        self._assemblies.clear()
         for connection in self.connections:
             attempt(connection.close, raised)
         lib.dtlsffi_udp_release(self._udp)

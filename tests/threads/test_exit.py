@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-PROGRAM = """
+OWNER = """
 import sys, threading, types
 import dtlsffi
 from dtlsffi.testing import Authority, MemoryLink
@@ -18,7 +18,11 @@ class Owner:
 
     def __del__(self):
         self.connection.close()
+"""
 
+PROGRAM = (
+    OWNER
+    + """
 authority = Authority()
 contexts = authority.client_context(), authority.server_context("device.example")
 
@@ -57,6 +61,7 @@ owners.sealing, owners.opening = Owner(link.client), Owner(link.server)
 threading.Thread(target=run, daemon=True).start()
 begun.wait()
 """
+)
 
 
 @pytest.mark.parametrize("what", ["sealing", "opening", "shaking"])
@@ -66,18 +71,9 @@ def test_a_daemon_thread_in_a_long_call_stops_nobody(what: str) -> None:
         subprocess.run([sys.executable, "-c", PROGRAM.replace("WHAT", what)], check=True, timeout=30)
 
 
-IN_A_CALLBACK = """
-import sys, threading, types
-import dtlsffi
-from dtlsffi.testing import MemoryLink
-
-class Owner:
-    def __init__(self, connection):
-        self.connection = connection
-
-    def __del__(self):
-        self.connection.close()
-
+IN_A_CALLBACK = (
+    OWNER
+    + """
 begun = threading.Event()
 client, server = (dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS) for _ in range(2))
 client.check_hostname = False
@@ -89,6 +85,7 @@ owners.owners = [Owner(link.client), Owner(link.server)]
 threading.Thread(target=link.shake_hands, daemon=True).start()
 begun.wait()
 """
+)
 
 
 def test_a_daemon_thread_in_a_callback_stops_nobody() -> None:
