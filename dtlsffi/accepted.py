@@ -27,7 +27,7 @@ from .core.draining import attempt
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
 from .core.knowledge import Knowledge
-from .manners import Manners, size_of
+from .manners import Manners, check_how, size_of
 from .waiting import Deadline, milliseconds
 
 if TYPE_CHECKING:
@@ -304,8 +304,8 @@ class DTLSServerConnection(Manners, Knowledge):
             try:
                 self._until(lambda: self._ready or None, deadline)
             except TimeoutError as error:
-                if isinstance(error, errors.HandshakeTimeout):
-                    raise
+                if isinstance(error, errors.HandshakeTimeout) or self._connection.gone or not deadline.is_over():
+                    raise  # a callback's may be one, too
                 raise self._connection.unfinished(deadline.timeout) from None
 
     def send(self, data: Buffer, flags: int = 0) -> int:
@@ -404,6 +404,7 @@ class DTLSServerConnection(Manners, Knowledge):
 
         Whoever waits in `recv` gets `b""`.
         """
+        check_how(how)
         self._check_open()
         if how != socket.SHUT_RD:
             self._say_goodbye()

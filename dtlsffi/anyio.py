@@ -18,16 +18,18 @@ import anyio
 from anyio.abc import SocketAttribute, TaskStatus, UnreliableObjectStream
 from anyio.streams.tls import TLSAttribute
 
-from .awaiting import AwaitedConnection, AwaitedPort, is_cancelled
-from .binding import bound, check_bound, check_place, family_of, open_client, scoped
+from .awaiting import AwaitedConnection, is_cancelled
+from .binding import bound, check_bound, check_place, family_of, host_and_port, open_client, scoped, service
 from .core import errors
-from .core.association import check_side
+from .core.arguments import check_handler
+from .core.association import check_client, check_side
 from .core.batches import Buffer
 from .core.context import DTLSContext
 from .core.endpoint_connection import EndpointConnection
 from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
 from .ordering import ATTEMPT_DELAY, routes
+from .turning import AwaitedPort
 
 __all__ = ["DTLSAttribute", "DTLSServerPort", "DTLSStream", "connect", "serve"]
 
@@ -291,17 +293,21 @@ async def connect(
     **limits: Any,
 ) -> DTLSStream:
     """Connects to a server, and finishes the handshake: arguments and errors are those of `dtlsffi.asyncio.connect`."""
-    found = await anyio.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
-    local: Any = None
-    if local_addr is not None:
-        local = await anyio.getaddrinfo(*local_addr, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    arguments = {
+    arguments: dict[str, Any] = {
         "context": context,
         "server_hostname": host if server_hostname is None else server_hostname,
         "session": session,
         "verify_fingerprint": verify_fingerprint,
         "verify_public_key": verify_public_key,
     }
+    check_client(**arguments)
+    found = await anyio.getaddrinfo(host, service(port, 1), family=family, type=socket.SOCK_DGRAM)
+    local: Any = None
+    if local_addr is not None:
+        local_host, local_port = host_and_port(local_addr, "local_addr")
+        local = await anyio.getaddrinfo(
+            local_host, service(local_port), family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )  # fmt: skip
 
     async def attempt(place: Any, source: Any) -> DTLSStream:
         sock = open_client(place, source)
@@ -396,6 +402,7 @@ async def serve(
 
     Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
     """
+    check_handler(handler)
     if not isinstance(context, DTLSContext):
         raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
     check_side(context, True, None, None)
@@ -406,7 +413,7 @@ async def serve(
     else:
         family = family_of(local_host, family, dualstack_ipv6)
         found = await anyio.getaddrinfo(
-            local_host or None, local_port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+            local_host or None, service(local_port), family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
         )  # fmt: skip
         sock = bound(found, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
         try:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from .core.arguments import checked_port
+
 
 def family_of(host: str | None, family: int | None, dualstack_ipv6: bool) -> int:
     """The address family to look a host up in; ValueError where `dualstack_ipv6` cannot be had."""
@@ -26,6 +28,18 @@ def check_place(port: int | None, sock: object, *of_its_own: object) -> None:
         raise ValueError(
             "sock is bound: host, family, reuse_port and dualstack_ipv6 are for one that is yet to be made"
         )
+
+
+def service(port: Any, least: int = 0) -> Any:
+    """A port as `getaddrinfo` is to get it, which takes numbers modulo 65536; names of services are left to it."""
+    return port if port is None or isinstance(port, (str, bytes)) else checked_port(port, least)
+
+
+def host_and_port(address: Any, name: str) -> tuple[Any, Any]:
+    """The parts of an address; TypeError, by name, where it has not these two."""
+    if isinstance(address, (tuple, list)) and len(address) == 2:
+        return address[0], address[1]
+    raise TypeError(f"{name} is a host and a port, not {address!r}")
 
 
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)

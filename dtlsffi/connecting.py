@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from .binding import open_client
+from .binding import host_and_port, open_client, service
+from .core.association import check_client
 from .core.constants import PROTOCOL_DTLS_CLIENT
 from .core.context import DTLSContext, create_default_context
 from .core.errors import DTLSCertVerificationError, DTLSError, DTLSWantReadError, DTLSWantWriteError
@@ -38,28 +39,29 @@ def create_connection(
 ) -> DTLSSocket:
     """Connects to `address`, a host and a port, and finishes the handshake.
 
-    All of the host's addresses are tried, each 0.25 s after the last while that one has not answered, and the first
-    to finish wins (RFC 8305). `server_hostname` is the host unless given. `timeout`, in seconds, is for all of this,
+    All of the host's addresses are tried, each 0.25 s after the last while that one has not finished, and the first
+    to do so wins (RFC 8305). `server_hostname` is the host unless given. `timeout`, in seconds, is for all of this,
     and then for each call on the socket; without it the default of `socket.setdefaulttimeout` counts. `source_address`
     is where to send from. `session` is one to resume. `verify_fingerprint` and `verify_public_key` are `Connection`'s.
 
     Raises `DTLSCertVerificationError` as soon as one address shows a certificate that does not hold, otherwise what the
     last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
     """
-    host, port = address
+    host, port = host_and_port(address, "address")
     limit = socket.getdefaulttimeout() if timeout is DEFAULT else timeout
-    if not isinstance(context, DTLSContext):
-        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    if limit is not None and not isinstance(limit, (int, float)):
+        raise TypeError(f"timeout is a number of seconds or None, not {type(limit).__name__}")
     if limit is not None and not 0 < limit <= threading.TIMEOUT_MAX:
         words = f"timeout is a number of seconds above 0 (at most {threading.TIMEOUT_MAX:.0f}), or None for ever"
         raise ValueError(f"{words}, not {limit}")
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    arguments = {
+    arguments: dict[str, Any] = {
         "server_hostname": host if server_hostname is None else server_hostname,
         "session": session,
         "verify_fingerprint": verify_fingerprint,
         "verify_public_key": verify_public_key,
     }
+    check_client(context=context, **arguments)
+    found = socket.getaddrinfo(host, service(port, 1), type=socket.SOCK_DGRAM)
     starts = (Attempt(info, context, source_address, arguments) for info in alternate(found))
     conn = Race(starts, Deadline(limit)).winner()
     conn.settimeout(limit)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Callable, Iterable
 from operator import index
 from typing import Any, NoReturn
 
 from .core.batches import Buffer
-from .core.connection import RECORD_MAX
+from .core.connection import RECORD_MAX, Connection
 from .waiting import Deadline, Patience
 
 
@@ -16,6 +18,7 @@ class Manners(Patience):
 
     # ---- what each kind does in its own way ----
 
+    _connection: Connection
     getpeername: Callable[[], Any]
     _check_open: Callable[[], None]
 
@@ -93,6 +96,11 @@ class Manners(Patience):
             return self.recv(len)
         return self.recv_into(buffer, None if len is not None and len < 0 else len)
 
+    def update_keys(self, *, request_peer: bool = False) -> None:
+        """Encrypts with new keys from now on: `Connection.update_keys`."""
+        self._check_open()
+        self._connection.update_keys(request_peer=request_peer)
+
     def recvfrom(self, bufsize: int | None = None, flags: int = 0) -> tuple[bytes, Any]:
         """`recv`, and the peer's address."""
         return self.recv(bufsize, flags), self.getpeername()
@@ -134,6 +142,12 @@ class Manners(Patience):
     def makefile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Raises NotImplementedError: datagrams are no stream."""
         raise NotImplementedError(f"makefile not allowed on instances of {type(self).__name__}")
+
+
+def check_how(how: int) -> None:
+    """Raises TypeError, or OSError (EINVAL), for what is no way to shut a socket down."""
+    if index(how) not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+        raise OSError(errno.EINVAL, f"how is SHUT_RD, SHUT_WR or SHUT_RDWR, not {how}")
 
 
 def size_of(bufsize: int | None) -> int:

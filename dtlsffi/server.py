@@ -14,10 +14,12 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from .accepted import BACKLOG, DTLSServerConnection, Engine
-from .binding import bound, check_bound, family_of
+from .binding import bound, check_bound, family_of, host_and_port, service
+from .core.arguments import check_handler
 from .core.association import check_side
 from .core.context import DTLSContext
 from .waiting import Deadline, Patience
@@ -48,9 +50,9 @@ def create_server(
 
     Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
     """
-    host, port = address
+    host, port = host_and_port(address, "address")
     family = family_of(host, family, dualstack_ipv6)
-    found = socket.getaddrinfo(host or None, port, family, socket.SOCK_DGRAM, 0, socket.AI_PASSIVE)
+    found = socket.getaddrinfo(host or None, service(port), family, socket.SOCK_DGRAM, 0, socket.AI_PASSIVE)
     with bound(found, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6) as sock:
         return DTLSListener._create(sock, context, **limits)
 
@@ -179,7 +181,7 @@ class DTLSListener(Patience):
         host, port, *more = address
         scope = f"%{more[1]}" if more[1:] and more[1] and "%" not in host else ""
         mapped = socket.AI_V4MAPPED if self.family == socket.AF_INET6 else 0
-        place = socket.getaddrinfo(host + scope, port, self.family, socket.SOCK_DGRAM, 0, mapped)[0][4]
+        place = socket.getaddrinfo(host + scope, service(port, 1), self.family, socket.SOCK_DGRAM, 0, mapped)[0][4]
         arguments["context"] = context or self._context
         arguments["server_hostname"] = host if server_hostname is None else server_hostname
         with self._engine.lock:
@@ -201,7 +203,8 @@ class DTLSListener(Patience):
         them run at a time, if that is given; other connections wait for `accept`. When the handler ends, its connection
         is closed. What it raises is logged (`dtlsffi.server`) and ends nothing else.
         """
-        if threads is not None and threads < 1:
+        check_handler(handler)
+        if threads is not None and index(threads) < 1:
             raise ValueError(f"threads is a number of at least 1, or None, not {threads}")
         arrivals = self._engine.arrivals
         self._check()

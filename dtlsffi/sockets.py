@@ -23,7 +23,7 @@ from .core.knowledge import Knowledge
 from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
 from .lingering import Lingering, T
-from .manners import Manners, size_of
+from .manners import Manners, check_how, size_of
 from .waiting import Deadline
 
 __all__ = ["DTLSSocket"]
@@ -190,8 +190,8 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
                 self._connection.allow()
                 self._ready = True
         except TimeoutError as error:
-            if isinstance(error, HandshakeTimeout):
-                raise
+            if isinstance(error, HandshakeTimeout) or self._connection.has_failed or not deadline.is_over():
+                raise  # a callback's may be one, too
             self._give_up(deadline)
         finally:
             self._handshake_lock.release()
@@ -320,11 +320,6 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         room[: len(data)] = data
         return len(data)
 
-    def update_keys(self, *, request_peer: bool = False) -> None:
-        """Encrypts with new keys from now on: `Connection.update_keys`."""
-        self._check_open()
-        self._connection.update_keys(request_peer=request_peer)
-
     def pending(self) -> int:
         """How many bytes `recv` can give at once, without looking at the socket."""
         return self._bulk.pending() or self._connection.pending()
@@ -353,6 +348,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
 
         Whoever waits in `recv` gets `b""`.
         """
+        check_how(how)
         self._check_open()
         self._check_met()
         if how != socket.SHUT_RD:

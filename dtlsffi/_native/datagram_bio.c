@@ -50,12 +50,12 @@ static size_t take_from_socket(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
     ssize_t got;
 
     do {
-        got = recv(conn->fd, buffer, size, MSG_DONTWAIT);
+        got = recv(conn->fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC);
     } while (got < 0 && errno == EINTR);
     if (got >= 0) {
         conn->stats.datagrams_received++;
         conn->stats.bytes_received += (size_t)got;
-        return (size_t)got;
+        return dtlsffi_conn_kept(conn, (size_t)got, size);
     }
     if (errno != EAGAIN && errno != EWOULDBLOCK)
         conn->io_errno = errno;

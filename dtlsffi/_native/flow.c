@@ -300,6 +300,8 @@ int dtlsffi_conn_send_entered(dtlsffi_conn *conn, const uint8_t *data, size_t le
 {
     int answer = why_not_send(conn, length);
 
+    if (answer == 0 && conn->unconfirmed && (answer = dtlsffi_conn_finish_others(conn)) == 0)
+        answer = why_not_send(conn, length);
     return answer == 0 ? send_record(conn, data, length) : answer;
 }
 

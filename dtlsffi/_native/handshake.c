@@ -13,6 +13,8 @@ static void establish(dtlsffi_conn *conn)
     conn->version = SSL_version(conn->ssl);
     conn->aead = SSL_CIPHER_is_aead(SSL_get_current_cipher(conn->ssl));
     conn->shortest = dtlsffi_records_shortest(conn->ssl);
+    conn->unconfirmed = conn->fd >= 0 && conn->version != DTLS1_3_VERSION
+                        && SSL_is_server(conn->ssl) != SSL_session_reused(conn->ssl);
     dtlsffi_mtu_refresh(conn);
 }
 
@@ -88,6 +90,41 @@ int dtlsffi_conn_step(dtlsffi_conn *conn)
             conn->events &= ~DTLSFFI_EVENT_ESTABLISHED;
     }
     return conn->abandoned ? DTLSFFI_SHUT : answer;
+}
+
+#define HANDSHAKES_AT_MOST 64 /* datagrams that one send looks at */
+
+/* Whether a datagram is none that others wait for: what is left of a handshake, or junk that hides it. */
+static bool is_of_handshake(dtlsffi_conn *conn, const uint8_t *header, size_t length)
+{
+    if (length < DTLSFFI_RECORD_HEADER)
+        return true;
+    if (header[0] == SSL3_RT_APPLICATION_DATA)
+        conn->unconfirmed = false; /* who sends data has our flight */
+    return header[0] != SSL3_RT_APPLICATION_DATA && (header[0] != SSL3_RT_ALERT || (header[3] | header[4]) == 0);
+}
+
+static bool is_one_there(dtlsffi_conn *conn)
+{
+    uint8_t header[DTLSFFI_RECORD_HEADER];
+    ssize_t got = recv(conn->fd, header, sizeof(header), MSG_PEEK | MSG_DONTWAIT);
+
+    if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        conn->io_errno = errno;
+    return got >= 0 && is_of_handshake(conn, header, (size_t)got);
+}
+
+/* A peer that has lost our last flight repeats its own, which OpenSSL answers when it reads it: whoever only sends would
+ * never have it do so. Returns 0, or what the socket has said meanwhile. */
+int dtlsffi_conn_finish_others(dtlsffi_conn *conn)
+{
+    conn->unconfirmed = conn->fd >= 0 && conn->stats.records_received == 0;
+    for (int i = 0; i < HANDSHAKES_AT_MOST && conn->unconfirmed; i++) {
+        if (dtlsffi_conn_waiting(conn) > 0 || !is_one_there(conn)) /* whoever waits for a datagram reads it */
+            break;
+        dtlsffi_conn_take_datagram(conn);
+    }
+    return conn->io_errno != 0 ? dtlsffi_fault_system(conn->io_errno) : 0;
 }
 
 int dtlsffi_conn_handshake(dtlsffi_conn *conn)

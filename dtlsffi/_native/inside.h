@@ -233,6 +233,7 @@ struct dtlsffi_conn {
     bool abandoned;             /* closed within one of its own callbacks */
     bool warm;                  /* OpenSSL's buffers may be allocated: it is in its table's list of those */
     bool cold;                  /* they have been given back */
+    bool unconfirmed;           /* our flight was the last, and nobody has told yet that it has come */
 
     /* what it is at just now */
     bool sending;               /* an application record is on its way through the BIO */
@@ -283,12 +284,22 @@ struct dtlsffi_conn {
     int alert_received;         /* description, or -1 */
     dtlsffi_timers timers;
     uint32_t timer_current;     /* microseconds */
+    unsigned repeats;           /* how often the present flight's timer has run out */
     unsigned verify_requests;   /* HelloVerifyRequests so far */
     uint64_t cookie_taken;      /* the hash of the last one's cookie */
     uint8_t held_alert[DTLSFFI_ALERT_RECORD];
 };
 
 #define DTLSFFI_CONN_HOT offsetof(dtlsffi_conn, lock.mutex)
+
+/* What is left of a datagram that may have been longer than its room: one record is not, several may be. */
+static inline size_t dtlsffi_conn_kept(dtlsffi_conn *conn, size_t length, size_t room)
+{
+    if (length <= room)
+        return length;
+    conn->stats.dropped_junk++;
+    return room;
+}
 
 /* module.c */
 extern unsigned long dtlsffi_fork_count;
@@ -310,6 +321,7 @@ void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
 
 /* flow.c */
 int dtlsffi_conn_step(dtlsffi_conn *conn);
+int dtlsffi_conn_finish_others(dtlsffi_conn *conn);
 bool dtlsffi_inbox_has_room_for(const dtlsffi_inbox *inbox, size_t length);
 int dtlsffi_conn_receive_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
@@ -320,6 +332,7 @@ int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dt
 bool dtlsffi_conn_cool(dtlsffi_conn *conn);
 
 /* wait.c: the one call that waits */
+void dtlsffi_conn_take_datagram(dtlsffi_conn *conn);
 int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, const dtlsffi_room *room);
 void dtlsffi_conn_lose_patience(dtlsffi_conn *conn);
 

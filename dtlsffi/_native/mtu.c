@@ -2,8 +2,7 @@
  *
  * `mtu` is the ceiling of a UDP payload: set by the user, or what the kernel knows of the path (a connected socket), or
  * 1200 bytes. `flight_mtu` is the same for handshake datagrams only: it falls when two flights in a row got lost, since
- * a path that swallows large datagrams looks just like that (OpenSSL's own fall-back, d1_lib.c). `data_mtu` is the
- * plaintext that fits.
+ * a path that swallows large datagrams looks just like that (timer.c). `data_mtu` is the plaintext that fits.
  */
 #include "core.h"
 

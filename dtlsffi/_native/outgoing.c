@@ -244,6 +244,10 @@ uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtls
     out->answer = dtlsffi_conn_enter(conn);
     if (out->answer != 0)
         return 0;
+    if (conn->unconfirmed && (out->answer = dtlsffi_conn_finish_others(conn)) != 0) {
+        dtlsffi_conn_leave(conn);
+        return 0;
+    }
     gil = dtlsffi_gil_release_for(count);
     if (conn->detached) {
         out->answer = dtlsffi_fault_system(EBADF);

@@ -22,6 +22,15 @@ void dtlsffi_conn_set_timers(dtlsffi_conn *conn, uint32_t initial, double back_o
     conn->timers = (dtlsffi_timers){.initial = initial, .back_off = back_off, .cap = cap};
 }
 
+#define REPEATS_AT_MOST 12 /* of one flight, by OpenSSL: then the handshake ends */
+#define LOST_TO_FALL_BACK 2 /* flights in a row; OpenSSL itself has a third one lost */
+
+static void fall_back(dtlsffi_conn *conn)
+{
+    if ((SSL_get_options(conn->ssl) & SSL_OP_NO_QUERY_MTU) == 0)
+        SSL_set_mtu(conn->ssl, (long)dtlsffi_mtu_fall_back(conn));
+}
+
 /* OpenSSL asks with 0 for the first duration of a flight, later with the last one, when it has run out. */
 unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous)
 {
@@ -30,8 +39,11 @@ unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous)
 
     if (previous == 0) { /* a flight of our own: the peer has answered the last one in earnest */
         conn->alert_is_held = false;
+        conn->repeats = 0;
         conn->timer_current = conn->timers.initial;
-    } else {
+    } else if (++conn->repeats <= REPEATS_AT_MOST) {
+        if (conn->repeats == LOST_TO_FALL_BACK && !conn->established)
+            fall_back(conn);
         longer = (double)conn->timer_current * conn->timers.back_off;
         conn->timer_current = longer < (double)conn->timers.cap ? (uint32_t)longer : conn->timers.cap;
         conn->stats.flights_retransmitted++;

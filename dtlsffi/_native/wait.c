@@ -56,7 +56,7 @@ static int prepare(dtlsffi_conn *conn, int64_t microseconds, const dtlsffi_room 
 static ssize_t await_datagram(int fd, uint8_t *buffer, size_t size)
 {
     void *gil = dtlsffi_gil_release();
-    ssize_t got = recv(fd, buffer, size, 0);
+    ssize_t got = recv(fd, buffer, size, MSG_TRUNC);
     int number = errno;
 
     dtlsffi_gil_retake(gil);
@@ -81,23 +81,41 @@ static void keep_datagram(dtlsffi_conn *conn)
     conn->stats.dropped_junk += conn->in_length > 0;
 }
 
+static int open_entered(dtlsffi_conn *conn, const uint8_t *datagram, size_t length, const dtlsffi_room *room)
+{
+    int answer;
+
+    conn->stats.datagrams_received++;
+    conn->stats.bytes_received += length;
+    conn->in = datagram;
+    conn->in_length = dtlsffi_conn_kept(conn, length, DTLSFFI_DATAGRAM_MAX);
+    conn->fed = true;
+    answer = dtlsffi_conn_read_entered(conn, room->data, room->size, room->limit);
+    keep_datagram(conn);
+    conn->fed = false;
+    conn->in_length = 0;
+    return answer;
+}
+
 static int open_datagram(dtlsffi_conn *conn, const uint8_t *datagram, size_t length, const dtlsffi_room *room)
 {
     int answer = dtlsffi_conn_enter(conn);
 
     if (answer != 0)
         return answer;
-    conn->stats.datagrams_received++;
-    conn->stats.bytes_received += length;
-    conn->in = datagram;
-    conn->in_length = length;
-    conn->fed = true;
-    answer = dtlsffi_conn_read_entered(conn, room->data, room->size, room->limit);
-    keep_datagram(conn);
-    conn->fed = false;
-    conn->in_length = 0;
+    answer = open_entered(conn, datagram, length, room);
     dtlsffi_conn_leave(conn);
     return answer;
+}
+
+/* Has a connection that is entered take one datagram from its socket. A record in it, if there is any, is kept. */
+void dtlsffi_conn_take_datagram(dtlsffi_conn *conn)
+{
+    uint8_t datagram[DTLSFFI_DATAGRAM_MAX];
+    ssize_t got = recv(conn->fd, datagram, sizeof(datagram), MSG_DONTWAIT | MSG_TRUNC);
+
+    if (got > 0)
+        (void)open_entered(conn, datagram, (size_t)got, &(dtlsffi_room){0});
 }
 
 static int wait_for_record(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, const dtlsffi_room *room)

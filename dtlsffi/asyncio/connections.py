@@ -9,14 +9,16 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
-from ..awaiting import AwaitedConnection, AwaitedPort
-from ..binding import open_client
+from ..awaiting import AwaitedConnection
+from ..binding import host_and_port, open_client, service
+from ..core.association import check_client
 from ..core.context import DTLSContext
 from ..core.endpoint_connection import NEVER, EndpointConnection
 from ..core.errors import DTLSCertVerificationError
 from ..core.pins import Fingerprints, Keys
 from ..core.session import DTLSSession
 from ..ordering import ATTEMPT_DELAY, routes
+from ..turning import AwaitedPort
 
 __all__ = ["DTLSConnection", "connect"]
 
@@ -190,8 +192,8 @@ async def connect(
 ) -> DTLSConnection:
     """Connects to a server, and finishes the handshake.
 
-    All of the host's addresses are tried, each 0.25 s after the last while that one has not answered, and the first
-    to finish wins (RFC 8305). `server_hostname` is the host unless given. `local_addr` is where to send from. `session`
+    All of the host's addresses are tried, each 0.25 s after the last while that one has not finished, and the first
+    to do so wins (RFC 8305). `server_hostname` is the host unless given. `local_addr` is where to send from. `session`
     is one to resume. `verify_fingerprint` and `verify_public_key` are `Connection`'s. `limits` are `Endpoint`'s, by
     name: `handshake_timeout` (30 seconds unless given), `idle_timeout` (seconds), `max_queue` (records).
 
@@ -221,10 +223,15 @@ async def reach(
 ) -> Any:
     """A connection with the first of a host's addresses to finish its handshake."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(*address, family=family, type=socket.SOCK_DGRAM)
+    check_client(**arguments)
+    host, port = host_and_port(address, "remote_addr")
+    found = await loop.getaddrinfo(host, service(port, 1), family=family, type=socket.SOCK_DGRAM)
     local: Any = None
     if local_addr is not None:
-        local = await loop.getaddrinfo(*local_addr, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+        host, port = host_and_port(local_addr, "local_addr")
+        local = await loop.getaddrinfo(
+            host, service(port), family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )
 
     async def attempt(place: Any, source: Any) -> Any:
         sock = open_client(place, source, reuse_port=reuse_port)

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..awaiting import AwaitedConnection
-from ..binding import bound, check_bound, check_place, family_of
+from ..binding import bound, check_bound, check_place, family_of, service
+from ..core.arguments import check_handler
 from ..core.association import check_side
 from ..core.context import DTLSContext
 from .connections import DTLSConnection, Port
@@ -42,7 +43,7 @@ class Binding(NamedTuple):
             return make_port(loop, self.sock, context, **limits)
         family = family_of(self.host, self.family, self.dualstack_ipv6)
         found = await loop.getaddrinfo(
-            self.host or None, self.port, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+            self.host or None, service(self.port), family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
         )
         sock = bound(found, reuse_port=self.reuse_port, dualstack_ipv6=self.dualstack_ipv6)
         try:
@@ -77,6 +78,7 @@ async def serve(
 
     Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
     """
+    check_handler(handler)
     if not isinstance(context, DTLSContext):
         raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
     check_side(context, True, None, None)

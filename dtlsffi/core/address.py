@@ -6,6 +6,7 @@ import ipaddress
 from typing import Any
 
 from .._native import CData, ffi
+from .arguments import checked_port
 
 SIZE: int = ffi.sizeof("dtlsffi_address")
 
@@ -13,7 +14,7 @@ SIZE: int = ffi.sizeof("dtlsffi_address")
 def pack(address: Any) -> CData:
     """A socket's address, `(host, port)` or IPv6's with flow and scope, as C has it.
 
-    Raises TypeError or ValueError for what is no address of UDP; names are not looked up.
+    Raises TypeError, ValueError or OverflowError (its port) for what is no address of UDP; names are not looked up.
     """
     try:
         host, port, *more = tuple(address) if isinstance(address, (tuple, list)) else (None, None)
@@ -21,9 +22,7 @@ def pack(address: Any) -> CData:
     except (TypeError, AttributeError):
         raise TypeError(f"a peer's address is (host, port), not {address!r}") from None
     packed = ffi.new("dtlsffi_address *")
-    if not 0 <= int(port) <= 0xFFFF:
-        raise ValueError(f"a port is a number from 0 to 65535, not {port}")
-    packed.port = int(port).to_bytes(2, "big")
+    packed.port = checked_port(port).to_bytes(2, "big")
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
     packed.family = ip.version

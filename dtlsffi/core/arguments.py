@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
+import math
 import operator
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ from .._native import lib
 
 TIMERS = (1.0, 2.0, 60.0)
 """The retransmission timer that RFC 6347 section 4.2.4.1 proposes, and C begins with."""
+PORT_MAX = 0xFFFF
 HOST_MAX = 255
 """Bytes of a host name: RFC 1034 section 3.1."""
 
@@ -52,6 +54,30 @@ def check_callback(callback: object, what: str = "callback") -> None:
         raise TypeError(f"{what} is a callable or None, not {type(callback).__name__}")
     if inspect.iscoroutinefunction(callback):
         raise TypeError(f"{what} cannot be a coroutine function: OpenSSL waits for its answer, and for nothing else")
+
+
+def checked_time(now: float) -> float:
+    """A time by an endpoint owner's clock, in seconds; TypeError or ValueError where it is none."""
+    if not isinstance(now, (int, float)):
+        raise TypeError(f"now is a number of seconds, not {type(now).__name__}")
+    if not math.isfinite(now):
+        raise ValueError(f"now is a number of seconds, not {now}")
+    return now
+
+
+def checked_port(port: Any, least: int = 0) -> int:
+    """A UDP port; TypeError, ValueError (nobody can be at port 0) or, as in socket, OverflowError where it is none."""
+    if isinstance(port, bool):
+        raise TypeError("a port is an int, not bool")
+    try:
+        number = operator.index(port)
+    except TypeError:
+        raise TypeError(f"a port is an int, not {type(port).__name__}") from None
+    if not 0 <= number <= PORT_MAX:
+        raise OverflowError(f"a port is a number from 0 to {PORT_MAX}, not {number}")
+    if number < least:
+        raise ValueError("nobody can be at port 0: give the number of the peer's")
+    return number
 
 
 def checked_max(most: int) -> int:
@@ -126,13 +152,28 @@ def writable(buffer: Any, call: str) -> memoryview:
 def checked_limits(
     max_pending: int, max_connections: int, max_queue: int, handshake_timeout: float, idle_timeout: float | None
 ) -> None:
-    """Raises ValueError, by name, where an endpoint's limit makes no sense."""
+    """Raises TypeError or ValueError, by name, where an endpoint's limit makes no sense."""
     for name, count in (
         ("max_pending", max_pending), ("max_connections", max_connections), ("max_queue", max_queue),
     ):  # fmt: skip
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, int) or isinstance(count, bool):
+            raise TypeError(f"{name} is an int, not {type(count).__name__}")
+        if count < 1:
             raise ValueError(f"{name} is a number of at least 1, not {count!r}")
-    if not handshake_timeout > 0:
-        raise ValueError(f"handshake_timeout is a number of seconds above 0, not {handshake_timeout}")
-    if idle_timeout is not None and not idle_timeout > 0:
-        raise ValueError(f"idle_timeout is a number of seconds above 0, or None, not {idle_timeout}")
+    check_duration(handshake_timeout, "handshake_timeout")
+    if idle_timeout is not None:
+        check_duration(idle_timeout, "idle_timeout")
+
+
+def check_duration(seconds: float, name: str) -> None:
+    """Raises TypeError or ValueError, by name, for what is no time that ends something."""
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
+    if not seconds > 0:
+        raise ValueError(f"{name} is a number of seconds above 0, not {seconds}")
+
+
+def check_handler(handler: object, name: str = "handler") -> None:
+    """Raises TypeError for what cannot be called."""
+    if not callable(handler):
+        raise TypeError(f"{name} is a callable, not {type(handler).__name__}")

@@ -7,6 +7,7 @@ import logging
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from operator import index
 from typing import Any, NoReturn
 
 from .._native import CData, Holder, address_of, calls, ffi, lib
@@ -24,12 +25,14 @@ from .errors import (
     alert_text,
     certificate_refused,
     from_fault,
+    is_again,
     make,
 )
-from .pins import Pins
+from .pins import Fingerprints, Keys, Pins, pins_of
 from .session import DTLSSession
 
 logger = logging.getLogger("dtlsffi.handshake")
+DESCRIPTOR_MAX = 0x7FFFFFFF
 
 
 class Association(Parking, Holder):
@@ -60,6 +63,9 @@ class Association(Parking, Holder):
         check_side(context, server_side, server_hostname, pins)
         check_resumes(session, server_side)
         name, is_address = (None, False) if server_hostname is None else host(server_hostname)
+        check_descriptor(fileno)
+        if session is not None and session._context not in (None, context):  # said before the context is in use
+            check_session(session, context, name, b"")
         context._freeze()
         self._rules = rules_of(context, pins, server_side)
         if session is not None:
@@ -216,6 +222,17 @@ class Association(Parking, Holder):
         if self._parked is not None:
             super()._collect()
 
+    def is_callbacks(self, error: Exception) -> bool:
+        """Whether an exception that has ended it is what a callback has raised, and not what became of it."""
+        if isinstance(error, DTLSError):
+            return self._failure is not None and not is_again(error, self._failure)
+        return self._failure is not None or not isinstance(error, OSError)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something has ended it, other than a close_notify."""
+        return self._failure is not None
+
     def _fail(self, error: DTLSError) -> None:
         """The end of the connection, and why: for later calls, and for whoever looks into the log."""
         self._failure = again(error)  # which nobody raises: it knows no frame, which would know the connection
@@ -295,6 +312,29 @@ def check_side(context: DTLSContext, server_side: bool, server_hostname: str | N
         raise ValueError("server_hostname can only be specified in client mode")
     if not server_side and context.check_hostname and server_hostname is None and pins is None:
         raise ValueError("check_hostname requires server_hostname")
+
+
+def check_descriptor(fileno: int) -> None:
+    """Raises TypeError or ValueError for what is neither a descriptor nor -1."""
+    if not -1 <= index(fileno) <= DESCRIPTOR_MAX:
+        raise ValueError(f"fileno is a descriptor, or -1 for none, not {fileno}")
+
+
+def check_client(
+    *,
+    context: DTLSContext,
+    server_hostname: str | None,
+    session: DTLSSession | None,
+    verify_fingerprint: Fingerprints | Pins | None,
+    verify_public_key: Keys | None = None,
+) -> None:
+    """Raises TypeError or ValueError, by name, where no client's connection can be made of these."""
+    if not isinstance(context, DTLSContext):
+        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    if server_hostname is not None:
+        host(server_hostname)
+    check_side(context, False, server_hostname, pins_of(verify_fingerprint, verify_public_key))
+    check_resumes(session, False)
 
 
 def check_resumes(session: object, server_side: bool) -> None:

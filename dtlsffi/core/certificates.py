@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from .._native import CData, ffi, lib
@@ -45,7 +44,7 @@ def read(source: Source, what: str) -> bytearray:
     if isinstance(source, str) and ("-----BEGIN" in source or "\n" in source):
         raise ValueError(f"{what} is a str, which names a file, but holds PEM: give contents as bytes")
     if isinstance(source, (str, os.PathLike)):
-        with Path(os.fsdecode(source)).open("rb", buffering=0) as file:
+        with open(os.fsdecode(source), "rb", buffering=0) as file:  # noqa: PTH123 - Path("") is the directory
             contents = bytearray(os.fstat(file.fileno()).st_size or 65536)
             length = file.readinto(contents)
             del contents[length:]

@@ -159,7 +159,7 @@ class Connection(Association, Knowledge):
     def handle_timer(self) -> None:
         """Tells that `get_timer` has run out: the last flight is sent again (RFC 6347 section 4.2.4).
 
-        Does nothing if it has not. Raises `HandshakeTimeout` after the twelfth loss in a row, and `DTLSError` where
+        Does nothing if it has not. Raises `HandshakeTimeout` after the thirteenth loss in a row, and `DTLSError` where
         the peer has sent nothing but an alert (it was held back, since anybody can send one).
         """
         self._after(lib.dtlsffi_conn_handle_timer(self._conn))

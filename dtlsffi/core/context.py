@@ -126,19 +126,24 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     @security_level.setter
     def security_level(self, level: int) -> None:
         self._changing()
-        if level not in range(6):
+        if isinstance(level, bool) or level not in range(6):
             raise ValueError(f"security_level is 0 to 5, not {level!r}")
         lib.SSL_CTX_set_security_level(self._ctx, level)
 
     @property
     def options(self) -> Options:
-        """Switches: `Options`."""
+        """Switches: `Options`. `OP_NO_RENEGOTIATION` stays among them, whatever they are set to.
+
+        Raises ValueError for SSL_OP_COOKIE_EXCHANGE: cookies are what an `Endpoint` asks for by itself.
+        """
         return Options(lib.SSL_CTX_get_options(self._ctx))
 
     @options.setter
     def options(self, options: Options) -> None:
         self._changing()
-        new = unsigned(options, "options")
+        new = unsigned(options, "options") | lib.SSL_OP_NO_RENEGOTIATION
+        if new & lib.SSL_OP_COOKIE_EXCHANGE:
+            raise ValueError("options cannot hold SSL_OP_COOKIE_EXCHANGE: listeners ask for cookies by themselves")
         lib.SSL_CTX_clear_options(self._ctx, lib.SSL_CTX_get_options(self._ctx) & ~new)
         lib.SSL_CTX_set_options(self._ctx, new)
 
@@ -162,7 +167,8 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     def retransmission(self) -> tuple[float, float, float]:
         """The retransmission timer of a handshake: first duration in seconds, factor after each loss, longest duration.
 
-        RFC 6347 section 4.2.4.1 proposes the default, `(1.0, 2.0, 60.0)`. OpenSSL gives up after twelve losses.
+        RFC 6347 section 4.2.4.1 proposes the default, `(1.0, 2.0, 60.0)`. OpenSSL gives up where the first
+        try and twelve more are lost. It has to be longer than the path's round trip.
         """
         return self._timers
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from .._native import CData, ffi, lib
 from . import address as addresses
-from .arguments import checked_limits
+from .arguments import checked_limits, checked_time, exactly
 from .batches import Buffer
 from .context import DTLSContext
 from .cookies import seems_hello
@@ -90,9 +90,10 @@ class Endpoint(Draining):
 
     def receive_datagram(self, data: Buffer, address: Any, now: float) -> None:
         """Takes one datagram that came from `address`. Whatever it is, nothing is raised: `ready` tells of failures."""
-        if data:
+        datagram, packed, now = exactly(data, "data"), addresses.pack(address), checked_time(now)
+        if datagram:
             self._counts["datagrams_received"] += 1
-            self._receive(bytes(data), addresses.pack(address), NOWHERE, now)
+            self._receive(datagram, packed, NOWHERE, now)
 
     def _receive(self, data: bytes, packed: CData, local: CData, now: float, proof: bytes = b"") -> bool:
         """Takes one datagram, a ClientHello where there is a `proof`; whether that was much work."""
@@ -141,7 +142,7 @@ class Endpoint(Draining):
         try:
             move()
         except BaseException as error:
-            if connection.server_side and isinstance(error, Exception) and not isinstance(error, OSError):
+            if connection.server_side and isinstance(error, Exception) and connection.is_callbacks(error):
                 logger.exception("a callback has failed in the handshake with %s", connection.peer)
             self._transmit(connection)
             self._end(connection, error.with_traceback(None))  # whose frames know the connection
@@ -213,7 +214,7 @@ class Endpoint(Draining):
 
         Raises ValueError where there is a connection with that address already, or no room for one.
         """
-        packed = addresses.pack(address)
+        packed, now = addresses.pack(address), checked_time(now)
         key = addresses.key(packed)
         there = self._connections.get(key)
         if there is not None:

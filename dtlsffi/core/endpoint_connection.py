@@ -159,6 +159,13 @@ class EndpointConnection(Connection):
             return count
         return self._send_batch(buffers, self._endpoint._udp_at)
 
+    def update_keys(self, *, request_peer: bool = False) -> None:
+        """`Connection.update_keys`, and what is to be said of it is on its way at once."""
+        try:
+            super().update_keys(request_peer=request_peer)
+        finally:
+            self._endpoint._transmit(self)
+
     def close(self) -> None:
         """Sends close_notify, once, and has the endpoint let go of it; nobody is waited for.
 

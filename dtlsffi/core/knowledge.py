@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from operator import index
 from typing import NoReturn
 
 from .._native import ffi, lib
 from . import ciphers
-from .arguments import valid_timers
+from .arguments import c_string, exactly, valid_timers
 from .context import DTLSContext
 from .errors import take_fault
 from .negotiation import SRTP_LENGTHS
 from .peer import Peer
 from .psk import readable
 from .session import DTLSSession
+
+KEYS_MAX = 0xFFFF
+"""Bytes of keys at one time: more than any protocol takes, and soon made."""
 
 __all__ = ["CHANNEL_BINDING_TYPES", "SRTPKeys"]
 
@@ -101,10 +105,12 @@ class Knowledge(Peer):
     def statistics(self) -> dict[str, int]:
         """Counters since the beginning: datagrams, bytes and records in and out, retransmissions, and what was dropped.
 
-        `dropped_junk` counts datagrams that hold nothing of DTLS; `dropped_replayed` and `dropped_unauthenticated`
-        application records that were seen before, or whose MAC did not fit, as far as that can be seen from outside
-        of OpenSSL; `dropped_unsent` handshake datagrams that the kernel would not take; `dropped_queue_full` records
-        for which there was no room (`max_queue`); `alerts_held` plaintext alerts that were held back.
+        `dropped_junk` counts datagrams that hold nothing of DTLS, records in plaintext that have no business there, and
+        datagrams of several large records of which `recv` had no room for all; `dropped_replayed` and
+        `dropped_unauthenticated` application records that were seen before, or whose MAC did not fit, as far as that
+        can be seen from outside of OpenSSL; `dropped_unsent` handshake datagrams that the kernel would not take;
+        `dropped_queue_full` records for which there was no room (`max_queue`); `alerts_held` plaintext alerts that were
+        held back.
         """
         counters = lib.dtlsffi_conn_stats(self._association._conn)
         return {name: int(getattr(counters, name)) for name in COUNTERS}
@@ -231,13 +237,14 @@ class Knowledge(Peer):
         """Keys of `length` bytes for another protocol, the same on both sides: RFC 5705, SSL_export_keying_material(3).
 
         No `context` differs from an empty one below DTLS 1.3. Raises ValueError before the handshake is finished, and
-        for a length below 1.
+        for a length that is not 1 to 65535 (RFC 5705 has no longer contexts either), `DTLSError` for a label that is
+        reserved, such as `"client finished"`.
         """
         self._need_handshake()
-        if length < 1:
-            raise ValueError(f"length is at least 1 byte, not {length}")
-        name = label.encode("ascii") if isinstance(label, str) else bytes(label)
-        keys, extra = bytearray(length), b"" if context is None else bytes(memoryview(context))
+        if not 1 <= index(length) <= KEYS_MAX:
+            raise ValueError(f"length is 1 to {KEYS_MAX} bytes, not {length}")
+        name = c_string(label, "label") if isinstance(label, str) else exactly(label, "label")
+        keys, extra = bytearray(index(length)), b"" if context is None else exactly(context, "context")
         with self._association._locked() as ssl_object, ffi.from_buffer("unsigned char[]", keys) as view:
             lib.ERR_clear_error()
             if lib.SSL_export_keying_material(

@@ -318,6 +318,8 @@ def contents_of(cadata: Any) -> Source:
     """What `cadata` holds; ValueError where that is nothing, TypeError for a str that is no PEM."""
     if is_nothing(cadata):
         raise ValueError("cadata is empty: it holds certificates or revocation lists")
+    if isinstance(cadata, os.PathLike):
+        raise TypeError("cadata is the contents themselves, a str of PEM or bytes: a file is for cafile")
     if not isinstance(cadata, str):
         return cadata
     if not cadata.isascii():

@@ -42,7 +42,8 @@ def test_an_address_comes_back_as_the_socket_spells_it() -> None:
 @pytest.mark.parametrize(
     ("bad", "error"),
     [("192.0.2.7", TypeError), (None, TypeError), ((1, 2), TypeError), (("localhost", 1), ValueError),
-     (("192.0.2.7", 65536), ValueError), (("192.0.2.7", -1), ValueError)],
+     (("192.0.2.7", 65536), OverflowError), (("192.0.2.7", -1), OverflowError), (("192.0.2.7", True), TypeError),
+     (("192.0.2.7", 9.7), TypeError), (("192.0.2.7", "9"), TypeError)],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(bad: Any, error: type[Exception]) -> None:
     """Names are for doors to look up."""

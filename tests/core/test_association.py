@@ -145,3 +145,19 @@ def test_pins_are_read_once(authority: Authority, stranger: Authority, tmp_path:
                 datagrams = conn.datagrams_to_send()
     with pytest.raises(ValueError, match="no context for them"):
         dtlsffi.Endpoint(verify_fingerprint=client.fingerprint())
+
+
+@pytest.mark.parametrize("nonsense", [{"fileno": "x"}, {"fileno": 1 << 31}, {"fileno": -2}, {"session": 5}])
+def test_what_fails_leaves_the_context_as_it_was(client_context: dtlsffi.DTLSContext, nonsense: dict[str, Any]) -> None:
+    """It can still be changed, for it is not in use."""
+    with pytest.raises((TypeError, ValueError)):
+        dtlsffi.Connection(client_context, server_hostname=HOST, **nonsense)
+    client_context.mtu = 1000
+
+
+def test_another_contexts_session_leaves_it_so_too(joined: MemoryLink, authority: Authority) -> None:
+    """Ssl's words."""
+    context = authority.client_context()
+    with pytest.raises(ValueError, match=r"Session refers to a different DTLSContext"):
+        dtlsffi.Connection(context, server_hostname=HOST, session=joined.client.session)
+    context.mtu = 1000

@@ -375,3 +375,13 @@ def test_a_curve_is_named_as_in_ssl(authority: Authority) -> None:
         DTLSContext().set_ecdh_curve("no-such-thing")
     with pytest.raises(TypeError, match="curve_name is a str, not list"):
         DTLSContext().set_ecdh_curve(["X25519"])  # type: ignore[arg-type]
+
+
+def test_renegotiation_stays_off(client: DTLSContext) -> None:
+    """Whatever the options are set to; and cookies are a listener's matter."""
+    client.options = dtlsffi.OP_NO_TICKET
+    assert client.options == dtlsffi.OP_NO_TICKET | dtlsffi.OP_NO_RENEGOTIATION
+    before = client.options
+    with pytest.raises(ValueError, match=r"listeners ask for cookies by themselves"):
+        client.options |= dtlsffi.core.context.lib.SSL_OP_COOKIE_EXCHANGE
+    assert client.options == before

@@ -283,3 +283,35 @@ def test_a_connection_of_its_own_still_works_beside(joined: MemoryLink) -> None:
     joined.client.send(b"x")
     joined.settle()
     assert joined.received[joined.server] == [b"x"]
+
+
+@pytest.mark.parametrize("now", ["x", None, float("nan"), float("inf")])
+def test_a_time_that_is_none_changes_nothing(client_context: DTLSContext, now: Any) -> None:
+    """Neither in connect() nor in receive_datagram()."""
+    client = Endpoint(None)
+    with pytest.raises((TypeError, ValueError), match=r"now is a number of seconds"):
+        client.connect(SERVER, now, context=client_context, server_hostname=HOST)
+    with pytest.raises((TypeError, ValueError), match=r"now is a number of seconds"):
+        client.receive_datagram(b"x", SERVER, now)
+    assert client.connections == []
+    assert client.statistics()["datagrams_received"] == 0
+
+
+@pytest.mark.parametrize("data", [5, [22, 1], "x", None])
+def test_what_is_no_datagram_is_refused(data: Any) -> None:
+    """bytes() would make something of most things."""
+    endpoint = Endpoint(None)
+    with pytest.raises(TypeError, match=r"data is bytes"):
+        endpoint.receive_datagram(data, SERVER, 0)
+    assert endpoint.statistics()["datagrams_received"] == 0
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [{"handshake_timeout": None}, {"handshake_timeout": "5"}, {"idle_timeout": "5"}, {"max_queue": True},
+     {"max_pending": "many"}],
+)  # fmt: skip
+def test_limits_are_named(limit: dict[str, Any]) -> None:
+    """By a TypeError."""
+    with pytest.raises(TypeError, match=next(iter(limit))):
+        Endpoint(None, **limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_keying_material_is_the_same_on_both_sides(joined: MemoryLink) -> None:
         client.export_keying_material("EXPORTER-test", 100, b"context"),
     ]
     assert len({material, *others}) == 4
-    with pytest.raises(ValueError, match="at least 1 byte, not 0"):
+    with pytest.raises(ValueError, match="1 to 65535 bytes, not 0"):
         client.export_keying_material("EXPORTER-test", 0)
     with pytest.raises(dtlsffi.DTLSError, match="no keying material can be exported for the label 'client finished'"):
         client.export_keying_material("client finished", 10)  # it would be a key of the protocol's own
@@ -113,3 +114,18 @@ def test_keys_are_updated_in_dtls_1_3_only(joined: MemoryLink) -> None:
     else:
         with pytest.raises(ValueError, match=r"in DTLS 1.3 only, not in DTLSv1.2"):
             joined.client.update_keys()
+
+
+@pytest.mark.parametrize("label", [3, [69], True, None])
+def test_a_label_is_text_or_bytes(joined: MemoryLink, label: Any) -> None:
+    """What bytes() would make of anything else, the other side would not."""
+    with pytest.raises(TypeError, match="label is bytes"):
+        joined.client.export_keying_material(label, 10)
+
+
+def test_a_labels_text_and_length_are_checked_by_name(joined: MemoryLink) -> None:
+    """And nobody waits long."""
+    with pytest.raises(ValueError, match="label must be ASCII"):
+        joined.client.export_keying_material("Schl\u00fcssel", 10)
+    with pytest.raises(ValueError, match="length is 1 to 65535 bytes"):
+        joined.client.export_keying_material("EXPORTER-test", 1 << 28)

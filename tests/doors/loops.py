@@ -15,7 +15,8 @@ import pytest
 
 import dtlsffi
 from dtlsffi.asyncio import DTLSConnection, DTLSServer, DTLSTransport, connect, create_dtls_endpoint, serve
-from dtlsffi.awaiting import AwaitedConnection, AwaitedPort
+from dtlsffi.awaiting import AwaitedConnection
+from dtlsffi.turning import AwaitedPort
 
 HOST = "device.example"
 LOOPBACK = "127.0.0.1"

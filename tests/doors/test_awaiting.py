@@ -9,10 +9,10 @@ import socket
 import pytest
 
 import dtlsffi
-from dtlsffi.awaiting import AwaitedPort
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from dtlsffi.testing import Authority
+from dtlsffi.turning import AwaitedPort
 from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, joined, serving, settled, until, vanish
 
 # ---- data ----

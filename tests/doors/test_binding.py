@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from dtlsffi.binding import bound, check_bound, check_place, check_udp, family_of, open_client, scoped
+from dtlsffi.binding import (
+    bound,
+    check_bound,
+    check_place,
+    check_udp,
+    family_of,
+    host_and_port,
+    open_client,
+    scoped,
+    service,
+)
 from tests.doors.loops import LOOPBACK, sockets
 
 
@@ -146,3 +156,28 @@ def test_open_client_leaves_no_socket_behind() -> None:
     with pytest.raises(OSError, match="assign requested address"):
         open_client(place, ("192.0.2.1", 0))
     assert sockets() == before
+
+
+@pytest.mark.parametrize(
+    ("port", "error"), [(70000, OverflowError), (-1, OverflowError), (True, TypeError), (5684.0, TypeError)]
+)
+def test_a_port_is_a_number_of_sixteen_bits(port: Any, error: type[Exception]) -> None:
+    """To getaddrinfo(3) 70000 is 4464."""
+    with pytest.raises(error, match="a port is"):
+        service(port)
+
+
+def test_names_of_services_are_looked_up() -> None:
+    """As in socket."""
+    assert service("5684") == "5684"
+    assert service(None) is None
+    assert service(0) == 0
+    with pytest.raises(ValueError, match="nobody can be at port 0"):
+        service(0, 1)
+
+
+@pytest.mark.parametrize("address", [5, "host", ("host",), ("host", 1, 2), None])
+def test_an_address_has_two_parts(address: Any) -> None:
+    """Named."""
+    with pytest.raises(TypeError, match="local_addr is a host and a port"):
+        host_and_port(address, "local_addr")

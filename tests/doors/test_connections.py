@@ -13,8 +13,8 @@ import pytest
 import dtlsffi
 from dtlsffi.asyncio import DTLSConnection, connect
 from dtlsffi.asyncio.connections import Port, first_of
-from dtlsffi.awaiting import AwaitedPort
 from dtlsffi.testing import Authority, Relay
+from dtlsffi.turning import AwaitedPort
 from tests.doors.loops import HOST, LOOPBACK, WITHIN, GoTo, Runner, dial, echo, joined, serving, settled, sockets
 
 

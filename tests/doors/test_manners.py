@@ -250,3 +250,23 @@ def test_what_no_datagram_can_do_is_refused(pair: Connections) -> None:
                      "verify_client_post_handshake"):  # fmt: skip
             with pytest.raises(NotImplementedError):
                 getattr(conn, name)()
+
+
+@pytest.mark.parametrize(("how", "error"), [("x", TypeError), (None, TypeError), (99, OSError), (-1, OSError)])
+def test_shutdown_takes_no_nonsense(pair: Connections, how: Any, error: type[Exception]) -> None:
+    """And changes nothing then."""
+    client, server = pair
+    for conn in pair:
+        with pytest.raises(error):
+            conn.shutdown(how)
+    client.send(b"still there")
+    assert server.recv() == b"still there"
+
+
+def test_keys_are_updated_in_dtls_1_3_only(pair: Connections) -> None:
+    """The connection goes on."""
+    for conn in pair:
+        with pytest.raises(ValueError, match=r"in DTLS 1\.3 only, not in DTLSv1\.2"):
+            conn.update_keys()
+    pair[0].send(b"still there")
+    assert pair[1].recv() == b"still there"

@@ -187,6 +187,7 @@ def test_what_came_before_is_not_the_servers(
     loose: socket.socket,
 ) -> None:
     """Until it is connected, a socket takes datagrams of anybody, and keeps them."""
+    client_context.retransmission = (5, 2, 60)
     with listening(server_context, echo) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         address = address_of(sock)
         loose.bind(("127.0.0.1", 0))

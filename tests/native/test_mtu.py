@@ -112,6 +112,7 @@ def test_a_path_that_swallows_large_datagrams_is_survived(authority: Authority) 
     link.shake_hands()
     assert link.down.lost > 0
     assert dtlsffi.MTUChanged(548) in link.server.events_received()
+    assert link.server.statistics()["flights_retransmitted"] == 2, "README: within 5 seconds, of which these take 3"
     assert link.server.mtu == 1200
     assert link.server.data_mtu == 1200 - 37
 

@@ -64,7 +64,7 @@ def test_the_thirteenth_loss_ends_the_handshake(link: MemoryLink) -> None:
         for _ in range(13):
             wait_for(link.client)
     assert caught.value.reason == "READ_TIMEOUT_EXPIRED"
-    assert link.client.statistics()["flights_retransmitted"] == 13
+    assert link.client.statistics()["flights_retransmitted"] == 12, "the first one was not sent again"
     with pytest.raises(dtlsffi.HandshakeTimeout):
         link.client.do_handshake()
     assert link.client.get_timer() is None

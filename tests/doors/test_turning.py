@@ -1,4 +1,4 @@
-"""dtlsffi.awaiting: a turn takes several batches, and tells of each before it takes the next."""
+"""dtlsffi.turning: a turn takes several batches, and tells of each before it takes the next."""
 
 from __future__ import annotations
 
