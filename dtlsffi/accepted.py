@@ -304,8 +304,8 @@ class DTLSServerConnection(Manners, Knowledge):
             try:
                 self._until(lambda: self._ready or None, deadline)
             except TimeoutError as error:
-                if isinstance(error, errors.HandshakeTimeout) or self._connection.gone or not deadline.is_over():
-                    raise  # a callback's may be one, too
+                if isinstance(error, errors.HandshakeTimeout) or self._connection.failure is not None:
+                    raise  # a callback's, perhaps
                 raise self._connection.unfinished(deadline.timeout) from None
 
     def send(self, data: Buffer, flags: int = 0) -> int:

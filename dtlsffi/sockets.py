@@ -190,8 +190,8 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
                 self._connection.allow()
                 self._ready = True
         except TimeoutError as error:
-            if isinstance(error, HandshakeTimeout) or self._connection.has_failed or not deadline.is_over():
-                raise  # a callback's may be one, too
+            if isinstance(error, HandshakeTimeout) or self._connection.is_callbacks(error):
+                raise
             self._give_up(deadline)
         finally:
             self._handshake_lock.release()

@@ -53,17 +53,6 @@ static int prepare(dtlsffi_conn *conn, int64_t microseconds, const dtlsffi_room 
     return answer;
 }
 
-static ssize_t await_datagram(int fd, uint8_t *buffer, size_t size)
-{
-    void *gil = dtlsffi_gil_release();
-    ssize_t got = recv(fd, buffer, size, MSG_TRUNC);
-    int number = errno;
-
-    dtlsffi_gil_retake(gil);
-    errno = number;
-    return got;
-}
-
 /* Has OpenSSL read the datagram and keep its first record for the next call, behind the one that has gone out now. */
 static void keep_datagram(dtlsffi_conn *conn)
 {
@@ -118,20 +107,31 @@ void dtlsffi_conn_take_datagram(dtlsffi_conn *conn)
         (void)open_entered(conn, datagram, (size_t)got, &(dtlsffi_room){0});
 }
 
-static int wait_for_record(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, const dtlsffi_room *room)
+static int await_datagram(dtlsffi_conn *conn, uint8_t *datagram, const dtlsffi_room *room)
 {
-    uint8_t *datagram = inbox->data + DTLSFFI_RECORD_MAX; /* before it the record may go */
-    int answer = prepare(conn, microseconds, room);
-    ssize_t got;
+    ssize_t got = recv(conn->fd, datagram, DTLSFFI_DATAGRAM_MAX, MSG_TRUNC);
 
-    if (answer != 0)
-        return answer;
-    got = await_datagram(conn->fd, datagram, DTLSFFI_DATAGRAM_MAX);
     if (got > 0)
         return open_datagram(conn, datagram, (size_t)got, room);
     if (got == 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
         return DTLSFFI_WANT_READ;
     return dtlsffi_fault_system(errno);
+}
+
+/* A datagram is opened before anybody asks for the GIL: another thread might have it, and receive hundreds of later ones,
+ * of which OpenSSL's window has but 64. */
+static int wait_for_record(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, const dtlsffi_room *room)
+{
+    uint8_t *datagram = inbox->data + DTLSFFI_RECORD_MAX; /* before it the record may go */
+    int answer = prepare(conn, microseconds, room);
+    void *gil;
+
+    if (answer != 0)
+        return answer;
+    gil = dtlsffi_gil_release();
+    answer = await_datagram(conn, datagram, room);
+    dtlsffi_gil_retake(gil);
+    return answer;
 }
 
 /* `dtlsffi_conn_read`, but waits for the next datagram, if it has to, for so long at most (0: for ever); that comes into

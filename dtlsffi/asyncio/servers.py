@@ -117,6 +117,7 @@ class DTLSServer:
         task = self._port.loop.create_task(self._handle(door), name=f"dtlsffi handler of {door.peer}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: door.close())  # one that was cancelled before it has begun closes nothing
 
     async def _handle(self, conn: DTLSConnection) -> None:
         async with conn:

@@ -43,6 +43,7 @@ class TransportPort(Port):
     """A port whose connections go to a transport."""
 
     transport: DTLSTransport | None = None
+    _ending = False
     identity: dict[str, Any]  # what a client's connections are made with
 
     def __init__(
@@ -84,9 +85,13 @@ class TransportPort(Port):
 
     def end(self) -> None:
         """Closes every connection, and the socket."""
-        super().end()
-        if self.transport is not None:
-            self.transport._port_ended(self.trouble)
+        inner, self._ending = self._ending, True
+        try:
+            super().end()
+        finally:
+            self._ending = inner
+            if self.transport is not None and not inner:
+                self.transport._port_ended(self.trouble)
 
 
 class PeerConnection(DTLSConnection):
@@ -211,7 +216,10 @@ class DTLSTransport(Sending):
             for data in backlog:
                 self._send(connection, data)
             self._settle()
-        if not peer._announced and connection.is_established and connection.failure is None:
+        if (
+            not peer._announced and connection.is_established and connection.failure is None
+            and not self._closing and self._peers.get(peer.getpeername()) is peer
+        ):
             self._announce(peer)  # one that we have connected to
         received, address = connection._records, connection.address
         while received and not (self._closing or peer._closed):
@@ -232,11 +240,12 @@ class DTLSTransport(Sending):
             self._bequeath(peer)
         if peer is self._remote:
             self._reason = failure
+        later = self._closing
+        if later:  # within close(), so a little later, as connection_lost, which flushing may bring
+            self._call_soon(self._say_peer_lost, peer, failure)
         if self._gathers:
             self._flush()  # what the protocol has answered in this turn is older than the end
-        if self._closing:  # within close(), so a little later, as connection_lost
-            self._call_soon(self._say_peer_lost, peer, failure)
-        else:
+        if not later:
             self._say_peer_lost(peer, failure)
         peer.close()
         concerns = peer._backlog or (peer._announced and not self._closing)  # or connection_lost tells
@@ -301,7 +310,7 @@ class DTLSTransport(Sending):
         if isinstance(addr, PeerConnection):
             return addr if self._peers.get(addr.getpeername()) is addr else None
         if self._remote is not None:
-            if addr is not None and self._known(addr) is not self._remote:
+            if addr not in (None, self._remote.getpeername()) and self._known(addr) is not self._remote:
                 raise ValueError(f"Invalid address: must be None or {self._remote.getpeername()}")
             return self._remote
         if addr is None:

@@ -25,7 +25,6 @@ from .errors import (
     alert_text,
     certificate_refused,
     from_fault,
-    is_again,
     make,
 )
 from .pins import Fingerprints, Keys, Pins, pins_of
@@ -44,7 +43,7 @@ class Association(Parking, Holder):
 
     __slots__ = (
         "_choosing", "_conn", "_context", "_failure", "_handle", "_origin", "_parked", "_peer", "_pins",
-        "_psk_identity", "_refusal", "_rules", "_served_as", "_server_hostname", "_server_side", "_timers",
+        "_psk_identity", "_raised", "_refusal", "_rules", "_served_as", "_server_hostname", "_server_side", "_timers",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +75,7 @@ class Association(Parking, Holder):
         self._peer = peer
         self._failure: DTLSError | None = None
         self._parked = None
+        self._raised = 0  # the id of what a callback has raised
         self._origin = context  # the one it began with: sessions are its matter, whatever a name has chosen
         self._choosing = False  # whether an sni_callback is just being asked
         self._pins = pins
@@ -220,18 +220,12 @@ class Association(Parking, Holder):
         if self._origin._session_removed is not None:
             self._origin._tell_removed()
         if self._parked is not None:
+            self._raised = id(self._parked)
             super()._collect()
 
-    def is_callbacks(self, error: Exception) -> bool:
-        """Whether an exception that has ended it is what a callback has raised, and not what became of it."""
-        if isinstance(error, DTLSError):
-            return self._failure is not None and not is_again(error, self._failure)
-        return self._failure is not None or not isinstance(error, OSError)
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether something has ended it, other than a close_notify."""
-        return self._failure is not None
+    def is_callbacks(self, error: BaseException) -> bool:
+        """Whether an exception is what a callback has raised, and not what became of it."""
+        return id(error) == self._raised
 
     def _fail(self, error: DTLSError) -> None:
         """The end of the connection, and why: for later calls, and for whoever looks into the log."""

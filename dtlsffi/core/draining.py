@@ -300,7 +300,10 @@ class Draining(Admission):
         try:
             for connection, data in items:
                 try:
-                    connection.send(data)
+                    if connection.gone or connection.failure is not None:
+                        self._udp.datagrams_unsent += 1
+                    else:
+                        connection.send(data)
                 except (DTLSZeroReturnError, DTLSWantReadError):
                     self._udp.datagrams_unsent += 1
                 done += 1

@@ -12,12 +12,14 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .._native import CData, ffi, lib
 from . import address as addresses
 from .arguments import checked_limits, checked_time, exactly
 from .batches import Buffer
+from .connection import Connection
 from .context import DTLSContext
 from .cookies import seems_hello
 from .draining import TIDY, WARM, Draining, attempt, raise_first
@@ -144,6 +146,8 @@ class Endpoint(Draining):
         except BaseException as error:
             if connection.server_side and isinstance(error, Exception) and connection.is_callbacks(error):
                 logger.exception("a callback has failed in the handshake with %s", connection.peer)
+            if connection.is_established:  # to OpenSSL nothing has happened, so that the peer would hear of nothing
+                attempt(partial(Connection.close, connection), [])
             self._transmit(connection)
             self._end(connection, error.with_traceback(None))  # whose frames know the connection
             if not isinstance(error, Exception):  # Ctrl-C is for whoever called

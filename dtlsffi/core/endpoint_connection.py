@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EndpointConnection"]
 
+logger = logging.getLogger("dtlsffi.server")
 NEVER = float("inf")
 NONE: Any = ()
 """In the place of a list that nobody has needed yet: nothing of one peer's can get into it and be another's."""
@@ -91,6 +93,15 @@ class EndpointConnection(Connection):
         self._due = self._deadline = NEVER
         self._begun = 0.0
         self._random = self._cookie_made = b""
+
+    def _collect(self) -> None:
+        """The same, but what the context's store raises over a session of somebody else's is no end of this one."""
+        if self._origin._session_removed is not None:
+            try:
+                self._origin._tell_removed()
+            except Exception:
+                logger.exception("a callback has failed over a session that has ended")
+        super()._collect()
 
     @property
     def door(self) -> Any:

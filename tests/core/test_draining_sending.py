@@ -70,3 +70,15 @@ def test_in_memory_those_who_have_ended_are_passed_over_too(
     assert server.statistics()["dropped_unsent"] == before + 1
     net.settle()
     assert [list(client.received) for client in clients] == [[], [b"x"], [b"x"]]
+
+
+def test_in_memory_they_are_passed_over_too(net: Net, server: dtlsffi.Endpoint, client_context: DTLSContext) -> None:
+    """Whatever has ended them."""
+    clients = [connect_by(net, number, client_context) for number in range(2)]
+    net.settle()
+    good, failed = server.accepted()
+    failed.failure = dtlsffi.DTLSError("for once")
+    assert server.send_many([(failed, b"lost"), (good, b"1"), (failed, b"lost"), (good, b"2")]) == 4
+    net.settle()
+    assert list(clients[0].received) == [b"1", b"2"]
+    assert server.statistics()["dropped_unsent"] == 2

@@ -412,3 +412,51 @@ def test_a_client_is_told_why_it_waited_in_vain(run: Runner, client_context: dtl
             await dial(nobody, client_context)
 
     run(main)
+
+
+@pytest.mark.parametrize("which", ["new", "remove"])
+def test_a_store_that_fails_leaves_nobody_in_the_dark(
+    which: str, run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Whose session cannot be kept is told of the end; that somebody else's is gone is nobody's end."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the store is down")
+
+    client_context.options |= dtlsffi.OP_NO_TICKET
+    server_context.options |= dtlsffi.OP_NO_TICKET
+    server_context.session_cache_size = 1
+    server_context.set_session_callbacks(**{which: fail})
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            for _ in range(2):
+                async with await dial(server.getsockname(), client_context) as client:
+                    if which == "remove":
+                        await client.send(b"still there")
+                    assert await client.recv() == (b"still there" if which == "remove" else b"")
+
+    run(main)
+    assert "the store is down" in caplog.text
+
+
+def test_a_handler_that_never_begins_closes_its_connection(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Its task was cancelled before its first step."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            begin = server._begin
+
+            def begin_and_cancel(door: object) -> None:
+                begin(door)
+                for task in server._tasks:
+                    task.cancel()
+
+            server._begin = begin_and_cancel  # type: ignore[method-assign]
+            async with await dial(server.getsockname(), client_context) as client:
+                assert await client.recv() == b""
+
+    run(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import dtlsffi
 from dtlsffi import cli
 from dtlsffi.core import pins
 from dtlsffi.testing import Authority
+from tests.helpers import only, start
 from tests.interop.programs import Files, Program, free_port, wait_until_bound
 
 DTLSFFI = [sys.executable, "-X", "dev", "-W", "error", "-m", "dtlsffi"]
@@ -86,21 +88,6 @@ def test_control_characters_are_escaped(files: Files, authority: Authority) -> N
         with serve(files, authority, port, "--echo"):
             client = ["client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.3", *more]
             assert run(*client, stdin=sent).stdout == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("plain ü €\n\tx", "plain ü €\n\tx"),
-        ("\0\x7f\x9b", "\\x00\\x7f\\x9b"),
-        ("\r", "\\r"),
-        ("\u2028\ufeff", "\u2028\\ufeff"),
-        ("\U000e0001", "\\U000e0001"),
-    ],
-)
-def test_printable(text: str, expected: str) -> None:
-    """Everything of Unicode's category C is escaped, but newline and tab."""
-    assert cli.printable(text) == expected
 
 
 def test_a_bad_certificate_is_refused(files: Files, authority: Authority, stranger: Authority) -> None:
@@ -282,4 +269,47 @@ def test_stdin_may_be_closed(files: Files, authority: Authority) -> None:
         )
         result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
         assert (result.returncode, result.stderr) == (0, "")
+        assert server.result() == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--ca", ""], ["--cert", ""], ["--key", ""], ["--ciphers", ""], ["--name", ""], ["--psk", "me:"],
+     ["--psk", "abcd"], ["--psk", ":"], ["--psk", "n" * 129 + ":00"], ["--psk", "me:" + "00" * 513],
+     ["--fingerprint", "junk"]],
+)  # fmt: skip
+def test_what_is_empty_or_cannot_be_is_bad_usage(options: list[str]) -> None:
+    """A shell's variable that is not set must not turn verification off."""
+    result = run("client", "127.0.0.1", "9", *options)
+    assert result.returncode == 2
+    assert options[0] in result.stderr
+
+
+def test_nobody_who_has_not_shown_where_he_is_gets_more_than_he_sent(files: Files, authority: Authority) -> None:
+    """RFC 6347 section 4.2.1: and whoever is there gets in meanwhile, without --keep, too."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.connect(("127.0.0.1", port))
+        with serve(files, authority, port, "--echo") as server:
+            hello = only(start(dtlsffi.Connection(authority.client_context(), server_hostname=HOST)))
+            stranger.send(hello)
+            stranger.send(b"\x16\xfe\xfd" + bytes(10) + b"\x01")
+            result = run("client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.3", stdin="hi\n")
+            assert (result.returncode, result.stdout) == (0, "hi\n"), result.stderr
+            assert server.result() == 0
+        stranger.setblocking(False)
+        assert len(stranger.recv(4096)) <= len(hello)
+        with pytest.raises(BlockingIOError):
+            stranger.recv(4096)
+
+
+def test_what_cannot_be_sent_ends_the_talk(files: Files, authority: Authority) -> None:
+    """With status 1."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    with serve(files, authority, port, "--echo") as server:
+        result = run("client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--mtu", "300", stdin="x" * 400)
+        assert result.returncode == 1
+        assert "do not fit into one datagram" in result.stderr
         assert server.result() == 0

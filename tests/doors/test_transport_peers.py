@@ -117,3 +117,113 @@ def test_another_thread_may_close_it(run: Runner, server_context: dtlsffi.DTLSCo
         thread.join()
 
     run(main)
+
+
+class Diary(Listening, DTLSDatagramProtocol):
+    """What happens, in its order, by the number of the peer; what is said at once goes through `on`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[str] = []
+        self.on: dict[str, Any] = {}
+
+    def note(self, entry: str) -> None:
+        self.entries.append(entry)
+        self.on.get(entry, lambda: None)()
+
+    def peer_connected(self, addr: Any) -> None:
+        self.note("connected")
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(b"bye", addr)
+        self.note("data")
+
+    def peer_lost(self, addr: Any, exc: BaseException | None) -> None:
+        self.note("lost")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.note("over")
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_the_end_comes_after_every_peers(
+    how: str, run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """connection_lost is the last that a protocol hears."""
+
+    async def main() -> None:
+        async with server_with(Diary, server_context) as (server, diary):
+            clients = [await dial(server.get_extra_info("sockname"), client_context) for _ in range(3)]
+            await until(lambda: len(diary.entries) == 3)
+            getattr(server, how)()
+            await until(lambda: "over" in diary.entries)
+            assert diary.entries == ["connected"] * 3 + ["lost"] * 3 + ["over"]
+            for client in clients:
+                client.close()
+
+    run(main)
+
+
+def test_so_it_does_where_the_protocol_closes_over_its_last_datagram(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """And the peer's own close has come in the same turn."""
+
+    async def main() -> None:
+        async with server_with(Diary, server_context) as (server, diary):
+            diary.on["data"] = server.close
+            client = await dial(server.get_extra_info("sockname"), client_context)
+            await until(lambda: bool(diary.entries))
+            await client.send(b"x")
+            client.close()
+            await until(lambda: "over" in diary.entries)
+            assert diary.entries == ["connected", "data", "lost", "over"]
+
+    run(main)
+
+
+def test_nobody_is_announced_after_close(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Two have finished in one turn: whoever is not announced is not lost either."""
+
+    async def main() -> None:
+        async with server_with(Diary, server_context) as (server, diary):
+            diary.on["connected"] = server.close
+            dials = [asyncio.ensure_future(dial(server.get_extra_info("sockname"), client_context)) for _ in range(8)]
+            await until(lambda: "over" in diary.entries)
+            assert diary.entries == ["connected", "lost", "over"]
+            for task in dials:
+                task.cancel()
+            for client in await asyncio.gather(*dials, return_exceptions=True):
+                if isinstance(client, dtlsffi.asyncio.DTLSConnection):
+                    client.close()
+
+    run(main)
+
+
+def test_the_only_peers_address_stays_valid_to_the_end(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """What is sent to it in peer_lost is told of by error_received, as without an address."""
+
+    async def main() -> None:
+        async with server_with(Listening, server_context) as (server, _):
+            address = server.get_extra_info("sockname")
+            client, protocol = await create_dtls_endpoint(
+                Late, remote_addr=address, context=client_context, server_hostname=HOST
+            )
+            client.get_connection().close()
+            await until(lambda: bool(protocol.lost))
+            assert [str(error).rpartition("] ")[2] for error in protocol.errors] == ["the connection is closed"] * 2
+
+    run(main)
+
+
+class Late(Listening, DTLSDatagramProtocol):
+    """It sends where nothing goes any more."""
+
+    def peer_lost(self, addr: Any, exc: BaseException | None) -> None:
+        self.transport.sendto(b"late")
+        self.transport.sendto(b"late", addr)

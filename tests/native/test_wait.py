@@ -1,0 +1,46 @@
+"""dtlsffi/_native/wait.c: what a thread that waits has opened before it asks for the GIL."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import dtlsffi
+from dtlsffi._native import lib
+
+Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
+ROUNDS = 20
+
+
+@pytest.fixture
+def greedy() -> Iterator[None]:
+    """Whoever has the GIL keeps it."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(10)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("greedy")
+def test_a_datagram_is_opened_without_the_gil(dtls_pair: Pair) -> None:
+    """Otherwise another thread could receive hundreds of later ones first, and this would come too late for OpenSSL."""
+    client, server = dtls_pair
+    counters = lib.dtlsffi_conn_stats(client._connection._conn)  # to look at it lets go of nothing
+    client.settimeout(10)
+    opened = 0
+    for number in range(1, ROUNDS + 1):
+        thread = threading.Thread(target=client.recv)
+        thread.start()
+        while not client._connection.is_waited_for:
+            time.sleep(0.001)
+        server.send(b"x")
+        end = time.monotonic() + 0.5
+        while counters.records_received < number and time.monotonic() < end:
+            pass
+        opened += counters.records_received == number
+        thread.join()
+    assert opened == ROUNDS
