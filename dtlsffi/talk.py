@@ -10,10 +10,11 @@ import threading
 import time
 import unicodedata
 from contextlib import suppress
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from .accepted import DTLSServerConnection
-from .sockets import DTLSSocket
+if TYPE_CHECKING:
+    from .accepted import DTLSServerConnection
+    from .sockets import DTLSSocket
 
 
 def printable(text: str) -> str:

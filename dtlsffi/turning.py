@@ -37,6 +37,7 @@ class AwaitedPort(Endpoint):
         super().__init__(context, fileno=sock.fileno(), v6_socket=sock.family == socket.AF_INET6, **limits)
         sock.setblocking(False)
         self.sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        self._udp.connected = connected
         self.name = self.sock.getsockname()
         self.process = os.getpid()
         self.connected = connected
@@ -157,6 +158,7 @@ class AwaitedPort(Endpoint):
             self.end()
         elif self.connected:
             for connection in self.connections:
+                connection.follow_path()
                 if not connection.is_established:
                     words = f"{os.strerror(error.errno or 0)} ({connection.peer})"
                     self._end(connection, OSError(error.errno, words))

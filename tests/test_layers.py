@@ -20,15 +20,14 @@ ALLOWED = {
     "__init__": DOORS,
     "__main__": {"cli"},
     "cli": DOORS,
-    "awaiting": {"binding"},
     "connecting": {"binding", "ordering", "sockets", "waiting"},
     "accepted": {"manners", "waiting"},
     "manners": {"waiting"},
     "server": {"accepted", "binding", "waiting"},
     "lingering": {"waiting"},
     "sockets": {"lingering", "manners", "waiting"},
-    "asyncio": {"asyncio", "awaiting", "binding", "ordering"},
-    "anyio": {"awaiting", "binding", "ordering"},
+    "asyncio": {"asyncio", "awaiting", "binding", "ordering", "turning"},
+    "anyio": {"awaiting", "binding", "ordering", "turning"},
 }
 
 

@@ -296,6 +296,11 @@ void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_addr
 {
     conn->udp = udp;
     conn->address = *address;
+    if (udp != NULL && udp->connected && conn->ctx_data->mtu == 0) {
+        conn->mtu = 0;
+        conn->ipv6 = is_ipv6(udp->fd);
+        dtlsffi_mtu_refresh(conn);
+    }
     if (SSL_is_server(conn->ssl))
         SSL_set_max_cert_list(conn->ssl, MESSAGE_MAX);
 }

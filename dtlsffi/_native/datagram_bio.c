@@ -59,6 +59,8 @@ static size_t take_from_socket(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
     }
     if (errno != EAGAIN && errno != EWOULDBLOCK)
         conn->io_errno = errno;
+    if (errno == EMSGSIZE) /* said of what was sent */
+        dtlsffi_mtu_follow(conn);
     return 0;
 }
 

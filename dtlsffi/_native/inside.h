@@ -350,6 +350,7 @@ BIO *dtlsffi_datagram_bio_new(dtlsffi_conn *conn);
 /* mtu.c */
 size_t dtlsffi_mtu_overhead(const dtlsffi_conn *conn);
 size_t dtlsffi_mtu_fall_back(dtlsffi_conn *conn);
+void dtlsffi_mtu_follow(dtlsffi_conn *conn);
 void dtlsffi_mtu_refresh(dtlsffi_conn *conn);
 
 /* fault.c */

@@ -1,6 +1,6 @@
 /* How large a datagram may get.
  *
- * `mtu` is the ceiling of a UDP payload: set by the user, or what the kernel knows of the path (a connected socket), or
+ * `mtu` is the ceiling of a UDP payload: set by the user, or what the kernel knows of the path (a socket of its peer's alone), or
  * 1200 bytes. `flight_mtu` is the same for handshake datagrams only: it falls when two flights in a row got lost, since
  * a path that swallows large datagrams looks just like that (timer.c). `data_mtu` is the plaintext that fits.
  */
@@ -8,9 +8,17 @@
 
 #include <sys/socket.h>
 
+/* A socket of its peer's alone, of which the kernel can tell the path; or -1. */
+static int own_socket(const dtlsffi_conn *conn)
+{
+    if (conn->udp != NULL)
+        return conn->udp->connected ? conn->udp->fd : -1;
+    return conn->fd;
+}
+
 size_t dtlsffi_mtu_overhead(const dtlsffi_conn *conn)
 {
-    return conn->fd >= 0 && !conn->ipv6 ? 28 : 48; /* IPv4 or IPv6 header, and UDP's */
+    return own_socket(conn) >= 0 && !conn->ipv6 ? 28 : 48; /* IPv4 or IPv6 header, and UDP's */
 }
 
 static size_t ask_kernel(const dtlsffi_conn *conn)
@@ -21,9 +29,9 @@ static size_t ask_kernel(const dtlsffi_conn *conn)
     int option = conn->ipv6 ? IPV6_MTU : IP_MTU;
     size_t overhead = dtlsffi_mtu_overhead(conn);
 
-    if (!DTLSFFI_HAS_PATH_MTU || conn->fd < 0)
+    if (!DTLSFFI_HAS_PATH_MTU || own_socket(conn) < 0)
         return 0;
-    if (getsockopt(conn->fd, level, option, &path, &size) != 0 || path < (int)(DTLSFFI_MTU_MIN + overhead))
+    if (getsockopt(own_socket(conn), level, option, &path, &size) != 0 || path < (int)(DTLSFFI_MTU_MIN + overhead))
         return 0;
     return (size_t)path - overhead;
 }
@@ -80,6 +88,25 @@ void dtlsffi_mtu_refresh(dtlsffi_conn *conn)
         conn->flight_mtu = 0;
         SSL_set_mtu(conn->ssl, (long)dtlsffi_conn_flight_mtu(conn));
     }
+}
+
+/* The kernel has said that the path carries less than was sent. */
+void dtlsffi_mtu_follow(dtlsffi_conn *conn)
+{
+    if (conn->mtu == 0 && own_socket(conn) >= 0)
+        dtlsffi_mtu_refresh(conn);
+}
+
+/* The same for a connection behind a port, whose socket was told. Returns 0, or the reason why not. */
+int dtlsffi_conn_follow_path(dtlsffi_conn *conn)
+{
+    int state = dtlsffi_conn_enter(conn);
+
+    if (state != 0)
+        return state;
+    dtlsffi_mtu_follow(conn);
+    dtlsffi_conn_leave(conn);
+    return 0;
 }
 
 size_t dtlsffi_conn_data_mtu(dtlsffi_conn *conn)

@@ -110,12 +110,16 @@ void dtlsffi_conn_take_datagram(dtlsffi_conn *conn)
 static int await_datagram(dtlsffi_conn *conn, uint8_t *datagram, const dtlsffi_room *room)
 {
     ssize_t got = recv(conn->fd, datagram, DTLSFFI_DATAGRAM_MAX, MSG_TRUNC);
+    int answer;
 
     if (got > 0)
         return open_datagram(conn, datagram, (size_t)got, room);
     if (got == 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
         return DTLSFFI_WANT_READ;
-    return dtlsffi_fault_system(errno);
+    answer = dtlsffi_fault_system(errno);
+    if (errno == EMSGSIZE)
+        (void)dtlsffi_conn_follow_path(conn);
+    return answer;
 }
 
 /* A datagram is opened before anybody asks for the GIL: another thread might have it, and receive hundreds of later ones,

@@ -216,10 +216,8 @@ class DTLSTransport(Sending):
             for data in backlog:
                 self._send(connection, data)
             self._settle()
-        if (
-            not peer._announced and connection.is_established and connection.failure is None
-            and not self._closing and self._peers.get(peer.getpeername()) is peer
-        ):
+        news = not (peer._announced or self._closing) and connection.is_established and connection.failure is None
+        if news and self._peers.get(peer.getpeername()) is peer:
             self._announce(peer)  # one that we have connected to
         received, address = connection._records, connection.address
         while received and not (self._closing or peer._closed):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, NoReturn, TypeVar
 
 from .._native import address_of, ffi, lib
-from .errors import DatagramTooLarge, DTLSError, DTLSWantWriteError, from_fault, make
+from .errors import DatagramTooLarge, DTLSError, DTLSWantWriteError, from_errno, from_fault, make
 
 Buffer = bytes | bytearray | memoryview
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 def not_received(answer: int, who: object) -> OSError:
     """What a socket has said instead of giving something: -errno, or DTLSFFI_PARENTS."""
     if answer != lib.DTLSFFI_PARENTS:
-        return OSError(-answer, f"{os.strerror(-answer)} ({who})")
+        return from_errno(-answer, str(who))
     words = f"the socket belongs to the parent process, whose datagrams a child would take ({who})"
     return make(DTLSError, "USED_AFTER_FORK", f"{words}: make one anew after fork")
 

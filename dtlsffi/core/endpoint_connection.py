@@ -118,6 +118,10 @@ class EndpointConnection(Connection):
             return make(DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
         return None
 
+    def follow_path(self) -> None:
+        """Goes by what the kernel knows of the path now, where the port is connected and no `mtu` is set."""
+        lib.dtlsffi_conn_follow_path(self._conn)
+
     def transmit(self) -> None:
         """Sends what waits to be sent: for doors, after a call that made something."""
         self._endpoint._transmit(self)

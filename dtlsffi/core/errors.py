@@ -65,7 +65,8 @@ class DatagramTooLarge(DTLSError):
     """A record is larger than one datagram, or the buffer given, can hold (`errno.EMSGSIZE`).
 
     The connection goes on, and nothing is lost: what could not be sent was not sent, and what did not fit into the
-    buffer is still there for a larger one.
+    buffer is still there for a larger one. Only where the path turns out to be narrower than the kernel knew, the
+    record that found it out is lost, and the next call says so.
     """
 
 
@@ -172,12 +173,20 @@ def alert_text(description: int) -> str:
     return f"{name} (alert {description})" + (f": {advice}" if advice else "")
 
 
+def from_errno(number: int, peer: str) -> OSError:
+    """What a socket has said: OSError picks ConnectionRefusedError and its like by itself."""
+    whom = peer and f" ({peer})"
+    if number == errno.EMSGSIZE:  # ICMP, later
+        words = f"the path carries less than was sent, which is lost: data_mtu tells what fits now{whom}"
+        return make(DatagramTooLarge, "DTLS_MESSAGE_TOO_BIG", words)
+    return OSError(number, f"{os.strerror(number)}{whom}")
+
+
 def from_fault(peer: str, fault: CData) -> OSError:
     """Builds the exception for a fault of the C side's; `peer` says with whom, or is empty."""
     with_whom = f" with {peer}" if peer else ""
     if fault.library == 0 and fault.errno_value:
-        # OSError picks ConnectionRefusedError and its like by itself.
-        return OSError(fault.errno_value, f"{os.strerror(fault.errno_value)}{with_whom and f' ({peer})'}")
+        return from_errno(fault.errno_value, peer)
     reason, words = reason_and_words(fault)
     if reason == "READ_TIMEOUT_EXPIRED":
         return make(HandshakeTimeout, reason, f"handshake{with_whom} timed out: no answer to any retransmission")

@@ -13,6 +13,7 @@ import dtlsffi
 from dtlsffi.server import DTLSListener
 from tests.doors.accepting import accept
 from tests.doors.listening import HOST
+from tests.doors.loops import Runner, dial, echo, serving
 
 RAISED = [TimeoutError("the key server did not answer"), ConnectionRefusedError("no key server"), KeyError("no key")]
 
@@ -59,3 +60,30 @@ def test_a_servers_is_in_the_log(
             server.do_handshake()
         assert caught.value.args == error.args
     assert any(record.exc_info and record.exc_info[1].args == error.args for record in caplog.records)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("which", ["new", "remove"])
+def test_a_store_that_fails_leaves_nobody_in_the_dark(
+    which: str, run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Whose session cannot be kept is told of the end; that somebody else's is gone is nobody's end."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the store is down")
+
+    client_context.options |= dtlsffi.OP_NO_TICKET
+    server_context.options |= dtlsffi.OP_NO_TICKET
+    server_context.session_cache_size = 1
+    server_context.set_session_callbacks(**{which: fail})
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            for _ in range(2):
+                async with await dial(server.getsockname(), client_context) as client:
+                    if which == "remove":
+                        await client.send(b"still there")
+                    assert await client.recv() == (b"still there" if which == "remove" else b"")
+
+    run(main)
+    assert "the store is down" in caplog.text

@@ -6,7 +6,7 @@ import asyncio
 
 import dtlsffi
 from dtlsffi.asyncio import DTLSConnection, serve
-from tests.doors.loops import LOOPBACK, Runner, dial
+from tests.doors.loops import LOOPBACK, Runner, dial, echo, serving
 
 
 def test_handlers_that_come_later_are_waited_for(
@@ -66,4 +66,25 @@ def test_a_handler_may_close_its_server_and_wait(
             assert ended == ["", "closed"]
 
     server: dtlsffi.asyncio.DTLSServer
+    run(main)
+
+
+def test_a_handler_that_never_begins_closes_its_connection(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Its task was cancelled before its first step."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            begin = server._begin
+
+            def begin_and_cancel(door: object) -> None:
+                begin(door)
+                for task in server._tasks:
+                    task.cancel()
+
+            server._begin = begin_and_cancel  # type: ignore[method-assign]
+            async with await dial(server.getsockname(), client_context) as client:
+                assert await client.recv() == b""
+
     run(main)
