@@ -150,7 +150,7 @@ class Engine(Endpoint):
             self.unclaimed.pop(connection, None)
             connection.close()
 
-    def _admit(self, *arguments: Any, **more: Any) -> EndpointConnection | None:
+    def _admit(self, *arguments: Any) -> EndpointConnection | None:
         """Nobody while `accept`'s queue is full of those who have finished; as with TCP, others do not count there."""
         if len(self.queue) >= self.backlog:
             with self.arrivals:
@@ -161,7 +161,7 @@ class Engine(Endpoint):
             if finished >= self.backlog:
                 self.refused += 1
                 return None
-        return super()._admit(*arguments, **more)
+        return super()._admit(*arguments)
 
     def _start(self, connection: EndpointConnection, now: float) -> None:
         """Gives each connection its door before anything happens to it, so that callbacks get that."""
@@ -236,7 +236,7 @@ class DTLSServerConnection(Manners, Knowledge):
         self._changed = threading.Condition()
         self._ready = self._ended = self._told = self._closed = False
         self._rooms = 0
-        connection.serve_as(self)
+        connection._serve_as(self)
         return self
 
     @property
@@ -247,7 +247,7 @@ class DTLSServerConnection(Manners, Knowledge):
         """The listener's thread tells that something has happened."""
         with self._changed:
             self._ready = self._ready or self._connection.is_established
-            self._told = self._connection.ending() is not None
+            self._told = self._connection._ending() is not None
             self._rooms += room
             self._changed.notify_all()
 
@@ -265,7 +265,7 @@ class DTLSServerConnection(Manners, Knowledge):
         """What has ended it, if anything has, in the terms of an exception."""
         if self._ended and self._connection.failure is None:
             return errors.make(errors.DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
-        return self._connection.ending() if self._told else None
+        return self._connection._ending() if self._told else None
 
     def _until(self, look: Callable[[], T | None], deadline: Deadline) -> T:
         """Waits until `look` finds something; raises what ends the connection, or the waiting."""
@@ -306,7 +306,7 @@ class DTLSServerConnection(Manners, Knowledge):
             except TimeoutError as error:
                 if isinstance(error, errors.HandshakeTimeout) or self._connection.failure is not None:
                     raise  # a callback's, perhaps
-                raise self._connection.unfinished(deadline.timeout) from None
+                raise self._connection._unfinished(deadline.timeout) from None
 
     def send(self, data: Buffer, flags: int = 0) -> int:
         """Sends `data`, a bytes-like object, as one record in one datagram; returns its length.
@@ -348,22 +348,20 @@ class DTLSServerConnection(Manners, Knowledge):
         if limit == 0:
             self._check_call(flags)
             return b""
+        return self._receive(partial(self._take, limit), b"", flags)
+
+    def _receive(self, take: Callable[[], T | None], end: T, flags: int = 0) -> T:
+        """What `take` finds, sooner or later, or `end` after the peer's close_notify."""
         deadline = Deadline(self._timeout)
         try:
             self._ready_within(deadline, flags)
-            return self._until(lambda: self._take(limit), deadline)
+            return self._until(take, deadline)
         except errors.DTLSZeroReturnError:
-            return b""
+            return end
 
     def recv_many(self, max: int = 1024) -> list[bytes]:  # noqa: A002 - what it is
         """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`."""
-        most = checked_max(max)
-        deadline = Deadline(self._timeout)
-        try:
-            self._ready_within(deadline)
-            return self._until(lambda: self._take_many(most), deadline)
-        except errors.DTLSZeroReturnError:
-            return []
+        return self._receive(partial(self._take_many, checked_max(max)), [])
 
     def _take_many(self, most: int) -> list[bytes] | None:
         received = self._connection._records
@@ -372,8 +370,7 @@ class DTLSServerConnection(Manners, Knowledge):
     def _take(self, limit: int) -> bytes | None:
         received = self._connection._records
         if received and len(received[0]) > limit:
-            words = f"the next record has {len(received[0])} bytes, more than the {limit} asked for; it is kept"
-            raise errors.make(errors.DatagramTooLarge, "RECORD_TOO_LARGE", f"{words} for a call with more room")
+            raise errors.too_large(len(received[0]), limit)
         return received.pop(0) if received else None
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
@@ -417,7 +414,7 @@ class DTLSServerConnection(Manners, Knowledge):
         Connection.close(self._connection)
 
     def close(self) -> None:
-        """Sends close_notify, once; nobody is waited for. Whoever waits, and later calls, get OSError (EBADF)."""
+        """Sends close_notify, once; does not wait for the peer. Whoever waits, and later calls, get OSError (EBADF)."""
         closed, self._closed = self._closed, True
         if closed or self._engine.process != os.getpid():
             return

@@ -209,7 +209,7 @@ class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
     async def send_many(self, buffers: Iterable[Buffer]) -> int:
         """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many there were.
 
-        What raises has sent those before it.
+        Where one fails, those before it have been sent.
         """
         await anyio.lowlevel.checkpoint()
         self._port.glance()
@@ -264,7 +264,7 @@ class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
             TLSAttribute.peer_certificate: self.getpeercert,
             TLSAttribute.peer_certificate_binary: lambda: self.getpeercert(True),
             TLSAttribute.server_side: lambda: self.server_side,
-            TLSAttribute.shared_ciphers: lambda: self.shared_ciphers() if self.server_side else None,
+            TLSAttribute.shared_ciphers: self.shared_ciphers,
             TLSAttribute.ssl_object: lambda: self,
             TLSAttribute.standard_compatible: lambda: True,
             TLSAttribute.tls_version: self.version,

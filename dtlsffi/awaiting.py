@@ -30,7 +30,7 @@ class AwaitedConnection(Knowledge):
         self._port: Any = port
         self._connection = connection
         self._closed = False
-        connection.serve_as(self)
+        connection._serve_as(self)
 
     @property
     def _association(self) -> EndpointConnection:
@@ -74,7 +74,7 @@ class AwaitedConnection(Knowledge):
 
     def _ending(self) -> BaseException | None:
         trouble: OSError | None = self._port.trouble
-        return self._connection.ending() if trouble is None else errors.again(trouble)
+        return self._connection._ending() if trouble is None else errors.again(trouble)
 
     def _is_its_end(self, error: BaseException) -> bool:
         """Whether what a handler has raised is but what has ended the connection, and no fault of its own."""
@@ -93,7 +93,7 @@ class AwaitedConnection(Knowledge):
             self._check_on()
             await self._pause()
         if self._connection.failure is not None:
-            raise self._connection.ending() or AssertionError
+            raise self._connection._ending() or AssertionError
 
     async def _await_data(self) -> None:
         """Waits until a record is there; raises what ended the connection where none will come."""
@@ -124,7 +124,7 @@ class AwaitedConnection(Knowledge):
     async def send_many(self, buffers: Iterable[Buffer]) -> int:
         """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many there were.
 
-        What raises has sent those before it.
+        Where one fails, those before it have been sent.
         """
         items = list(buffers)
         if self._port.is_others_turn(len(items)):
@@ -194,7 +194,7 @@ class AwaitedConnection(Knowledge):
     # ---- the end ----
 
     def close(self) -> None:
-        """Sends close_notify, once, and nothing after it; nobody is waited for. Whoever waits, and later calls, fail.
+        """Sends close_notify, once, without waiting for the peer. Calls that wait, and later ones, fail.
 
         A client's own UDP socket is closed, too.
         """

@@ -25,9 +25,7 @@ def check_place(port: int | None, sock: object, *of_its_own: object) -> None:
     if (sock is None) == (port is None):
         raise ValueError("either an address or a bound socket (sock=) is needed, and not both")
     if sock is not None and any(of_its_own):
-        raise ValueError(
-            "sock is bound: host, family, reuse_port and dualstack_ipv6 are for one that is yet to be made"
-        )
+        raise ValueError("sock is bound already: it excludes host, family, reuse_port and dualstack_ipv6")
 
 
 def service(port: Any, least: int = 0) -> Any:

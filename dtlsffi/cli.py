@@ -149,7 +149,7 @@ def duration(text: str) -> float:
     """The same, but not 0."""
     number = seconds(text)
     if number == 0:
-        raise argparse.ArgumentTypeError("0 seconds are no time at all")
+        raise argparse.ArgumentTypeError("more than 0 seconds are needed")
     return number
 
 

@@ -6,7 +6,8 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from .binding import host_and_port, open_client, service
@@ -44,7 +45,7 @@ def create_connection(
     and then for each call on the socket; without it the default of `socket.setdefaulttimeout` counts. `source_address`
     is where to send from. `session` is one to resume. `verify_fingerprint` and `verify_public_key` are `Connection`'s.
 
-    Raises `DTLSCertVerificationError` as soon as one address shows a certificate that does not hold, otherwise what the
+    Raises `DTLSCertVerificationError` as soon as the certificate of one address fails verification, otherwise what the
     last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
     """
     host, port = host_and_port(address, "address")
@@ -62,8 +63,16 @@ def create_connection(
     }
     check_client(context=context, **arguments)
     found = socket.getaddrinfo(host, service(port, 1), type=socket.SOCK_DGRAM)
-    starts = (Attempt(info, context, source_address, arguments) for info in alternate(found))
-    conn = Race(starts, Deadline(limit)).winner()
+
+    def attempt(place: Any) -> DTLSSocket:
+        sock = open_client(place, source_address)
+        try:
+            return cast(DTLSSocket, context.wrap_socket(sock, do_handshake_on_connect=False, **arguments))
+        except BaseException:
+            sock.close()
+            raise
+
+    conn = Race(attempt, alternate(found), Deadline(limit)).winner()
     conn.settimeout(limit)
     return conn
 
@@ -93,36 +102,12 @@ def get_server_certificate(
     return DER_cert_to_PEM_cert(der)
 
 
-class Attempt:
-    """One address being tried."""
-
-    def __init__(
-        self,
-        info: Any,
-        context: DTLSContext,
-        source_address: tuple[str, int] | None,
-        arguments: dict[str, Any],
-    ) -> None:
-        self._info = info
-        self._context = context
-        self._source_address = source_address
-        self._arguments = arguments
-
-    def start(self) -> DTLSSocket:
-        """A socket whose handshake is to be moved on."""
-        sock = open_client(self._info, self._source_address)
-        try:
-            return cast(DTLSSocket, self._context.wrap_socket(sock, do_handshake_on_connect=False, **self._arguments))
-        except BaseException:
-            sock.close()
-            raise
-
-
 class Race:
     """Handshakes with several addresses at once, of which the first to finish wins."""
 
-    def __init__(self, starts: Iterable[Attempt], deadline: Deadline) -> None:
-        self._starts: Iterator[Attempt] = iter(starts)
+    def __init__(self, attempt: Callable[[Any], DTLSSocket], places: list[Any], deadline: Deadline) -> None:
+        self._attempt = attempt
+        self._places = deque(places)
         self._deadline = deadline
         self._running: list[DTLSSocket] = []
         self._next_start: Deadline | None = Deadline(0)
@@ -147,14 +132,13 @@ class Race:
     def _start_next(self) -> None:
         """Starts one more address if none is running, or the last had its time."""
         while not self._running or (self._next_start is not None and self._next_start.is_over()):
-            attempt = next(self._starts, None)
-            if attempt is None:
+            if not self._places:
                 self._next_start = None
                 if not self._running:
                     raise self._failure or OSError("getaddrinfo returns an empty list")
                 return
             try:
-                self._running.append(attempt.start())
+                self._running.append(self._attempt(self._places.popleft()))
             except OSError as error:
                 self._failure = error
             self._next_start = Deadline(ATTEMPT_DELAY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from operator import index
 from typing import Any, NoReturn
@@ -55,10 +56,10 @@ class Manners(Patience):
     # ---- what follows ----
 
     def send_many(self, buffers: Iterable[Buffer]) -> int:
-        """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many are gone.
+        """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many have gone.
 
-        That is fewer than there are where the timeout is over first, or without blocking where the socket's send buffer
-        is full, or where one is too large. Where none is gone, it raises what `send` does.
+        That is fewer than given where the timeout expires first, where the socket's send buffer is full (non-blocking),
+        or where one is too large. If none was sent, it raises what `send` does.
         """
         deadline = Deadline(self._timeout)
         self._ready_within(deadline, 0)
@@ -151,8 +152,10 @@ def check_how(how: int) -> None:
 
 
 def size_of(bufsize: int | None) -> int:
-    """How many bytes a `recv` may return; TypeError or ValueError for what is no number of them."""
+    """How many bytes a `recv` may return; TypeError, ValueError or OverflowError for what is no number of them."""
     size = RECORD_MAX if bufsize is None else index(bufsize)
     if size < 0:
         raise ValueError("negative buffersize in recv")
+    if size > sys.maxsize:
+        raise OverflowError(f"bufsize is {sys.maxsize} bytes at most, not {size}")
     return size

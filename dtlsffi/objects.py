@@ -10,11 +10,9 @@ from .core.arguments import writable
 from .core.batches import Buffer
 from .core.connection import Connection
 from .core.context import DTLSContext
-from .core.errors import DatagramTooLarge, DTLSWantReadError, make
+from .core.errors import DTLSWantReadError, make, too_large
 from .core.events import CloseReceived
 from .core.knowledge import Knowledge
-from .core.pins import Fingerprints, Keys
-from .core.session import DTLSSession
 
 __all__ = ["DTLSObject", "MemoryBIO"]
 
@@ -48,7 +46,7 @@ class MemoryBIO:
         if operator.index(n) == 0 or not self._datagrams:
             return b""
         if 0 < n < self.pending:
-            raise too_large("datagram", self.pending, n)
+            raise too_large(self.pending, n, "datagram")
         return self._datagrams.popleft()
 
 
@@ -73,31 +71,14 @@ class DTLSObject(Knowledge):
     _closed: bool
 
     @classmethod
-    def _create(
-        cls,
-        incoming: MemoryBIO,
-        outgoing: MemoryBIO,
-        context: DTLSContext,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        session: DTLSSession | None = None,
-        verify_fingerprint: Fingerprints | None = None,
-        verify_public_key: Keys | None = None,
-    ) -> DTLSObject:
+    def _create(cls, incoming: MemoryBIO, outgoing: MemoryBIO, context: DTLSContext, **arguments: Any) -> DTLSObject:
+        """Between two `MemoryBIO`s; `arguments` are `Connection`'s."""
         for name, bio in (("incoming", incoming), ("outgoing", outgoing)):
             if not isinstance(bio, MemoryBIO):
                 raise TypeError(f"{name} is a dtlsffi.MemoryBIO, which keeps datagrams apart, not {type(bio).__name__}")
         self = cls.__new__(cls)
-        self._connection = Connection(
-            context,
-            server_side=server_side,
-            server_hostname=server_hostname,
-            session=session,
-            verify_fingerprint=verify_fingerprint,
-            verify_public_key=verify_public_key,
-        )
-        self._connection.serve_as(self)
+        self._connection = Connection(context, **arguments)
+        self._connection._serve_as(self)
         self._incoming, self._outgoing = incoming, outgoing
         self._received = deque()
         self._closed = False
@@ -146,27 +127,27 @@ class DTLSObject(Knowledge):
         `b""` (or 0) after the peer's close_notify, and where `len` is 0. Raises `DTLSWantReadError` where there is none
         yet, `DatagramTooLarge` where it has more than `len` bytes (it is kept), and ValueError for a negative `len`.
         """
-        if len is not None and len < 0 and buffer is None:
-            raise ValueError("size should not be negative")
-        view = None if buffer is None else writable(buffer, "read")
-        room = None if view is None else view.nbytes
-        limit = room if not len or (room is not None and not 0 <= len <= room) else len
-        if len == 0 and view is None:
-            return b""
-        if not self._received:
-            self.do_handshake()
-        if not self._received:
-            if self._closed:
-                return b"" if buffer is None else 0
-            raise make(DTLSWantReadError, "WANT_READ", "nothing yet: a datagram has to come first")
-        if limit is not None and self.pending() > limit:
-            raise too_large("record", self.pending(), limit)
-        record = self._received.popleft()
-        if view is None:
-            return record
+        if buffer is None:
+            if len is not None and len < 0:
+                raise ValueError("size should not be negative")
+            return b"" if len == 0 else self._take(len)
+        view = writable(buffer, "read")
+        record = self._take(len if len and 0 < len <= view.nbytes else view.nbytes)
         length = memoryview(record).nbytes
         view[:length] = record
         return length
+
+    def _take(self, limit: int | None) -> bytes:
+        """The next record, of at most `limit` bytes; `b""` after the peer's close_notify."""
+        if not self._received:
+            self.do_handshake()
+        if limit is not None and self.pending() > limit:
+            raise too_large(self.pending(), limit)
+        if self._received:
+            return self._received.popleft()
+        if self._closed:
+            return b""
+        raise make(DTLSWantReadError, "WANT_READ", "nothing yet: a datagram has to come first")
 
     def write(self, data: Buffer) -> int:
         """Sends `data` as one record in one datagram; returns its length. Raises what `Connection.send` raises."""
@@ -199,12 +180,3 @@ class DTLSObject(Knowledge):
 
 
 DTLSContext.dtlsobject_class = DTLSObject
-
-
-def too_large(what: str, length: int, limit: int) -> DatagramTooLarge:
-    """The exception for something that is kept for a call with more room."""
-    return make(
-        DatagramTooLarge,
-        f"{what.upper()}_TOO_LARGE",
-        f"the next {what} has {length} bytes, more than the {limit} asked for; it is kept for a call with more room",
-    )

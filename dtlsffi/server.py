@@ -60,8 +60,8 @@ def create_server(
 class DTLSListener(Patience):
     """A UDP port that accepts DTLS connections from any number of peers; from `create_server`.
 
-    Handshakes go on by themselves, in a thread that belongs to it, so that nobody delays anybody. It is a context
-    manager, and has the methods of a listening `socket.socket`.
+    A thread of its own carries on the handshakes, so that no client delays another. It is a context manager, and has
+    the methods of a listening `socket.socket`.
     """
 
     _engine: Engine
@@ -118,7 +118,7 @@ class DTLSListener(Patience):
         return socket.AddressFamily(self._engine.sock.family)
 
     def fileno(self) -> int:
-        """The UDP socket's descriptor, -1 after `close`. To be looked at only: the listener reads from it."""
+        """The UDP socket's descriptor, -1 after `close`. Not to be read from: the listener does."""
         return -1 if self._closed else self._engine.sock.fileno()
 
     def getsockname(self) -> Any:
@@ -133,11 +133,11 @@ class DTLSListener(Patience):
     def connections(self) -> list[DTLSServerConnection]:
         """Those that have finished their handshakes, and that somebody holds still, and has not closed."""
         with self._engine.lock:
-            doors = [connection.door for connection in self._engine.connections if connection.is_established]
+            doors = [connection._subject() for connection in self._engine.connections if connection.is_established]
         return [door for door in doors if door is not None and not door._closed]
 
     def listen(self, backlog: int = BACKLOG) -> None:
-        """Sets how many connections may wait for `accept`, at least 1; hellos of more have to be said again.
+        """Sets how many connections may wait for `accept`, at least 1; further clients are ignored until there is room.
 
         Those whose handshake is not finished do not count: of them there may be `max_pending`.
         """
@@ -199,9 +199,9 @@ class DTLSListener(Patience):
     ) -> None:
         """Calls `handler(conn, addr)` for each connection in a thread of its own, until `shutdown` or `close`.
 
-        That is when its handshake is finished: a client that does not go on takes no thread. No more than `threads` of
-        them run at a time, if that is given; other connections wait for `accept`. When the handler ends, its connection
-        is closed. What it raises is logged (`dtlsffi.server`) and ends nothing else.
+        It is called when the handshake is finished, so a stalled client takes no thread. With `threads`, no more than
+        that many handlers run at a time; other connections wait. When the handler ends, its connection is closed. What
+        it raises is logged (`dtlsffi.server`) and ends nothing else.
         """
         check_handler(handler)
         if threads is not None and index(threads) < 1:

@@ -15,13 +15,11 @@ from typing import Any, NoReturn
 
 from .core.arguments import checked_max, writable
 from .core.batches import Buffer
-from .core.bulk import Bulk
-from .core.connection import WANT_READ, Connection, equip_socket
+from .core.carrier import WANT_READ, Carrier, equip_socket
+from .core.connection import Connection
 from .core.context import DTLSContext
 from .core.errors import DTLSError, DTLSWantWriteError, DTLSZeroReturnError, HandshakeTimeout, make
 from .core.knowledge import Knowledge
-from .core.pins import Fingerprints, Keys
-from .core.session import DTLSSession
 from .lingering import Lingering, T
 from .manners import Manners, check_how, size_of
 from .waiting import Deadline
@@ -49,17 +47,9 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
 
     @classmethod
     def _create(
-        cls,
-        sock: socket.socket,
-        context: DTLSContext,
-        *,
-        server_side: bool = False,
-        do_handshake_on_connect: bool = True,
-        server_hostname: str | None = None,
-        session: DTLSSession | None = None,
-        verify_fingerprint: Fingerprints | None = None,
-        verify_public_key: Keys | None = None,
+        cls, sock: socket.socket, context: DTLSContext, *, do_handshake_on_connect: bool, **arguments: Any
     ) -> DTLSSocket:
+        """Over a UDP socket, which is used up; `arguments` are `Connection`'s."""
         if not issubclass(Socket, _socket.socket):
             raise RuntimeError(
                 "socket.socket was replaced (by gevent, eventlet?) before dtlsffi was imported: import dtlsffi first, "
@@ -69,23 +59,15 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         timeout = sock.gettimeout()
         if do_handshake_on_connect and timeout == 0 and peer is not None:
             raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
-        connection = Connection(
-            context,
-            server_side=server_side,
-            server_hostname=server_hostname,
-            session=session,
-            peer="" if peer is None else describe(peer, server_hostname),
-            fileno=sock.fileno(),
-            verify_fingerprint=verify_fingerprint,
-            verify_public_key=verify_public_key,
-        )
+        name = "" if peer is None else describe(peer, arguments["server_hostname"])
+        connection = Connection(context, peer=name, fileno=sock.fileno(), **arguments)
         kind = (sock.family, sock.type, sock.proto)
         self = cls.__new__(cls)
         Socket.__init__(self, *kind, fileno=sock.detach())
         Socket.settimeout(self, None)  # nothing waits but what is to: the rest says MSG_DONTWAIT
         self._connection = connection
-        self._bulk = Bulk(connection, self.fileno(), threading.RLock())
-        connection.serve_as(self)
+        self._carrier = Carrier(connection, self.fileno(), threading.RLock())
+        connection._serve_as(self)
         self._timeout = timeout
         self._handshake_lock = threading.RLock()  # a callback that tries to is told that it cannot
         self._shakes, self._met = do_handshake_on_connect, peer is not None
@@ -106,10 +88,10 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
 
     # Slots, since Python is slow to find any other attribute of what inherits from a socket.
     __slots__ = (
-        "_bulk", "_connection", "_ended", "_handshake_lock", "_left", "_met", "_process", "_ready", "_shakes",
+        "_carrier", "_connection", "_ended", "_handshake_lock", "_left", "_met", "_process", "_ready", "_shakes",
         "_timeout", "_waiting",
     )  # fmt: skip
-    _bulk: Bulk
+    _carrier: Carrier
     _handshake_lock: Any
     _met: bool  # it is connected to its peer
     _ready: bool  # the handshake is finished
@@ -145,8 +127,8 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
             super().connect(address)
             peer = peer_name(self)
             if peer is None:
-                raise OSError(errno.EADDRNOTAVAIL, f"nobody can be at port 0 ({address!r})")
-            self._connection.meet(describe(peer, self.server_hostname))
+                raise OSError(errno.EADDRNOTAVAIL, f"there is no port 0 to connect to ({address!r})")
+            self._carrier.meet(describe(peer, self.server_hostname))
             self._met = True
         if self._shakes and self._timeout != 0:
             self.do_handshake()
@@ -164,7 +146,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         return 0
 
     def do_handshake(self, block: bool = False) -> None:
-        """Finishes the handshake; raises `HandshakeTimeout` when the timeout is over, all retransmissions included.
+        """Finishes the handshake; raises `HandshakeTimeout` when the timeout, with all retransmissions, has expired.
 
         Without blocking it does one step, and raises `DTLSWantReadError` until it is finished. `block` waits for ever
         where the socket would not wait at all, as in `ssl`. Raises `DTLSCertVerificationError` or another `DTLSError`
@@ -187,7 +169,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         try:
             if not self._ready:  # by another thread, meanwhile
                 self._retry(self._connection.do_handshake, deadline)
-                self._connection.allow()
+                self._carrier.allow()
                 self._ready = True
         except TimeoutError as error:
             if isinstance(error, HandshakeTimeout) or self._connection.is_callbacks(error):
@@ -197,7 +179,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
             self._handshake_lock.release()
 
     def _give_up(self, deadline: Deadline) -> NoReturn:
-        error = self._connection.unfinished(deadline.timeout)
+        error = self._connection._unfinished(deadline.timeout)
         logger.debug("%s", error)
         try:
             raise error from None
@@ -238,7 +220,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         return self._send(data)
 
     def _send_some(self, buffers: list[Buffer], deadline: Deadline) -> int:
-        return self._retry(lambda: self._bulk.send(buffers), deadline)
+        return self._retry(lambda: self._carrier.send(buffers), deadline)
 
     def recv(self, bufsize: int | None = None, flags: int = 0) -> bytes:
         """Receives one record, whole; `b""` after the peer's close_notify.
@@ -255,11 +237,11 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         if limit == 0:
             self._check_call(flags)
             return b""
-        return self._receive(lambda: self._read(limit), b"", flags)
+        return self._receive(lambda: self._carrier.read(limit), b"", flags)
 
     def _not_received(self, answer: int, limit: int, begin: float) -> bytes:
         """`recv`, where C has got no record, or a callback has raised something; it has waited since `begin`."""
-        return self._go_on(lambda: self._read(limit), b"", answer, limit, begin)
+        return self._go_on(lambda: self._carrier.read(limit), b"", answer, limit, begin)
 
     def _receive(self, read: Callable[[], T], end: T, flags: int = 0, begin: float | None = None) -> T:
         """What `read` returns, or `end` after the peer's close_notify."""
@@ -275,23 +257,20 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         """`_receive`, unless C has said more than that there is nothing yet, or a callback has raised something."""
         try:
             if answer != WANT_READ or self._connection._parked is not None:
-                self._connection._not_read(answer, limit)
+                self._carrier.not_read(answer, limit)
         except DTLSZeroReturnError:
             self._check_open()
             return end
         return self._receive(read, end, begin=begin)
 
-    def _read(self, limit: int) -> bytes:
-        return self._bulk.read(limit) if self._bulk.reads else self._connection.read(limit)
-
     def recv_many(self, max: int = 1024) -> list[bytes]:  # noqa: A002 - what it is
         """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`.
 
-        From the first call on the kernel may join datagrams of which many come at a time (UDP_GRO), so nobody else can
-        read from the descriptor; `unwrap` and `detach` end that. Raises what `recv` does.
+        From the first call on the kernel may coalesce datagrams (UDP_GRO), so nobody else can read from the descriptor
+        until `unwrap` or `detach`. Raises what `recv` does.
         """
         most = checked_max(max)
-        return self._receive(partial(self._bulk.receive, most), [])
+        return self._receive(partial(self._carrier.receive, most), [])
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""
@@ -306,35 +285,27 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         if size == 0:
             self._check_call(flags)
             return 0
-        return self._receive(lambda: self._read_into(buffer, size), 0, flags)
+        return self._receive(lambda: self._carrier.read_into(buffer, size), 0, flags)
 
     def _not_received_into(self, answer: int, buffer: Any, size: int, begin: float) -> int:
         """`_not_received` of `recv_into`."""
-        return self._go_on(lambda: self._read_into(buffer, size), 0, answer, size, begin)
-
-    def _read_into(self, buffer: Any, size: int) -> int:
-        if not self._bulk.reads:
-            return self._connection.read_into(buffer, size)
-        room = writable(buffer, "recv_into")
-        data = self._bulk.read(size)
-        room[: len(data)] = data
-        return len(data)
+        return self._go_on(lambda: self._carrier.read_into(buffer, size), 0, answer, size, begin)
 
     def pending(self) -> int:
         """How many bytes `recv` can give at once, without looking at the socket."""
-        return self._bulk.pending() or self._connection.pending()
+        return self._carrier.pending()
 
     def statistics(self) -> dict[str, int]:
         """`Connection.statistics`, and what the kernel has cut for `send_many` and joined for `recv_many`."""
-        return super().statistics() | self._bulk.statistics()
+        return super().statistics() | self._carrier.statistics()
 
     # ---- the end ----
 
     def unwrap(self) -> socket.socket:
         """Ends DTLS with close_notify, without waiting for the peer's, and returns the plain UDP socket.
 
-        If another thread waits in `recv` just then, that is woken, and nothing can be received from the socket any
-        more: the system has no other way to wake it.
+        If another thread waits in `recv` at that moment, it is woken, and the plain socket can no longer receive: the
+        system has no other way to wake it.
         """
         self._check_open()
         kind = (self.family, self.type, self.proto)
@@ -355,7 +326,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
             self._connection.close()
         if how != socket.SHUT_WR:
             self._ended = True
-            self._connection.forbid_reading()
+            self._carrier.forbid_reading()
             super().shutdown(socket.SHUT_RD)
 
     def _leave(self, wake: int = socket.SHUT_RDWR) -> None:
@@ -364,14 +335,13 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
         try:
             self._connection.close()
         finally:
-            self._connection.detach()
-            self._bulk.release()
+            self._carrier.release()
             # A child's copy must not shut down the socket that its parent goes on using.
-            if (self._waiting or self._connection.is_waited_for) and self._process == os.getpid():
+            if (self._waiting or self._carrier.is_waited_for) and self._process == os.getpid():
                 super().shutdown(wake)
 
     def close(self) -> None:
-        """Sends close_notify, once, and closes the socket; nobody is waited for. Later calls raise OSError."""
+        """Sends close_notify, once, and closes the socket without waiting for the peer. Later calls raise OSError."""
         if self.fileno() >= 0:
             try:
                 self._leave()

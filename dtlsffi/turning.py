@@ -129,7 +129,7 @@ class AwaitedPort(Endpoint):
             self._tell(connection)
 
     def _tell(self, connection: EndpointConnection) -> None:
-        door = connection.door
+        door = connection._subject()
         if connection in self.unclaimed and (connection.is_established or connection.gone):
             del self.unclaimed[connection]
             if connection.failure is not None:
@@ -162,7 +162,7 @@ class AwaitedPort(Endpoint):
                 if not connection.is_established:
                     words = f"{os.strerror(error.errno or 0)} ({connection.peer})"
                     self._end(connection, OSError(error.errno, words))
-                elif (door := connection.door) is not None:
+                elif (door := connection._subject()) is not None:
                     door._refusal = error
                     self._ready[connection] = None
 
@@ -194,7 +194,7 @@ class AwaitedPort(Endpoint):
             self.sock.close()
 
     def _end_all(self) -> None:
-        doors = [connection.door for connection in (*self.connections, *self.ready())]
+        doors = [connection._subject() for connection in (*self.connections, *self.ready())]
         try:
             self.close()
         finally:

@@ -12,9 +12,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority, MemoryLink
-
-FAST = (0.005, 2.0, 0.04)  # retransmission, in seconds
-HOST = "device.example"
+from tests.helpers import FAST, HOST
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
     CData = ffi.CData
 
-__all__ = ["CData", "Holder", "address_of", "calls", "ffi", "lib"]
+__all__ = ["CData", "Holder", "address_of", "calls", "ffi", "lib", "text"]
 
 # name -> the DTLSFFI_HAS_X that says whether this libssl has it
 CONDITIONAL: dict[str, str] = {
@@ -126,6 +126,12 @@ def _calls() -> Calls:
 def address_of(pointer: CData) -> int:
     """Where something is, for `calls`; its owner keeps it there meanwhile."""
     return int(ffi.cast("uintptr_t", pointer))
+
+
+def text(pointer: CData) -> str:
+    """A C string as str; OpenSSL writes ASCII, and what is not is shown escaped."""
+    words: bytes = ffi.string(pointer)
+    return words.decode("ascii", "backslashreplace")
 
 
 lib = _visible(_everything)

@@ -99,10 +99,10 @@ void dtlsffi_conn_free(dtlsffi_conn *conn)
 {
     if (conn == NULL)
         return;
-    /* OpenSSL takes an SSL that was not shut down for one that failed, and forgets its session. Where it did fail, that
-     * has been done: not here, where Python may be clearing up. */
     if (conn->table != NULL)
         dtlsffi_table_remove(conn->table, conn);
+    /* OpenSSL takes an SSL that was not shut down for one that failed, and forgets its session. Where it did fail, that
+     * has been done: not here, where Python may be clearing up. */
     if (conn->ssl != NULL && conn->established)
         SSL_set_shutdown(conn->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(conn->ssl);

@@ -20,8 +20,7 @@
 #define SKEW 5    /* seconds that the clocks of hosts may differ */
 #define ROTATION 3600
 
-enum { HANDSHAKE = 22, CLIENT_HELLO = 1, HELLO_VERIFY_REQUEST = 3 };
-enum { MESSAGE_HEADER = 12, BODY = DTLSFFI_RECORD_HEADER + MESSAGE_HEADER, RANDOM = 32 };
+enum { BODY = DTLSFFI_RECORD_HEADER + DTLS1_HM_HEADER_LENGTH, RANDOM = SSL3_RANDOM_SIZE };
 
 /* What a reader of untrusted bytes has left. */
 typedef struct {
@@ -192,11 +191,11 @@ static size_t request(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, c
     uint8_t *body = reply + BODY;
 
     memset(reply, 0, DTLSFFI_HELLO_VERIFY_REQUEST);
-    reply[0] = HANDSHAKE;
+    reply[0] = SSL3_RT_HANDSHAKE;
     write_number(reply + 1, DTLS1_VERSION, 2);              /* RFC 6347 section 4.2.1 */
     memcpy(reply + 5, record + 5, 6);                       /* the ClientHello's record number */
-    write_number(reply + 11, MESSAGE_HEADER + 3 + DTLSFFI_COOKIE, 2);
-    reply[13] = HELLO_VERIFY_REQUEST;
+    write_number(reply + 11, DTLS1_HM_HEADER_LENGTH + 3 + DTLSFFI_COOKIE, 2);
+    reply[13] = DTLS1_MT_HELLO_VERIFY_REQUEST;
     write_number(reply + 14, 3 + DTLSFFI_COOKIE, 3);        /* length; message 0, fragment at 0 */
     write_number(reply + 22, 3 + DTLSFFI_COOKIE, 3);        /* of that length, too */
     write_number(body, DTLS1_VERSION, 2);
@@ -229,16 +228,10 @@ static const uint8_t *take_cookie(reader *r, bool whole, size_t *length)
     return cookie;
 }
 
-static bool seems_hello(const uint8_t *data, size_t length)
-{
-    return length > DTLSFFI_RECORD_HEADER && data[0] == HANDSHAKE && read_number(data + 3, 2) == 0
-           && data[DTLSFFI_RECORD_HEADER] == CLIENT_HELLO;
-}
-
 /* The fragment in a record that seems to hold one of a ClientHello, and nothing else; `at` is where it belongs. */
 static bool is_fragment(const uint8_t *record, size_t length, size_t *at, size_t *message)
 {
-    if (length < BODY || !seems_hello(record, length))
+    if (length < BODY || !dtlsffi_seems_hello(record, length))
         return false;
     *message = read_number(record + 14, 3);
     *at = read_number(record + 19, 3);
@@ -287,54 +280,5 @@ int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address 
 {
     int what = look(jar, address, data, length, reply, random);
 
-    return what == DTLSFFI_HELLO_NONE && seems_hello(data, length) ? DTLSFFI_HELLO_BAD : what;
-}
-
-/* OpenSSL asks for nothing but what has been checked by then. */
-static int make_none(SSL *ssl, unsigned char *cookie, unsigned int *length)
-{
-    (void)ssl;
-    (void)cookie;
-    *length = 0;
-    return 0;
-}
-
-static int is_proven(SSL *ssl, const unsigned char *cookie, unsigned int length)
-{
-    const dtlsffi_conn *conn = SSL_get_app_data(ssl);
-
-    (void)cookie;
-    (void)length;
-    return conn->proven;
-}
-
-void dtlsffi_ctx_set_cookies(SSL_CTX *ctx)
-{
-    SSL_CTX_set_cookie_generate_cb(ctx, make_none);
-    SSL_CTX_set_cookie_verify_cb(ctx, is_proven);
-}
-
-/* Begins a new server's connection with a ClientHello whose cookie has been checked, and answers it: a first step of
- * the handshake, with what dtlsffi_conn_handshake() returns. */
-int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length)
-{
-    int answer = dtlsffi_conn_enter(conn);
-    BIO_ADDR *nobody;
-    int ret;
-
-    if (answer != 0)
-        return answer;
-    nobody = BIO_ADDR_new();
-    conn->proven = true;
-    conn->in = data;
-    conn->in_length = length;
-    conn->stats.datagrams_received++;
-    conn->stats.bytes_received += length;
-    ret = nobody == NULL ? -1 : DTLSv1_listen(conn->ssl, nobody);
-    conn->in_length = 0;
-    BIO_ADDR_free(nobody);
-    /* OpenSSL may have found something in it that we did not. */
-    answer = ret > 0 ? dtlsffi_conn_step(conn) : dtlsffi_conn_fail(conn);
-    dtlsffi_conn_leave(conn);
-    return answer;
+    return what == DTLSFFI_HELLO_NONE && dtlsffi_seems_hello(data, length) ? DTLSFFI_HELLO_BAD : what;
 }

@@ -201,7 +201,6 @@ void dtlsffi_lock_end(void);
 
 /* conn.c: one SSL, its lock and its carrier (memory, or a connected socket where fd >= 0) */
 dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *handle);
-void dtlsffi_conn_free(dtlsffi_conn *conn);
 int dtlsffi_conn_lock(dtlsffi_conn *conn);
 void dtlsffi_conn_unlock(dtlsffi_conn *conn);
 SSL *dtlsffi_conn_ssl(dtlsffi_conn *conn);
@@ -221,11 +220,11 @@ void dtlsffi_conn_detach(dtlsffi_conn *conn);
 double dtlsffi_conn_seen(dtlsffi_conn *conn, double now);
 dtlsffi_stats *dtlsffi_conn_stats(dtlsffi_conn *conn);
 
-/* cookie.c: how a server's connection begins behind a port that it shares */
+/* handshake.c */
 int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length);
+int dtlsffi_conn_handshake(dtlsffi_conn *conn);
 
 /* flow.c: what moves a connection on */
-int dtlsffi_conn_handshake(dtlsffi_conn *conn);
 int dtlsffi_conn_read(dtlsffi_conn *conn, uint8_t *buffer, size_t size, size_t limit);
 void dtlsffi_conn_keep_record(dtlsffi_conn *conn, const uint8_t *record, size_t length);
 int dtlsffi_conn_open_kept(dtlsffi_conn *conn);

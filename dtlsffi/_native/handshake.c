@@ -1,5 +1,4 @@
-/* A connection's handshake, a step at a time, and what is seen to before and after it.
- */
+/* A connection's handshake, a step at a time, and what is seen to before and after it. */
 #include "core.h"
 
 #include <errno.h>
@@ -134,6 +133,57 @@ int dtlsffi_conn_handshake(dtlsffi_conn *conn)
     if (answer != 0)
         return answer;
     answer = dtlsffi_conn_step(conn);
+    dtlsffi_conn_leave(conn);
+    return answer;
+}
+
+/* ---- behind a shared port, where the client has proved its address: cookie.c ---- */
+
+/* OpenSSL asks for nothing but what has been checked by then. */
+static int make_none(SSL *ssl, unsigned char *cookie, unsigned int *length)
+{
+    (void)ssl;
+    (void)cookie;
+    *length = 0;
+    return 0;
+}
+
+static int is_proven(SSL *ssl, const unsigned char *cookie, unsigned int length)
+{
+    const dtlsffi_conn *conn = SSL_get_app_data(ssl);
+
+    (void)cookie;
+    (void)length;
+    return conn->proven;
+}
+
+void dtlsffi_ctx_set_cookies(SSL_CTX *ctx)
+{
+    SSL_CTX_set_cookie_generate_cb(ctx, make_none);
+    SSL_CTX_set_cookie_verify_cb(ctx, is_proven);
+}
+
+/* Begins a new server's connection with a ClientHello whose cookie has been checked, and answers it: a first step of
+ * the handshake, with what dtlsffi_conn_handshake() returns. */
+int dtlsffi_conn_begin(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    int answer = dtlsffi_conn_enter(conn);
+    BIO_ADDR *nobody;
+    int ret;
+
+    if (answer != 0)
+        return answer;
+    nobody = BIO_ADDR_new();
+    conn->proven = true;
+    conn->in = data;
+    conn->in_length = length;
+    conn->stats.datagrams_received++;
+    conn->stats.bytes_received += length;
+    ret = nobody == NULL ? -1 : DTLSv1_listen(conn->ssl, nobody);
+    conn->in_length = 0;
+    BIO_ADDR_free(nobody);
+    /* OpenSSL may have found something in it that we did not. */
+    answer = ret > 0 ? dtlsffi_conn_step(conn) : dtlsffi_conn_fail(conn);
     dtlsffi_conn_leave(conn);
     return answer;
 }

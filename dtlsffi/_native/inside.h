@@ -167,6 +167,7 @@ typedef struct {
 } dtlsffi_watch;
 
 size_t dtlsffi_record_length(const uint8_t *data, size_t length);
+bool dtlsffi_seems_hello(const uint8_t *data, size_t length);
 size_t dtlsffi_records_shortest(SSL *ssl);
 size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_t length);
 void dtlsffi_records_settle(dtlsffi_conn *conn);
@@ -310,18 +311,21 @@ static inline bool dtlsffi_is_parents(unsigned long born)
     return born != dtlsffi_fork_count;
 }
 
+/* conn.c */
+void dtlsffi_conn_free(dtlsffi_conn *conn);
 int dtlsffi_conn_enter(dtlsffi_conn *conn);
 void dtlsffi_conn_leave(dtlsffi_conn *conn);
 int dtlsffi_conn_result(dtlsffi_conn *conn, int ret);
 int dtlsffi_conn_fail(dtlsffi_conn *conn);
 void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
+bool dtlsffi_conn_cool(dtlsffi_conn *conn);
 
-/* cookie.c */
+/* handshake.c */
 void dtlsffi_ctx_set_cookies(SSL_CTX *ctx);
-
-/* flow.c */
 int dtlsffi_conn_step(dtlsffi_conn *conn);
 int dtlsffi_conn_finish_others(dtlsffi_conn *conn);
+
+/* flow.c */
 bool dtlsffi_inbox_has_room_for(const dtlsffi_inbox *inbox, size_t length);
 int dtlsffi_conn_receive_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
 int dtlsffi_conn_receive_more(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox);
@@ -329,7 +333,8 @@ int dtlsffi_conn_read_entered(dtlsffi_conn *conn, uint8_t *buffer, size_t size, 
 int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_send_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length);
 int dtlsffi_conn_seal(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_outgoing *out);
-bool dtlsffi_conn_cool(dtlsffi_conn *conn);
+void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn);
+int dtlsffi_conn_why_failed(const dtlsffi_conn *conn);
 
 /* wait.c: the one call that waits */
 void dtlsffi_conn_take_datagram(dtlsffi_conn *conn);
@@ -340,8 +345,6 @@ void dtlsffi_conn_lose_patience(dtlsffi_conn *conn);
 void dtlsffi_table_warm(dtlsffi_conn *conn);
 int dtlsffi_table_receive(const dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch);
 void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now);
-void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn);
-int dtlsffi_conn_why_failed(const dtlsffi_conn *conn);
 
 /* datagram_bio.c */
 bool dtlsffi_datagram_bio_init(void);

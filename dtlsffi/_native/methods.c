@@ -83,47 +83,11 @@ static PyObject *take_records(PyObject *self, PyObject *unused)
     return dtlsffi_holder_take(self);
 }
 
-/* A record that has been read into an inbox, or None where there is none yet. */
-static PyObject *read_or_not(PyObject *self, dtlsffi_conn *conn, dtlsffi_inbox *inbox, int answer, size_t limit)
-{
-    bool quiet = (answer > 0 || answer == DTLSFFI_WANT_READ) && dtlsffi_methods_quiet(self, conn);
-    PyObject *record = dtlsffi_inbox_take(inbox, conn, answer, quiet);
-
-    if (record != NULL || PyErr_Occurred())
-        return record;
-    if (quiet)
-        return Py_NewRef(Py_None);
-    return PyObject_CallMethod(self, "_not_read", "in", answer > 0 ? DTLSFFI_WANT_READ : answer, (Py_ssize_t)limit);
-}
-
-static dtlsffi_inbox *lend_where_good(const dtlsffi_conn *conn)
-{
-    return conn == NULL || PyErr_Occurred() ? NULL : dtlsffi_inbox_lend();
-}
-
-/* try_read(limit) */
-static PyObject *try_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
-{
-    dtlsffi_conn *conn = dtlsffi_holder_conn(self);
-    size_t limit = DTLSFFI_RECORD_MAX;
-    dtlsffi_inbox *inbox;
-
-    if (!dtlsffi_objects_counted(count, 0, 1))
-        return NULL;
-    if (count == 1)
-        limit = PyLong_AsSize_t(arguments[0]);
-    inbox = lend_where_good(conn);
-    if (inbox == NULL)
-        return NULL;
-    return read_or_not(self, conn, inbox, dtlsffi_conn_read(conn, inbox->data, DTLSFFI_RECORD_MAX, limit), limit);
-}
-
 static dtlsffi_method methods[] = {
     {"($self, /)", {"data_received", take_records, METH_NOARGS, NULL}},
     {"($self, /)", {"datagrams_to_send", take, METH_NOARGS, NULL}},
     {"($self, data, /)", {"receive_datagram", receive, METH_O, NULL}},
     {"($self, data, /)", {"send", send_one, METH_O, NULL}},
-    {"($self, limit=16384, /)", {"try_read", (PyCFunction)(void *)try_read, METH_FASTCALL, NULL}},
 };
 
 /* Has a Connection's class have them. */

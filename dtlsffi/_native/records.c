@@ -13,10 +13,6 @@
 #include "core.h"
 
 #define VERIFY_REQUESTS_AT_MOST 16
-#define MESSAGE_HEADER 12
-
-enum { HELLO_VERIFY_REQUEST = 3 };
-enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION_DATA = 23 };
 
 static uint16_t read16(const uint8_t *p)
 {
@@ -36,7 +32,7 @@ static uint64_t read_number(const uint8_t *record)
 
 static bool is_known(uint8_t type)
 {
-    return type >= CHANGE_CIPHER_SPEC && type <= APPLICATION_DATA;
+    return type >= SSL3_RT_CHANGE_CIPHER_SPEC && type <= SSL3_RT_APPLICATION_DATA;
 }
 
 /* The length of the record that begins here, header included, or 0 if none does. */
@@ -52,6 +48,13 @@ size_t dtlsffi_record_length(const uint8_t *data, size_t length)
     if (whole > SSL3_RT_MAX_ENCRYPTED_LENGTH || whole > length - DTLSFFI_RECORD_HEADER)
         return 0;
     return DTLSFFI_RECORD_HEADER + whole;
+}
+
+/* Whether a datagram begins like a ClientHello: a plaintext handshake record with the first message of all. */
+bool dtlsffi_seems_hello(const uint8_t *data, size_t length)
+{
+    return length > DTLSFFI_RECORD_HEADER && data[0] == SSL3_RT_HANDSHAKE && read16(data + 3) == 0
+           && data[DTLSFFI_RECORD_HEADER] == SSL3_MT_CLIENT_HELLO;
 }
 
 /* DTLS 1.3 hides its header: RFC 9147 section 4. Only OpenSSL can tell what such a datagram holds. */
@@ -108,10 +111,11 @@ static uint64_t hash(const uint8_t *data, size_t length)
  * more than a few of them. */
 static bool is_answered(dtlsffi_conn *conn, const uint8_t *record, size_t length)
 {
-    const size_t cookie_at = DTLSFFI_RECORD_HEADER + MESSAGE_HEADER + 3;
+    const size_t cookie_at = DTLSFFI_RECORD_HEADER + DTLS1_HM_HEADER_LENGTH + 3;
     uint64_t cookie;
 
-    if (record[0] != HANDSHAKE || length <= cookie_at || record[DTLSFFI_RECORD_HEADER] != HELLO_VERIFY_REQUEST)
+    if (record[0] != SSL3_RT_HANDSHAKE || length <= cookie_at
+        || record[DTLSFFI_RECORD_HEADER] != DTLS1_MT_HELLO_VERIFY_REQUEST)
         return false;
     cookie = hash(record + cookie_at, length - cookie_at);
     if (cookie == conn->cookie_taken || conn->verify_requests == VERIFY_REQUESTS_AT_MOST)
@@ -124,15 +128,15 @@ static bool is_answered(dtlsffi_conn *conn, const uint8_t *record, size_t length
 /* Whether a plaintext record may reach OpenSSL. */
 static bool accept_plaintext(dtlsffi_conn *conn, uint8_t *record, size_t length)
 {
-    if (record[0] == APPLICATION_DATA || !settle_version(conn, record) || is_answered(conn, record, length)) {
+    if (record[0] == SSL3_RT_APPLICATION_DATA || !settle_version(conn, record) || is_answered(conn, record, length)) {
         conn->stats.dropped_junk++;
         return false;
     }
-    if (record[0] == ALERT && !conn->established && !conn->alert_is_released) {
+    if (record[0] == SSL3_RT_ALERT && !conn->established && !conn->alert_is_released) {
         hold_alert(conn, record, length);
         return false;
     }
-    if (record[0] == HANDSHAKE)
+    if (record[0] == SSL3_RT_HANDSHAKE)
         conn->alert_is_held = false; /* the peer goes on, so it was nobody's */
     return true;
 }
@@ -192,7 +196,7 @@ static void watch(dtlsffi_conn *conn, const uint8_t *record)
 {
     dtlsffi_watch *w = &conn->watch;
 
-    if (!conn->established || record[0] != APPLICATION_DATA || w->fed_count == DTLSFFI_WATCHED)
+    if (!conn->established || record[0] != SSL3_RT_APPLICATION_DATA || w->fed_count == DTLSFFI_WATCHED)
         return;
     if (w->fed_count > 0 && w->fed_more == NULL)
         w->fed_more = OPENSSL_malloc((DTLSFFI_WATCHED - 1) * sizeof(*w->fed_more));

@@ -305,18 +305,12 @@ static bool is_plain(const uint8_t *data, uint32_t length)
     return length < DTLSFFI_RECORD_HEADER || ((data[0] & 0xe0) != 0x20 && data[3] == 0 && data[4] == 0);
 }
 
-static bool is_hello(const uint8_t *data, uint32_t length)
-{
-    return length > DTLSFFI_RECORD_HEADER && data[0] == SSL3_RT_HANDSHAKE && is_plain(data, length)
-           && data[DTLSFFI_RECORD_HEADER] == SSL3_MT_CLIENT_HELLO;
-}
-
 /* Whether the datagram may go straight to its connection. */
 static bool is_for(const dtlsffi_conn *conn, const uint8_t *data, uint32_t length, const dtlsffi_batch *batch)
 {
     if (conn == NULL)
         return false;
-    return conn->established ? !is_plain(data, length) : batch->steps > 0 && !is_hello(data, length);
+    return conn->established ? !is_plain(data, length) : batch->steps > 0 && !dtlsffi_seems_hello(data, length);
 }
 
 static void feed(entry to, const uint8_t *data, uint32_t length, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)

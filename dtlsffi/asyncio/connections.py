@@ -197,7 +197,7 @@ async def connect(
     is one to resume. `verify_fingerprint` and `verify_public_key` are `Connection`'s. `limits` are `Endpoint`'s, by
     name: `handshake_timeout` (30 seconds unless given), `idle_timeout` (seconds), `max_queue` (records).
 
-    Raises `DTLSCertVerificationError` as soon as one address shows a certificate that does not hold, otherwise what the
+    Raises `DTLSCertVerificationError` as soon as the certificate of one address fails verification, otherwise what the
     last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
     """
     arguments = {

@@ -92,7 +92,7 @@ def check_places(local_addr: Any, remote_addr: Any, sock: Any, of_its_own: objec
     if sock is not None:
         check_udp(sock)
         if local_addr is not None or remote_addr is not None or of_its_own or dualstack_ipv6:
-            raise ValueError("sock is given in place of local_addr and remote_addr, and of what is for their socket")
+            raise ValueError("sock excludes local_addr, remote_addr, family, reuse_port and dualstack_ipv6")
     elif remote_addr is not None:
         if dualstack_ipv6:
             raise ValueError("dualstack_ipv6 is for a port of many peers, not with remote_addr")

@@ -138,7 +138,7 @@ class DTLSServer:
     @property
     def connections(self) -> list[DTLSConnection]:
         """Those that handlers have."""
-        doors = (connection.door for connection in self._port.connections if connection.is_established)
+        doors = (connection._subject() for connection in self._port.connections if connection.is_established)
         return [door for door in doors if door is not None]
 
     def getsockname(self) -> Any:

@@ -320,7 +320,7 @@ class DTLSTransport(Sending):
         peer = self._peers.get(addr)
         if peer is None:
             connection = self._port.find(addr)
-            peer = None if connection is None else connection.door
+            peer = None if connection is None else connection._subject()
         return peer
 
     def _begin(self, addr: Any) -> PeerConnection | None:
@@ -382,7 +382,7 @@ class DTLSTransport(Sending):
         return protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Has another protocol from now on."""
+        """Replaces the protocol."""
         self._protocol = protocol
 
     # ---- the end ----

@@ -31,17 +31,7 @@ with more than it takes to ask."""
 class Admission:
     """The half of an `Endpoint` that lets clients in, or does not."""
 
-    _connections: dict[bytes, EndpointConnection]
-    _replacing: dict[bytes, EndpointConnection]
-    _accepted: list[EndpointConnection]
-    _counts: Counter[str]
-    _udp: CData
-    _udp_at: int
-    _has_socket: bool
     _hurries = False  # there is no time for another step of a handshake just now
-    _handshake_timeout: float
-    v6_socket: bool
-    max_queue: int
 
     def __init__(
         self,
@@ -52,6 +42,10 @@ class Admission:
         max_connections: int,
         pins: Pins | None,
     ) -> None:
+        self._connections: dict[bytes, EndpointConnection] = {}  # by their peers' addresses
+        self._replacing: dict[bytes, EndpointConnection] = {}  # handshakes of clients that begin again
+        self._accepted: list[EndpointConnection] = []
+        self._counts: Counter[str] = Counter()
         self._context, self._cookies = context, cookies
         self._pins = pins  # of those who come in
         self._jar = make_jar(cookie_secret)
@@ -93,12 +87,6 @@ class Admission:
         raise NotImplementedError
 
     def _forget(self, connection: EndpointConnection) -> None:
-        raise NotImplementedError
-
-    def _transmit(self, connection: EndpointConnection) -> None:
-        raise NotImplementedError
-
-    def _hand_out(self) -> None:
         raise NotImplementedError
 
     # ---- hellos ----

@@ -105,8 +105,8 @@ def valid_timers(timers: tuple[float, float, float]) -> tuple[float, float, floa
         raise ValueError(f"retransmission is three numbers (first, factor, longest), not {timers!r}") from None
     if not 0.001 <= first <= longest <= 3600:
         raise ValueError(
-            f"retransmission begins with at least 0.001 s and ends with its longest duration, at most 3600 s, "
-            f"not {first} and {longest}"
+            "retransmission is (first, factor, longest) with 0.001 <= first <= longest <= 3600 seconds, "
+            f"not first {first} and longest {longest}"
         )
     if not 1 <= factor <= 100:
         raise ValueError(f"retransmission's factor is 1 to 100, not {factor}")

@@ -10,8 +10,7 @@ from contextlib import AbstractContextManager
 from operator import index
 from typing import Any, NoReturn
 
-from .._native import CData, Holder, address_of, calls, ffi, lib
-from . import ciphers
+from .._native import CData, Holder, address_of, calls, ffi, lib, text
 from .arguments import host, valid_mtu
 from .callbacks import Parking
 from .constants import DTLSProtocol
@@ -188,7 +187,7 @@ class Association(Parking, Holder):
         if not self.is_established:
             return "handshake not finished"
         with self._locked() as ssl_object:
-            return ciphers.text(lib.SSL_get_version(ssl_object))
+            return text(lib.SSL_get_version(ssl_object))
 
     def _locked(self) -> AbstractContextManager[CData]:
         """The SSL, for a look at it while no other thread moves it."""
@@ -269,7 +268,7 @@ class Association(Parking, Holder):
             return f"IP address mismatch, certificate is not valid for '{self._server_hostname}'."
         if code == lib.X509_V_ERR_CERT_REJECTED and self._refusal is not None:
             return self._refusal
-        return ciphers.text(lib.X509_verify_cert_error_string(code))
+        return text(lib.X509_verify_cert_error_string(code))
 
     def alert_held(self) -> str | None:
         """The plaintext alert that is held back until the timer runs out, in words, or None."""

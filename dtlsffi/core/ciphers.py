@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._native import CData, ffi, lib
-
-
-def text(pointer: CData) -> str:
-    """A C string that OpenSSL owns."""
-    return ffi.string(pointer).decode("ascii")
+from .._native import CData, ffi, lib, text
 
 
 def short_name(nid: int) -> str | None:

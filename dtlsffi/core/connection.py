@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterable
 from typing import NoReturn
 
-from .._native import calls, ffi, lib
+from .._native import calls, lib
 from .association import Association
 from .batches import Buffer
 from .context import DTLSContext
@@ -25,7 +25,6 @@ __all__ = ["Connection"]
 
 RECORD_MAX: int = lib.DTLSFFI_RECORD_MAX
 
-WANT_READ: int = lib.DTLSFFI_WANT_READ
 EVENT_ESTABLISHED, EVENT_ALERT, EVENT_CLOSED, EVENT_MTU = (
     lib.DTLSFFI_EVENT_ESTABLISHED, lib.DTLSFFI_EVENT_ALERT, lib.DTLSFFI_EVENT_CLOSED, lib.DTLSFFI_EVENT_MTU,
 )  # fmt: skip
@@ -37,7 +36,7 @@ class Connection(Association, Knowledge):
     `server_side` says which part it takes in the handshake. `server_hostname` is the name (or IP address) that a client
     asks for (SNI, RFC 6066 section 3) and that the certificate must be for. `session` is one to resume.
     `peer` is what errors call the other side. `fileno` is for `dtlsffi`'s own doors: a connected, non-blocking UDP
-    socket that carries the datagrams in place of memory.
+    socket that carries the datagrams in place of memory (`core/carrier.py`).
 
     `verify_fingerprint` authenticates the peer by its certificate alone, with no authority and no host name, as WebRTC
     does: it is one of these fingerprints, each as in SDP (`"sha-256 AB:CD:..."`, RFC 8122). `verify_public_key` does so
@@ -69,7 +68,7 @@ class Connection(Association, Knowledge):
     def _association(self) -> Association:
         return self
 
-    def serve_as(self, door: object) -> None:
+    def _serve_as(self, door: object) -> None:
         """Has callbacks get `door`, which holds this connection, in its place."""
         self._served_as = weakref.ref(door)
 
@@ -157,18 +156,18 @@ class Connection(Association, Knowledge):
         )
 
     def handle_timer(self) -> None:
-        """Tells that `get_timer` has run out: the last flight is sent again (RFC 6347 section 4.2.4).
+        """To be called when `get_timer` has run out: sends the last flight again (RFC 6347 section 4.2.4).
 
-        Does nothing if it has not. Raises `HandshakeTimeout` after the thirteenth loss in a row, and `DTLSError` where
-        the peer has sent nothing but an alert (it was held back, since anybody can send one).
+        Does nothing if it has not run out. Raises `HandshakeTimeout` after the thirteenth loss in a row, and
+        `DTLSError` where the peer has sent nothing but an alert (it was held back, since anybody can send one).
         """
         self._after(lib.dtlsffi_conn_handle_timer(self._conn))
 
     def close(self) -> None:
-        """Sends close_notify, once, and nothing after it: RFC 5246 section 7.2.1. Nobody is waited for.
+        """Sends close_notify, once, and nothing after it: RFC 5246 section 7.2.1. Does not wait for the peer.
 
-        A handshake that is not finished ends, without a word. In a callback of this connection it takes effect when the
-        callback has returned.
+        An unfinished handshake is given up silently. When called in a callback of this connection, it takes effect
+        after the callback has returned.
         """
         lib.dtlsffi_conn_shutdown(self._conn)
         self._collect()
@@ -185,7 +184,7 @@ class Connection(Association, Knowledge):
         if answer < 0:
             self._raise(answer)
 
-    def unfinished(self, seconds: float | None) -> HandshakeTimeout:
+    def _unfinished(self, seconds: float | None) -> HandshakeTimeout:
         """The exception for a handshake that has not finished in time, with what can be said of why."""
         alert, counters, unsent = self.alert_held(), self.statistics(), lib.dtlsffi_conn_unsent(self._conn)
         if alert is not None:
@@ -239,81 +238,5 @@ class Connection(Association, Knowledge):
         microseconds = lib.dtlsffi_conn_timer(self._conn)
         return None if microseconds < 0 else microseconds / 1e6
 
-    # ---- for the doors that read from a socket ----
-
-    def read(self, limit: int = RECORD_MAX) -> bytes:
-        """Reads one record of at most `limit` bytes from the socket given as `fileno`.
-
-        Raises `DTLSWantReadError` where there is none yet, `DTLSZeroReturnError` after the peer's close_notify, and
-        `DatagramTooLarge` where the record is larger; it stays there for the next call.
-        """
-        record = self.try_read(limit)
-        if record is None:
-            self._raise(WANT_READ)
-        return record
-
-    def try_read(self, limit: int = RECORD_MAX, /) -> bytes | None:
-        """`read`, but None where there is no record yet."""
-        raise NotImplementedError  # methods.c
-
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether some thread waits for a datagram in a DTLSSocket's `recv` or `recv_into`."""
-        return bool(lib.dtlsffi_conn_waiting(self._conn))
-
-    def allow(self) -> None:
-        """Lets a DTLSSocket's methods go on in C: the handshake is finished. DTLS 1.3 has a timer to mind."""
-        self._after(lib.dtlsffi_conn_open_kept(self._conn))
-        reads = self.version() != "DTLSv1.3"
-        lib.dtlsffi_conn_allow(self._conn, lib.DTLSFFI_MAY_SEND | reads * lib.DTLSFFI_MAY_READ)
-
-    def forbid_reading(self) -> None:
-        """Has `recv` and `recv_into` ask Python again: something else takes what comes, or nothing is to come."""
-        lib.dtlsffi_conn_forbid(self._conn, lib.DTLSFFI_MAY_READ)
-
-    @property
-    def lulls(self) -> int:
-        """How many calls of these are to wait before they look, since one has looked in vain."""
-        return int(lib.dtlsffi_conn_lulls(self._conn))
-
-    def read_into(self, buffer: bytearray | memoryview, size: int) -> int:
-        """`read` into the first `size` bytes of `buffer`; returns the record's length."""
-        with ffi.from_buffer("uint8_t[]", buffer, require_writable=True) as view:
-            size = min(size, len(view))  # which somebody may have made shorter meanwhile
-            answer: int = lib.dtlsffi_conn_read(self._conn, view, size, size)
-            if answer > 0 and self._parked is not None:
-                lib.dtlsffi_conn_keep_record(self._conn, view, answer)
-                self._collect()
-                answer = lib.dtlsffi_conn_read(self._conn, view, size, size)  # another thread has raised it
-        if answer <= 0:
-            self._not_read(answer, size)
-        return answer
-
-    def _not_read(self, answer: int, limit: int) -> NoReturn:
-        self._after(answer)
-        if answer == lib.DTLSFFI_TOO_LARGE:
-            raise make(
-                DatagramTooLarge,
-                "RECORD_TOO_LARGE",
-                f"the next record has {self.pending()} bytes, more than the {limit} asked for; it is kept for a call "
-                "with more room",
-            )
-        self._raise(answer)
-
-    def pending(self) -> int:
-        """How many bytes the next `read` can give without a new datagram."""
-        return int(lib.dtlsffi_conn_pending(self._conn))
-
-    def meet(self, peer: str) -> None:
-        """The socket given as `fileno` has been connected only now: to `peer`, as errors call it."""
-        self._peer = peer
-        lib.dtlsffi_conn_meet(self._conn)
-
-    def detach(self) -> None:
-        """Lets go of the socket given as `fileno`; whatever needs it raises OSError (EBADF) from now on."""
-        lib.dtlsffi_conn_detach(self._conn)
-
 
 calls.equip(Connection)
-equip_socket = calls.equip_socket
-"""Puts methods that are in C into the places of those that stand for them in a class whose `_connection` is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from .._native import ffi, lib
+from .._native import lib, text
 
 __all__ = [
     "HAS_ALPN",
@@ -147,9 +147,9 @@ HAS_DTLSv1 = bool(lib.DTLSFFI_HAS_DTLSv1)
 HAS_DTLSv1_2 = True
 HAS_DTLSv1_3 = bool(lib.DTLSFFI_HAS_DTLSv1_3)
 
-OPENSSL_BUILD_VERSION: str = ffi.string(lib.OPENSSL_VERSION_TEXT).decode()
+OPENSSL_BUILD_VERSION = text(lib.OPENSSL_VERSION_TEXT)
 """The OpenSSL that dtlsffi was compiled against; `OPENSSL_VERSION` is the one that runs."""
-OPENSSL_VERSION: str = ffi.string(lib.OpenSSL_version(lib.OPENSSL_VERSION)).decode()
+OPENSSL_VERSION = text(lib.OpenSSL_version(lib.OPENSSL_VERSION))
 OPENSSL_VERSION_NUMBER: int = lib.OpenSSL_version_num()
 OPENSSL_VERSION_INFO: tuple[int, int, int, int, int] = (
     OPENSSL_VERSION_NUMBER >> 28 & 0xFF,

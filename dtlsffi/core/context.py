@@ -153,8 +153,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     def mtu(self) -> int | None:
         """The ceiling for a datagram's UDP payload in bytes, 208 to 65527, or None.
 
-        None leaves it to the connection: with a socket of its own, what the kernel knows of the path; else 1200, as for
-        those that share a port.
+        None: a connection with a socket of its own goes by the path MTU that the kernel knows, any other by 1200.
         """
         return self._mtu
 

@@ -19,7 +19,7 @@ CERTIFICATE_TYPES: dict[str, int] = {
 
 
 class Credentials(Settings):
-    """The half of `DTLSContext` that is about ourselves."""
+    """The part of `DTLSContext` that is about ourselves."""
 
     def __init__(self, protocol: DTLSProtocol) -> None:
         super().__init__(protocol)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,10 +36,11 @@ logger = logging.getLogger("dtlsffi.server")
 class Endpoint(Draining):
     """One UDP port for any number of peers, as a server with `context`, as a client by `connect`, or both.
 
-    `fileno` is a non-blocking UDP socket, bound and not connected, which stays its owner's, but for what it is told
-    until `close` (UDP_GRO, IP_PKTINFO, and IP_MTU_DISCOVER where that is as it was); without one datagrams are handed
-    over by `receive_datagram` and `datagrams_to_send`. With `v6_socket` addresses are those of an AF_INET6 socket, IPv4
-    as `::ffff:192.0.2.1`; otherwise such a one is IPv4's own. Times are seconds of a monotonic clock of the owner's.
+    `fileno` is a non-blocking UDP socket, bound and not connected. It stays its owner's; until `close` the endpoint
+    sets UDP_GRO and IP_PKTINFO on it, and IP_MTU_DISCOVER unless the owner has. Without a socket, datagrams go in and
+    out by `receive_datagram` and `datagrams_to_send`. With `v6_socket` addresses are written as an AF_INET6 socket
+    does, IPv4 ones as `::ffff:192.0.2.1`; otherwise as an AF_INET socket does. Times are seconds of the owner's
+    monotonic clock.
 
     A client has to prove its address by a cookie before anything is kept for it (RFC 6347 section 4.2.1), unless
     `cookies` is false: then something else has to have proved it. `cookie_secret` (bytes, at least 16) lets processes
@@ -49,11 +49,11 @@ class Endpoint(Draining):
 
     Limits: `max_pending` handshakes that are not finished (where there are as many, the busiest host's oldest goes),
     `max_connections` in all, `max_queue` records that wait in one connection, `handshake_timeout` and
-    `idle_timeout` in seconds (None: never idle for too long, so that peers that vanish without a word stay). What is
-    refused is counted in `statistics`, and that there is no place for a client is logged once (`dtlsffi.server`).
+    `idle_timeout` in seconds (None: no limit, so peers that vanish silently are kept). What is refused is counted in
+    `statistics`; the first client for which there is no place is also logged (`dtlsffi.server`).
 
-    One thread at a time calls it, and `close` of its connections: whoever has more holds a lock of his own. `send` and
-    `send_many` of a connection may be called by any thread.
+    Only one thread at a time may call it, or `close` of its connections: with more threads, hold a lock of your own.
+    Any thread may call `send` and `send_many` of a connection.
     """
 
     def __init__(
@@ -81,11 +81,7 @@ class Endpoint(Draining):
         super().__init__(context, cookies, cookie_secret, max_pending, max_connections, pins)
         self._open(fileno, v6_socket, max_queue)
         self._handshake_timeout, self._idle_timeout = handshake_timeout, idle_timeout
-        self._connections = {}
-        self._replacing = {}
-        self._accepted = []
         self._out: list[tuple[bytes, Any]] = []
-        self._counts = Counter()
         self._schedule = Schedule()
 
     # ---- what comes in ----
@@ -169,9 +165,7 @@ class Endpoint(Draining):
             if news & NEWS_ESTABLISHED:
                 self._complete(connection, now)
             else:
-                timer = (news >> NEWS_TIMER) - 1
-                when = connection._deadline if timer < 0 else min(connection._deadline, now + timer / 1e6)
-                self._schedule.add(connection, when)
+                self._schedule.add(connection, next_step(connection, (news >> NEWS_TIMER) - 1, now))
         if news & EVENT_CLOSED:
             connection.peer_closed = True
             self._ready[connection] = None
@@ -239,7 +233,7 @@ class Endpoint(Draining):
         self._start(connection, now)
         self._place(connection)
         self._after(connection, now, connection._step)
-        connection._random = connection.client_random()
+        connection._random = connection._client_random()
         refused = lib.dtlsffi_conn_unsent(connection._conn)
         if refused and refused not in PASSING and not connection.gone:  # there is no way: to wait would not find one
             self._end(connection, OSError(refused, f"{os.strerror(refused)} ({connection.peer})"))
@@ -249,22 +243,15 @@ class Endpoint(Draining):
 
     def _when(self, connection: EndpointConnection, now: float) -> float:
         """When there is something to be done about a connection."""
-        if connection._completed:
-            return (
-                NEVER
-                if self._idle_timeout is None
-                else float(lib.dtlsffi_conn_seen(connection._conn, 0)) + self._idle_timeout
-            )
-        timer = lib.dtlsffi_conn_timer(connection._conn)
-        return connection._deadline if timer < 0 else min(connection._deadline, now + timer / 1e6)
+        if not connection._completed:
+            return next_step(connection, lib.dtlsffi_conn_timer(connection._conn), now)
+        if self._idle_timeout is None:
+            return NEVER
+        return float(lib.dtlsffi_conn_seen(connection._conn, 0)) + self._idle_timeout
 
     def get_timer(self, now: float) -> float | None:
         """Seconds until `handle_timers` is due, or None."""
-        first = self._schedule.first()
-        while first is not None and self._when(first[1], now) == NEVER:
-            first[1]._due = NEVER  # there is nothing to be done about it any more
-            first = self._schedule.first()
-        due = min(NEVER if first is None else first[0], self._tidy_at, now if self._waiting else NEVER)
+        due = min(self._schedule.first(), self._tidy_at, now if self._waiting else NEVER)
         return None if due == NEVER else max(0.0, due - now)
 
     def look_at(self) -> float:
@@ -290,7 +277,7 @@ class Endpoint(Draining):
             self._look(connection, now)
         if not connection._completed:
             if now >= connection._deadline:
-                self._end(connection, connection.unfinished(self._handshake_timeout))
+                self._end(connection, connection._unfinished(self._handshake_timeout))
             elif connection.get_timer() == 0:
                 self._after(connection, now, connection.handle_timer)
         elif now >= self._when(connection, now):
@@ -402,7 +389,7 @@ class Endpoint(Draining):
         self._displace(connection)
         self._leave_place(connection)
         self._schedule.sweep(len(self._connections) + len(self._replacing))
-        connection.detach()
+        lib.dtlsffi_conn_detach(connection._conn)
 
     def _leave_place(self, connection: EndpointConnection) -> None:
         """Whoever is at its address beside it has it for itself now."""
@@ -434,6 +421,11 @@ class Endpoint(Draining):
             attempt(connection.close, raised)
         lib.dtlsffi_udp_release(self._udp)
         raise_first(raised)
+
+
+def next_step(connection: EndpointConnection, timer: int, now: float) -> float:
+    """When a handshake has to be looked at: its timer runs out in so many microseconds (-1: none runs)."""
+    return connection._deadline if timer < 0 else min(connection._deadline, now + timer / 1e6)
 
 
 PASSING = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE)

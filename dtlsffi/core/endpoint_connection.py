@@ -14,7 +14,7 @@ from .context import DTLSContext
 from .errors import DTLSZeroReturnError, again, make
 
 if TYPE_CHECKING:
-    from .admission import Admission
+    from .endpoint import Endpoint
 
 __all__ = ["EndpointConnection"]
 
@@ -37,7 +37,7 @@ class EndpointConnection(Connection):
         "_is_restart", "_key", "_random", "_records", "_slot", "failure", "gone", "peer_closed",
     )  # fmt: skip
 
-    def __init__(self, endpoint: Admission, packed: CData, key: bytes, context: DTLSContext, **arguments: Any) -> None:
+    def __init__(self, endpoint: Any, packed: CData, key: bytes, context: DTLSContext, **arguments: Any) -> None:
         self._address: Any = None
         super().__init__(context, **arguments)
         self._records: list[bytes] = NONE  # that the endpoint has handed out
@@ -47,7 +47,7 @@ class EndpointConnection(Connection):
         """Whether the peer's close_notify has come: nothing more will."""
         self.gone = False
         """Whether the endpoint has let go of it."""
-        self._endpoint = endpoint
+        self._endpoint: Endpoint = endpoint
         self._key = key
         self._random = b""
         self._cookie_made = b""
@@ -103,12 +103,7 @@ class EndpointConnection(Connection):
                 logger.exception("a callback has failed over a session that has ended")
         super()._collect()
 
-    @property
-    def door(self) -> Any:
-        """What `serve_as` was given, for as long as somebody holds it; else None."""
-        return self._subject()
-
-    def ending(self) -> BaseException | None:
+    def _ending(self) -> BaseException | None:
         """What has ended it, if anything has, as an exception for the next call to raise."""
         if self.failure is not None:
             return again(self.failure)
@@ -122,17 +117,13 @@ class EndpointConnection(Connection):
         """Goes by what the kernel knows of the path now, where the port is connected and no `mtu` is set."""
         lib.dtlsffi_conn_follow_path(self._conn)
 
-    def transmit(self) -> None:
-        """Sends what waits to be sent: for doors, after a call that made something."""
-        self._endpoint._transmit(self)
-
     def _is_of(self, random: bytes, cookie_made: bytes) -> bool:
         """Whether it has begun with this hello: one with a later cookie is another, of a client that goes by that."""
         if self._completed:
-            return self.client_random() == random
+            return self._client_random() == random
         return self._random == random and (self.is_established or cookie_made <= self._cookie_made)
 
-    def client_random(self) -> bytes:
+    def _client_random(self) -> bytes:
         """The 32 bytes that tell one ClientHello from another."""
         buffer = ffi.new("unsigned char[32]")
         with self._locked() as ssl_object:
@@ -159,7 +150,7 @@ class EndpointConnection(Connection):
 
     def _check_sending(self) -> None:
         if self.failure is not None or self.gone:
-            raise self.ending() or AssertionError
+            raise self._ending() or AssertionError
 
     def send_many(self, buffers: Iterable[Buffer]) -> int:
         """Sends each of some buffers as one record in one datagram, in as few calls as the kernel allows.

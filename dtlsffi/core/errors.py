@@ -13,7 +13,7 @@ import ssl
 from contextlib import suppress
 from typing import TypeVar
 
-from .._native import CData, ffi, lib
+from .._native import CData, lib, text
 from .constants import ALERT_NAMES
 
 __all__ = [
@@ -71,6 +71,12 @@ class DatagramTooLarge(DTLSError):
 
 
 E = TypeVar("E", bound=DTLSError)
+
+
+def too_large(length: int, limit: int, what: str = "record") -> DatagramTooLarge:
+    """The exception for something that is kept for a call with more room."""
+    words = f"the next {what} has {length} bytes, more than the {limit} asked for; it is kept for a call with more room"
+    return make(DatagramTooLarge, f"{what.upper()}_TOO_LARGE", words)
 
 
 def make(kind: type[E], reason: str, words: str, *, library: str = "SSL", number: int | None = None) -> E:
@@ -213,11 +219,6 @@ def reason_and_words(fault: CData) -> tuple[str, str]:
         return ALERT_REASONS.get(alert, f"ALERT_{alert}"), words
     detail = text(fault.detail)
     return "_".join(words.upper().split()), words + (f" ({detail})" if detail else "")
-
-
-def text(array: CData) -> str:
-    """A C string as str; OpenSSL writes ASCII, and what is not is shown escaped."""
-    return ffi.string(array).decode("ascii", "backslashreplace")
 
 
 def library_name(number: int, words: CData) -> str:

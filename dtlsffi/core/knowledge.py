@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import index
 from typing import NoReturn
 
-from .._native import ffi, lib
+from .._native import ffi, lib, text
 from . import ciphers
 from .arguments import c_string, exactly, valid_timers
 from .context import DTLSContext
@@ -49,7 +49,7 @@ class Knowledge(Peer):
 
     @property
     def context(self) -> DTLSContext:
-        """The context in use. An `sni_callback` may set it, and nobody else: ValueError, TypeError for no context."""
+        """The context in use. Only an `sni_callback` may set it, to another context: else ValueError, or TypeError."""
         return self._association._context
 
     @context.setter
@@ -58,7 +58,7 @@ class Knowledge(Peer):
 
     @property
     def peer(self) -> str:
-        """What errors call the other side."""
+        """The peer's name in error messages."""
         return self._association._who() or "the peer"
 
     @property
@@ -122,7 +122,7 @@ class Knowledge(Peer):
         if not self.is_established:
             return None
         with self._association._locked() as ssl_object:
-            return ciphers.text(lib.SSL_get_version(ssl_object))
+            return text(lib.SSL_get_version(ssl_object))
 
     def cipher(self) -> tuple[str, str, int] | None:
         """The cipher suite: name, the version that defined it, bits of secret; None before there is one."""
@@ -152,7 +152,7 @@ class Knowledge(Peer):
         with self._association._locked() as ssl_object:
             number = lib.SSL_get_negotiated_group(ssl_object)
             name = lib.SSL_group_to_name(ssl_object, number) if number > 0 else ffi.NULL
-            return None if name == ffi.NULL else ciphers.text(name)
+            return None if name == ffi.NULL else text(name)
 
     def client_sigalg(self) -> str | None:
         """How the client signed to prove who it is, such as `"ecdsa_secp256r1_sha256"`; None where it did not."""
@@ -201,11 +201,11 @@ class Knowledge(Peer):
             return None if hint == ffi.NULL else readable(ffi.string(hint))
 
     def uses_psk(self) -> bool:
-        """Whether the suite chosen, also in a handshake that goes on, is one with a pre-shared key."""
+        """Whether the cipher suite uses a pre-shared key; told from the moment the handshake has chosen one."""
         with self._association._locked() as ssl_object:
             cipher = lib.SSL_get_pending_cipher(ssl_object)
             cipher = lib.SSL_get_current_cipher(ssl_object) if cipher == ffi.NULL else cipher
-            return cipher != ffi.NULL and "PSK" in ciphers.text(lib.SSL_CIPHER_get_name(cipher))
+            return cipher != ffi.NULL and "PSK" in text(lib.SSL_CIPHER_get_name(cipher))
 
     # ---- sessions ----
 
@@ -236,9 +236,9 @@ class Knowledge(Peer):
     def export_keying_material(self, label: str | bytes, length: int, context: bytes | None = None) -> bytes:
         """Keys of `length` bytes for another protocol, the same on both sides: RFC 5705, SSL_export_keying_material(3).
 
-        No `context` differs from an empty one below DTLS 1.3. Raises ValueError before the handshake is finished, and
-        for a length that is not 1 to 65535 (RFC 5705 has no longer contexts either), `DTLSError` for a label that is
-        reserved, such as `"client finished"`.
+        Below DTLS 1.3, no `context` and an empty one give different keys. Raises ValueError before the handshake is
+        finished, and for a length that is not 1 to 65535, `DTLSError` for a label that is reserved, such as
+        `"client finished"`.
         """
         self._need_handshake()
         if not 1 <= index(length) <= KEYS_MAX:
@@ -285,7 +285,7 @@ class Knowledge(Peer):
             return None
         with self._association._locked() as ssl_object:
             profile = lib.SSL_get_selected_srtp_profile(ssl_object)
-            return None if profile == ffi.NULL else ciphers.text(profile.name)
+            return None if profile == ffi.NULL else text(profile.name)
 
     def srtp_keys(self) -> SRTPKeys:
         """The keys for SRTP under the profile agreed on: RFC 5764 section 4.2.

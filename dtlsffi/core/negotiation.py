@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .._native import ffi, lib
+from .._native import ffi, lib, text
 from . import certificates
 from .arguments import c_string, check_callback
-from .ciphers import describe, text
+from .ciphers import describe
 from .constants import DTLSProtocol, DTLSVersion, HAS_DTLSv1, HAS_DTLSv1_3
 from .errors import DTLSError, make, take_fault
 from .settings import Settings
@@ -35,7 +35,7 @@ ServerNameCallback = Callable[[Any, str | None, Any], int | None]
 
 
 class Negotiation(Settings):
-    """The half of `DTLSContext` that is about what is agreed on in a handshake."""
+    """The part of `DTLSContext` that is about what is agreed on in a handshake."""
 
     def __init__(self, protocol: DTLSProtocol) -> None:
         super().__init__(protocol)
@@ -86,8 +86,6 @@ class Negotiation(Settings):
         Raises `DTLSError` where it selects none; the suites are then as they were.
         """
         self._changing()
-        if not isinstance(ciphers, str):
-            raise TypeError(f"ciphers is a str, not {type(ciphers).__name__}")
         self._select_ciphers(ciphers)
         self._ciphers_chosen = True
 

@@ -16,7 +16,7 @@ TraceCallback = Callable[[Any, TraceEvent], object]
 
 
 class Observation(Settings):
-    """The half of `DTLSContext` that is about watching."""
+    """The part of `DTLSContext` that is about watching."""
 
     def __init__(self, protocol: DTLSProtocol) -> None:
         super().__init__(protocol)

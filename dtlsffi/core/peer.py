@@ -59,7 +59,7 @@ class Peer:
     def get_verified_chain(self) -> list[bytes]:
         """The chain (DER) that the peer's certificate was verified with, from it to an authority; [] without one.
 
-        There is none where nothing was verified, a fault was overruled, or a pin took an authority's place.
+        It is empty where nothing was verified, a callback overruled a failure, or a pin took an authority's place.
         """
         self._need_handshake()
         if not self._is_verified() or self._association._pins is not None:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .._native import CData, ffi, lib
+from .._native import CData, ffi, lib, text
 from .errors import take_fault
 
 
@@ -48,7 +48,7 @@ def identifier(asn1_object: CData) -> str:
     """An object identifier by its long name, or in numbers where it has none."""
     buffer = ffi.new("char[]", 256)
     lib.OBJ_obj2txt(buffer, len(buffer), asn1_object, 0)
-    return ffi.string(buffer).decode("ascii")
+    return text(buffer)
 
 
 def octets(string: CData) -> bytes:

@@ -24,10 +24,6 @@ class Pending:
         """All of them."""
         return len(self._theirs) + len(self._ours)
 
-    def __contains__(self, connection: EndpointConnection) -> bool:
-        """Whether it is one of them."""
-        return connection in self._theirs or connection in self._ours
-
     def add(self, connection: EndpointConnection) -> None:
         """One that begins."""
         if connection._server_side:

@@ -47,7 +47,7 @@ def secret(key: object, room: int) -> bytes:
 
 
 class PreSharedKeys(Negotiation):
-    """The half of `DTLSContext` that is about pre-shared keys."""
+    """The part of `DTLSContext` that is about pre-shared keys."""
 
     def __init__(self, protocol: DTLSProtocol) -> None:
         super().__init__(protocol)
@@ -64,8 +64,9 @@ class PreSharedKeys(Negotiation):
         on. None takes the callback away.
 
         Unless `set_ciphers` has been called, PSK suites are allowed from now on, before those with certificates, and
-        with forward secrecy first. While it is asked nobody else's handshake goes on, nor anybody's data where one
-        thread or loop serves all: what takes long is looked up before. Raises ValueError for a context of servers only.
+        with forward secrecy first. While the callback runs, other handshakes wait, and so does data where one thread or
+        loop serves all connections: look up beforehand what takes long. Raises ValueError for a context of servers
+        only.
         """
         self._changing()
         self._not_for(DTLSProtocol.PROTOCOL_DTLS_SERVER, "a PSK client callback")
@@ -78,11 +79,11 @@ class PreSharedKeys(Negotiation):
     ) -> None:
         """Has `callback(identity)` find the key of a client; None (or b"") refuses it: unknown_psk_identity.
 
-        It is not asked where a session is resumed: whoever resumes had the key then. To shut somebody out at once,
-        look at `psk_identity` where `session_reused`, or set no tickets (`OP_NO_TICKET`). Where it raises something the
-        client gets internal_error.
+        It is not called when a session is resumed: the client had the key when the session was made. To lock a client
+        out at once, check `psk_identity` where `session_reused`, or disable tickets (`OP_NO_TICKET`). If the callback
+        raises, the client gets internal_error.
 
-        `identity` is a str; what in it is not UTF-8 is there as with `os.fsdecode`. A callback that requires two
+        `identity` is a str; bytes that are not UTF-8 are escaped as `os.fsdecode` does. A callback that requires two
         arguments gets the connection as the second one. `identity_hint`, of up to 128 bytes, is sent to every client.
         Otherwise as `set_psk_client_callback`.
         """

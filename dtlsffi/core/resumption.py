@@ -22,7 +22,7 @@ Removed = Callable[[bytes], object]
 
 
 class Resumption(Settings):
-    """The half of `DTLSContext` that is about sessions."""
+    """The part of `DTLSContext` that is about sessions."""
 
     def __init__(self, protocol: DTLSProtocol) -> None:
         super().__init__(protocol)

@@ -37,14 +37,14 @@ class Schedule:
         connection._due = NEVER
         return None if connection.gone else connection
 
-    def first(self) -> tuple[float, EndpointConnection] | None:
-        """The next time, and whom it is for."""
+    def first(self) -> float:
+        """The next time; NEVER if there is none."""
         while self.heap:
             when, _, connection = self.heap[0]
             if when == connection._due and not connection.gone:
-                return when, connection
+                return when
             self._pop()
-        return None
+        return NEVER
 
     def due(self, now: float) -> Iterator[EndpointConnection]:
         """Takes those whose time has come."""

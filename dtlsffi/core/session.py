@@ -106,8 +106,8 @@ class DTLSSession:
             return "Session refers to a different DTLSContext."
         if self._rules != rules:
             return (
-                "the session was made by other rules of verification (verify_mode, authorities, flags, pins), "
-                "and would be a way around these"
+                "the session was made under other rules of verification (verify_mode, authorities, flags, pins), "
+                "and would bypass these"
             )
         if context.check_hostname and self._server_hostname != name:
             return f"session was made with {self._server_hostname!r}, not with {name!r}"

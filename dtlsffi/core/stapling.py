@@ -15,7 +15,7 @@ StatusCallback = Callable[[Any, bytes | None], bool]
 
 
 class Stapling(Settings):
-    """The half of `DTLSContext` that is about OCSP responses."""
+    """The part of `DTLSContext` that is about OCSP responses."""
 
     def __init__(self, protocol: DTLSProtocol) -> None:
         super().__init__(protocol)

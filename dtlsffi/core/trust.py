@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .._native import CData, ffi, lib
+from .._native import CData, ffi, lib, text
 from . import certificates, pins
 from .arguments import check_callback, unsigned
 from .certificates import Source
-from .ciphers import text
 from .constants import DTLSProtocol
 from .errors import take_fault
 from .peercert import decode
@@ -73,8 +72,8 @@ class Trust(Settings):
 
         `cafile` names a file, `cadata` is such a file's contents: certificates and revocation lists, in PEM (bytes or
         str), DER (bytes), or as objects of `cryptography`. `capath` names a directory of them, or several as in PATH,
-        hashed as by openssl-rehash(1), read when needed. Raises `DTLSError` where something cannot be read, OSError
-        where a file cannot be, TypeError or ValueError where an argument is none; nothing is trusted then.
+        hashed as by openssl-rehash(1), read when needed. Raises `DTLSError` for contents that cannot be understood,
+        OSError for a file that cannot be read, TypeError or ValueError for a wrong argument; nothing is added then.
         """
         self._changing()
         if cafile is None and capath is None and cadata is None:
@@ -198,8 +197,8 @@ class Trust(Settings):
     def verify_callback(self) -> VerifyCallback | None:
         """Called as `verify_callback(connection, check)` for each certificate of the peer's chain, and each fault.
 
-        `check` is a `CertificateCheck`. The callback has the last word (but for a peer that is not the one pinned): it
-        returns True to accept, also in spite of a fault, and False to end the handshake. It is called where
+        `check` is a `CertificateCheck`. The callback has the last word, except over pins that do not match: it returns
+        True to accept, even in spite of a fault, and False to end the handshake. It is called where
         `verify_mode` asks for certificates, and in full handshakes only: whoever resumes a session was looked at then.
         """
         return self._verify_callback
@@ -213,9 +212,9 @@ class Trust(Settings):
 
     @property
     def accept_any_certificate(self) -> bool:
-        """Whether a certificate is asked for as `verify_mode` says, but any one will do: INSECURE without more.
+        """Whether any certificate is accepted where `verify_mode` asks for one: INSECURE on its own.
 
-        The peer has its private key; who it is remains to be found out, from `getpeercert(True)`. Like
+        It proves only that the peer holds its private key: find out who that is from `getpeercert(True)`. Like
         `verify_mode = CERT_NONE` it cannot be set while `check_hostname` is.
         """
         return self._accept_any
@@ -263,7 +262,7 @@ class Trust(Settings):
         return answer
 
     def load_client_ca(self, source: Source) -> None:
-        """Names the authorities, by their certificates, that a server tells clients it wants certificates from.
+        """Sets the authorities, given by their certificates, that a server names when it asks clients for one.
 
         It is a hint only: what is trusted is `load_verify_locations`'s matter. `source` is a file name, contents in PEM
         or DER, or certificates of `cryptography`. Raises `DTLSError` or OSError where it cannot be read.

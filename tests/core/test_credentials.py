@@ -131,7 +131,7 @@ def test_a_raw_key_is_resumed_by_those_who_are_pinned_only(authority: Authority)
     link = connect(client, server, public_key(two), public_key(one))
     link.shake_hands()
     for pinned in ({"verify_public_key": public_key(one)}, {"server_hostname": "two.example"}):
-        with pytest.raises(ValueError, match="made by other rules of verification"):
+        with pytest.raises(ValueError, match="made under other rules of verification"):
             Connection(client, session=link.client.session, **pinned)  # type: ignore[arg-type]
     again = connect(client, server, public_key(two), public_key(one), session=link.client.session)
     again.shake_hands()

@@ -57,4 +57,3 @@ def test_a_record_that_the_kernel_does_not_take_was_not_sent(client_context: DTL
         with pytest.raises(dtlsffi.DTLSZeroReturnError, match="the connection is closed"):
             connection.send(b"x")
         connection.close()
-        connection.transmit()

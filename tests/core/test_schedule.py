@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtlsffi.core.endpoint_connection import NEVER
 from dtlsffi.core.schedule import Schedule
 
 
@@ -23,13 +24,11 @@ def test_everybody_is_looked_at_once_and_in_time(times: list[float]) -> None:
         schedule.add(who, when + 1)
         schedule.add(who, when)
         schedule.add(who, when + 2)
-    first = schedule.first()
-    assert first is not None
-    assert first[0] == min(times)
+    assert schedule.first() == min(times)
     seen = [id(who) for now in sorted(times) for who in schedule.due(now)]
     assert sorted(seen) == sorted(map(id, all_of_them))
     assert list(schedule.due(1000)) == []
-    assert schedule.first() is None
+    assert schedule.first() == NEVER
 
 
 def test_who_is_gone_is_not_looked_at() -> None:
@@ -37,5 +36,5 @@ def test_who_is_gone_is_not_looked_at() -> None:
     schedule, who = Schedule(), somebody()
     schedule.add(who, 1)
     who.gone = True
-    assert schedule.first() is None
+    assert schedule.first() == NEVER
     assert list(schedule.due(2)) == []

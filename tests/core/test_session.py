@@ -171,7 +171,7 @@ def test_a_session_from_bytes_has_to_fit_the_host_and_the_verification(authority
     unverified = connect(careless, authority.server_context(HOST)).client.session
     assert unverified is not None
     copy = dtlsffi.DTLSSession.from_bytes(unverified.to_bytes())
-    with pytest.raises(ValueError, match="made by other rules of verification"):
+    with pytest.raises(ValueError, match="made under other rules of verification"):
         dtlsffi.Connection(authority.client_context(), server_hostname=HOST, session=copy)
     dtlsffi.Connection(careless, server_hostname=HOST, session=copy)
 
@@ -215,7 +215,7 @@ def test_rules_of_verification_are_not_crossed(make: Any, authority: Authority) 
         session = connect(context, server).client.session
         assert session is not None
         copy = dtlsffi.DTLSSession.from_bytes(session.to_bytes())
-        with pytest.raises(ValueError, match="made by other rules of verification"):
+        with pytest.raises(ValueError, match="made under other rules of verification"):
             dtlsffi.Connection(other(authority), server_hostname=HOST, session=copy)
         assert connect(context, server, copy).client.session_reused
 
@@ -229,5 +229,5 @@ def test_a_session_under_a_pin_is_for_that_pin(authority: Authority) -> None:
         dtlsffi.Connection(server, server_side=True),
     )
     link.shake_hands()
-    with pytest.raises(ValueError, match="made by other rules of verification"):
+    with pytest.raises(ValueError, match="made under other rules of verification"):
         dtlsffi.Connection(client, server_hostname=HOST, session=link.client.session)

@@ -68,7 +68,7 @@ def waits_in(
         server.send(b"warm")
         client.recv()
     found = raises_in_thread(call)
-    while not client._connection.is_waited_for:
+    while not client._carrier.is_waited_for:
         pass
     return found
 

@@ -47,7 +47,7 @@ def test_a_handlers_exception_is_logged_and_ends_its_stream_only(
                 await one.receive()
             await two.send(b"5")
             assert await two.receive() == b"2"
-            stream = next(connection.door for connection in server.connections)
+            stream = next(connection._subject() for connection in server.connections)
             server._end(stream._connection, make(dtlsffi.DTLSError, "BROKEN", "for once"))
             stream._moved()
             await settled()

@@ -145,7 +145,7 @@ def test_a_socket_is_bound_already() -> None:
             check_place(port, sock)
     check_place(0, None, "localhost", socket.AF_INET, True)
     check_place(None, object(), None, 0, False)
-    with pytest.raises(ValueError, match="sock is bound: host, family"):
+    with pytest.raises(ValueError, match="sock is bound already: it excludes host"):
         check_place(None, object(), None, 0, True)
 
 

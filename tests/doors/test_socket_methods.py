@@ -144,7 +144,7 @@ def test_a_buffer_keeps_its_size_while_somebody_waits(size: int, dtls_pair: Pair
     buffer = bytearray(size)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(server.recv_into, buffer)
-        while not server._connection.is_waited_for:
+        while not server._carrier.is_waited_for:
             pass
         with pytest.raises(BufferError):
             buffer.append(0)
@@ -161,7 +161,7 @@ def test_a_buffer_that_has_become_shorter_has_not_the_room_it_had(dtls_pair: Pai
     client, server = dtls_pair
     client.send(b"x" * 100)
     with pytest.raises(dtlsffi.DatagramTooLarge, match="more than the 5 asked for"):
-        server._connection.read_into(bytearray(5), 20000)
+        server._carrier.read_into(bytearray(5), 20000)
     assert server.recv() == b"x" * 100
 
 

@@ -16,7 +16,8 @@ import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority
-from tests.doors.listening import HOST, address_of, echo, listening
+from tests.doors.listening import address_of, echo, listening
+from tests.helpers import HOST
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_what_came_before_is_not_the_servers(
     loose: socket.socket,
 ) -> None:
     """Until it is connected, a socket takes datagrams of anybody, and keeps them."""
-    client_context.retransmission = (5, 2, 60)
+    client_context.retransmission = (1.0, 2.0, 60.0)  # a server that is slow has a flight sent again, too
     with listening(server_context, echo) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         address = address_of(sock)
         loose.bind(("127.0.0.1", 0))
@@ -261,7 +262,7 @@ def test_connect_ex_returns_what_the_system_says(client_context: dtlsffi.DTLSCon
         nobody = there.getsockname()
     with client_context.wrap_socket(loose, server_hostname=HOST) as conn:
         assert conn.connect_ex(("127.0.0.1", 0)) == errno.EADDRNOTAVAIL
-        with pytest.raises(OSError, match="nobody can be at port 0"):
+        with pytest.raises(OSError, match="there is no port 0"):
             conn.connect(("127.0.0.1", 0))
         assert conn.connect_ex(nobody) == errno.ECONNREFUSED
         with pytest.raises(ConnectionRefusedError):

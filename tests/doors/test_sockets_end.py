@@ -73,7 +73,7 @@ def test_close_wakes_whoever_waits(dtls_pair: Pair) -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not client._connection.is_waited_for:
+    while not client._carrier.is_waited_for:
         pass
     client.close()
     thread.join(timeout=10)
@@ -134,7 +134,7 @@ def test_shutdown_wakes_whoever_waits(dtls_pair: Pair, both: Callable[..., list[
     client.settimeout(None)
 
     def stop() -> None:
-        while not client._connection.is_waited_for:
+        while not client._carrier.is_waited_for:
             pass
         client.shutdown()
 
@@ -159,7 +159,7 @@ def test_a_plain_socket_can_send_though_somebody_was_woken(dtls_pair: Pair) -> N
     client, server = dtls_pair
     client.settimeout(None)
     waiting, _ = raises_in_thread(client.recv)
-    while not (client._connection.is_waited_for or client._waiting):
+    while not (client._carrier.is_waited_for or client._waiting):
         pass
     with client.unwrap() as plain:
         waiting.join()

@@ -232,12 +232,12 @@ def test_a_record_that_comes_while_another_is_held_is_not_lost(dtls_pair: Pair) 
     reading, _ = waits_in(client, server, read)
     sent, held = [], 0
     while held < 3:
-        while len(found) < len(sent) or not client._connection.is_waited_for:  # else two threads would read at a time
+        while len(found) < len(sent) or not client._carrier.is_waited_for:  # else two threads would read at a time
             pass
         sent += [b"first of %d" % len(sent), b"second"]
         server.send(sent[-2])
         try:
-            client._connection.read_into(bytearray(1), 1)
+            client._carrier.read_into(bytearray(1), 1)
         except dtlsffi.DatagramTooLarge:  # it was quicker than the other
             held += 1
         except dtlsffi.DTLSWantReadError:

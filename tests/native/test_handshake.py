@@ -106,7 +106,7 @@ def test_what_is_not_of_a_handshake_is_left_to_others(sending_server: tuple[ByHa
     client.connection.send(b"data")
     client.send()
     server.send(b"second")
-    assert server._connection.pending() == 0
+    assert server.pending() == 0
     assert server.recv() == b"data"
     client.connection.close()
     client.send()

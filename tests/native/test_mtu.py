@@ -8,20 +8,27 @@ import pytest
 
 import dtlsffi
 from dtlsffi import Connection
-from dtlsffi.testing import Authority, MemoryLink
+from dtlsffi.testing import Authority, Identity, MemoryLink
 from tests.helpers import HOST, handshake, only, records, start
 
 
+@pytest.fixture(scope="module")
+def long_chains(authority: Authority) -> tuple[Identity, Identity]:
+    """A client's and a server's, with keys that take long to make."""
+    padding = b"".join(authority.issue(f"{i}.example", rsa=True).certificate for i in range(8))
+    client, server = (authority.issue(name, rsa=True) for name in ("client.example", HOST))
+    return Identity(client.certificate + padding, client.key), Identity(server.certificate + padding, server.key)
+
+
 @pytest.mark.parametrize("mtu", [208, 228, 300, 548, 576, 1200, 1500, 4096, 9000, 65507])
-def test_no_datagram_of_a_handshake_is_larger_than_the_mtu(mtu: int, authority: Authority) -> None:
+def test_no_datagram_of_a_handshake_is_larger_than_the_mtu(
+    mtu: int, authority: Authority, long_chains: tuple[Identity, Identity]
+) -> None:
     """With certificates that need several datagrams, in both directions, and no record cut in two."""
     client, server = authority.client_context(), dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
     client.mtu = server.mtu = mtu
-    chain = authority.issue("client.example", rsa=True)
-    padding = b"".join(authority.issue(f"{i}.example", rsa=True).certificate for i in range(8))
-    client.load_cert_chain(chain.certificate + padding, chain.key)
-    chain = authority.issue(HOST, rsa=True)
-    server.load_cert_chain(chain.certificate + padding, chain.key)
+    for context, chain in zip((client, server), long_chains, strict=True):
+        context.load_cert_chain(chain.certificate, chain.key)
     server.load_verify_locations(cadata=authority.certificate)
     server.verify_mode = ssl.CERT_REQUIRED
     client.retransmission = server.retransmission = (1.0, 2.0, 60.0)

@@ -35,7 +35,7 @@ def test_a_datagram_is_opened_without_the_gil(dtls_pair: Pair) -> None:
     for number in range(1, ROUNDS + 1):
         thread = threading.Thread(target=client.recv)
         thread.start()
-        while not client._connection.is_waited_for:
+        while not client._carrier.is_waited_for:
             time.sleep(0.001)
         server.send(b"x")
         end = time.monotonic() + 0.5

@@ -1,4 +1,4 @@
-"""dtlsffi.core.bulk: its own corners; through DTLSSocket in tests/doors/test_manners.py."""
+"""dtlsffi.core.carrier: its own corners; through DTLSSocket in tests/doors/test_manners.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import dtlsffi
 from dtlsffi import Connection
 from dtlsffi._native import lib
 from dtlsffi.core.batches import do_without
-from dtlsffi.core.bulk import Bulk
+from dtlsffi.core.carrier import Carrier
 from tests.conftest import connected_pair
 from tests.helpers import HOST
 
@@ -25,8 +25,8 @@ UDP_SEGMENT = 103
 @contextmanager
 def joined(
     client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
-) -> Iterator[tuple[Connection, Bulk]]:
-    """A client over UDP, and the `Bulk` of the server that it has shaken hands with."""
+) -> Iterator[tuple[Connection, Carrier]]:
+    """A client over UDP, and the `Carrier` of the server that it has shaken hands with."""
     with connected_pair() as (one, two):
         for sock in (one, two):
             sock.setblocking(False)
@@ -36,7 +36,7 @@ def joined(
             for connection in (client, server):
                 with suppress(dtlsffi.DTLSWantReadError):
                     connection.do_handshake()
-        yield client, Bulk(server, two.fileno(), threading.RLock())
+        yield client, Carrier(server, two.fileno(), threading.RLock())
 
 
 def test_an_early_record_waits_for_its_handshake(
@@ -48,25 +48,25 @@ def test_an_early_record_waits_for_its_handshake(
             sock.setblocking(False)
         client = Connection(client_context, server_hostname=HOST, fileno=one.fileno())
         server = Connection(server_context, server_side=True, fileno=two.fileno())
-        bulk = Bulk(server, two.fileno(), threading.RLock())
+        carrier = Carrier(server, two.fileno(), threading.RLock())
         while not (client.is_established and server.is_established):
             with suppress(dtlsffi.DTLSWantReadError):
                 client.do_handshake()
             with suppress(dtlsffi.DTLSWantReadError):
-                assert bulk.receive(10) == []
+                assert carrier.receive(10) == []
         client.send(b"data")
-        assert bulk.receive(10) == [b"data"]
-        assert bulk.pending() == 0
+        assert carrier.receive(10) == [b"data"]
+        assert carrier.pending() == 0
 
 
 def test_a_socket_that_is_gone_is_heard_of(client_context: dtlsffi.DTLSContext) -> None:
     """As OSError, by name of the peer."""
     with connected_pair() as (one, _):
         connection = Connection(client_context, server_hostname=HOST, fileno=one.fileno(), peer="somebody")
-        bulk = Bulk(connection, one.fileno(), threading.RLock())
+        carrier = Carrier(connection, one.fileno(), threading.RLock())
         socket.close(one.detach())
         with pytest.raises(OSError, match=r"Bad file descriptor \(somebody\)"):
-            bulk.receive(1)
+            carrier.receive(1)
 
 
 def test_a_callback_that_raises_takes_nothing_with_it(
@@ -75,13 +75,13 @@ def test_a_callback_that_raises_takes_nothing_with_it(
     """What has been received meanwhile is there for the next call."""
     armed: list[bool] = []
     server_context.trace = lambda *_: armed and 1 // 0
-    with joined(client_context, server_context) as (client, bulk):
+    with joined(client_context, server_context) as (client, carrier):
         assert client.send(b"one") + client.send(b"two") == 6
         armed.append(True)
         with pytest.raises(ZeroDivisionError):
-            bulk.receive(10)
+            carrier.receive(10)
         armed.clear()
-        assert bulk.receive(10) == [b"one", b"two"]
+        assert carrier.receive(10) == [b"one", b"two"]
 
 
 def test_what_has_overtaken_the_handshake_comes_before_the_batch(
@@ -110,12 +110,12 @@ def test_what_has_overtaken_the_handshake_comes_before_the_batch(
         server.send_many(late)
         for datagram in server.datagrams_to_send():
             two.send(datagram)
-        bulk = Bulk(client, one.fileno(), threading.RLock())
-        assert [bulk.receive(10), bulk.receive(10)] == [early, late]
+        carrier = Carrier(client, one.fileno(), threading.RLock())
+        assert [carrier.receive(10), carrier.receive(10)] == [early, late]
 
 
 class Reach:
-    """A client over UDP with a `Bulk`, and its server in memory, whose datagrams are sent by hand."""
+    """A client over UDP with a `Carrier`, and its server in memory, whose datagrams are sent by hand."""
 
     def __init__(self, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext) -> None:
         with connected_pair() as (one, two):
@@ -130,7 +130,7 @@ class Reach:
             with suppress(BlockingIOError):
                 self.server.receive_datagram(self.far.recv(4096))
             self.deliver(*self.server.datagrams_to_send())
-        self.bulk = Bulk(self.client, self.near.fileno(), threading.RLock())
+        self.carrier = Carrier(self.client, self.near.fileno(), threading.RLock())
 
     def sealed(self, *data: bytes) -> list[bytes]:
         self.server.send_many(data)
@@ -159,36 +159,36 @@ def test_the_end_is_told_when_what_came_before_has_been_read(reach: Reach) -> No
     """Without any datagram after it, and each time."""
     good, forged = reach.sealed(b"good", b"forged")
     reach.deliver(good, forged[:-1] + bytes([forged[-1] ^ 1]))
-    assert reach.bulk.receive(10) == [b"good"]
+    assert reach.carrier.receive(10) == [b"good"]
     for _ in range(2):
         with pytest.raises(dtlsffi.DTLSError) as caught:
-            reach.bulk.receive(10)
+            reach.carrier.receive(10)
         assert caught.value.reason in ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")
 
 
 def test_the_rest_of_a_datagram_that_was_read_in_part(reach: Reach) -> None:
     """By the record, before: it does not wait for another datagram."""
     reach.deliver(b"".join(reach.sealed(b"one", b"two", b"three")))
-    assert reach.client.read() == b"one"
-    assert reach.bulk.receive(10) == [b"two", b"three"]
+    assert reach.carrier.read() == b"one"
+    assert reach.carrier.receive(10) == [b"two", b"three"]
 
 
 def test_a_record_that_was_too_large_comes_first(reach: Reach) -> None:
     """And what has come with it behind it."""
     reach.deliver(b"".join(reach.sealed(b"large", b"two")))
     with pytest.raises(dtlsffi.DatagramTooLarge):
-        reach.client.read(1)
-    assert reach.bulk.receive(10) == [b"large", b"two"]
+        reach.carrier.read(1)
+    assert reach.carrier.receive(10) == [b"large", b"two"]
 
 
 def test_who_has_let_go_of_the_socket_takes_nothing_from_it(reach: Reach) -> None:
     """Its number may be somebody else's by then."""
     reach.deliver(*reach.sealed(b"one"))
-    assert reach.bulk.receive(10) == [b"one"]
-    reach.bulk.release()
+    assert reach.carrier.receive(10) == [b"one"]
+    reach.carrier.release()
     reach.deliver(b"for another")
     with pytest.raises(OSError, match="Bad file descriptor"):
-        reach.bulk.receive(10)
+        reach.carrier.receive(10)
     assert reach.near.recv(100) == b"for another"
 
 
@@ -218,7 +218,7 @@ def test_what_icmp_says_of_an_answer_takes_nothing_with_it(
             sock.setblocking(False)
         client = Connection(client_context, server_hostname=HOST)
         server = Connection(server_context, server_side=True, fileno=two.fileno())
-        bulk = Bulk(server, two.fileno(), threading.RLock())
+        carrier = Carrier(server, two.fileno(), threading.RLock())
         with suppress(dtlsffi.DTLSWantReadError):
             client.do_handshake()
         while not server.is_established:
@@ -232,15 +232,15 @@ def test_what_icmp_says_of_an_answer_takes_nothing_with_it(
         client.receive_datagram(one.recv(4096))
         client.send_many(data)
         with pytest.raises(dtlsffi.DTLSWantReadError):
-            bulk.receive(10)
-        bulk._udp.most = lib.DTLSFFI_BATCH  # all of it comes at one time
+            carrier.receive(10)
+        carrier._udp.most = lib.DTLSFFI_BATCH  # all of it comes at one time
         for datagram in flights:
             one.send(datagram)
         send_joined(one, client.datagrams_to_send())
         one.close()
         with pytest.raises(ConnectionRefusedError):
-            bulk.receive(10)
-        assert bulk.receive(count) == data
+            carrier.receive(10)
+        assert carrier.receive(count) == data
 
 
 @pytest.mark.parametrize("without", [(), ("gro",)])
@@ -253,9 +253,9 @@ def test_datagrams_that_come_one_by_one_are_taken_by_the_many(
     """Where the kernel joins none, a call asks for as many as it may, not for the few that would hold many each."""
     request.addfinalizer(lambda: do_without([]))
     do_without(without)
-    with joined(client_context, server_context) as (client, bulk):
+    with joined(client_context, server_context) as (client, carrier):
         for number in range(100):
             client.send(b"%d" % number)
-        batches = [bulk.receive(1000) for _ in range(3)]
+        batches = [carrier.receive(1000) for _ in range(3)]
         assert [len(batch) for batch in batches] == [4, 64, 32]
         assert [*chain.from_iterable(batches)] == [b"%d" % number for number in range(100)]
