@@ -7,9 +7,9 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from operator import index
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
-from .core.batches import Buffer
+from .core.batches import Buffer, WritableBuffer
 from .core.connection import RECORD_MAX, Connection
 from .waiting import Deadline, Patience
 
@@ -91,7 +91,16 @@ class Manners(Patience):
         """`send`."""
         return self.send(data)
 
-    def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002 - ssl's name
+    @overload
+    def read(self, len: int | None = None, buffer: None = None) -> bytes: ...
+
+    @overload
+    def read(self, len: int | None, buffer: WritableBuffer) -> int: ...
+
+    @overload
+    def read(self, len: int | None = None, *, buffer: WritableBuffer) -> int: ...
+
+    def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002
         """`recv(len)`, or `recv_into(buffer, len)` where a buffer is given, of all of it where `len` is negative."""
         if buffer is None:
             return self.recv(len)

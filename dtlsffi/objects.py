@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections import deque
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
 from .core.arguments import writable
-from .core.batches import Buffer
+from .core.batches import Buffer, WritableBuffer
 from .core.connection import Connection
 from .core.context import DTLSContext
 from .core.errors import DTLSWantReadError, make, too_large
@@ -121,7 +121,16 @@ class DTLSObject(Knowledge):
         finally:
             self._flush()
 
-    def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002 - ssl's name
+    @overload
+    def read(self, len: int | None = None, buffer: None = None) -> bytes: ...
+
+    @overload
+    def read(self, len: int | None, buffer: WritableBuffer) -> int: ...
+
+    @overload
+    def read(self, len: int | None = None, *, buffer: WritableBuffer) -> int: ...
+
+    def read(self, len: int | None = None, buffer: Any = None) -> bytes | int:  # noqa: A002
         """Takes one record, whole: as bytes, or into `buffer`, whose length counts, and then returns the record's.
 
         `b""` (or 0) after the peer's close_notify, and where `len` is 0. Raises `DTLSWantReadError` where there is none

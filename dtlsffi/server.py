@@ -18,7 +18,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 
 from .accepted import BACKLOG, DTLSServerConnection, Engine
-from .binding import bound, check_bound, family_of, host_and_port, service
+from .binding import bound, check_bound, check_place, family_of, host_and_port, service
 from .core.arguments import check_handler
 from .core.association import check_side
 from .core.context import DTLSContext
@@ -33,9 +33,10 @@ logger = logging.getLogger("dtlsffi.server")
 
 
 def create_server(
-    address: tuple[str, int],
+    address: tuple[str, int] | None = None,
     *,
     context: DTLSContext,
+    sock: socket.socket | None = None,
     family: int | None = None,
     reuse_port: bool = False,
     dualstack_ipv6: bool = False,
@@ -43,18 +44,27 @@ def create_server(
 ) -> DTLSListener:
     """A listener on a UDP port of its own; `address` is a host (`""`: all of them) and a port (0: any that is free).
 
-    The manner is that of `socket.create_server`. `context` is a server's. `family` follows from the host unless given.
+    The manner is that of `socket.create_server`. `context` is a server's. Or `sock` is a UDP socket that is bound, and
+    used up: systemd's, for instance, or one with options of its own. `family` follows from the host unless given.
     `dualstack_ipv6` takes IPv4 in, too. With `reuse_port` processes share the port; they need one `cookie_secret`.
+    When one of them ends or begins, the kernel deals peers out anew, so that most of the others' lose theirs, too.
     `limits` are `Endpoint`'s, by name: `cookies` (bool), `cookie_secret` (bytes), `max_pending`, `max_connections`,
-    `max_queue` (numbers), `handshake_timeout` and `idle_timeout` (seconds).
+    `max_queue` (numbers), `handshake_timeout` and `idle_timeout` (seconds), `verify_fingerprint` and
+    `verify_public_key` (what every client has to show).
 
     Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
     """
-    host, port = host_and_port(address, "address")
+    if not isinstance(context, DTLSContext):
+        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    host, port = (None, None) if address is None else host_and_port(address, "address")
+    check_place(port, sock, family, reuse_port, dualstack_ipv6)
+    make = context.dtlslistener_class._create
+    if sock is not None:
+        return make(sock, context, **limits)
     family = family_of(host, family, dualstack_ipv6)
     found = socket.getaddrinfo(host or None, service(port), family, socket.SOCK_DGRAM, 0, socket.AI_PASSIVE)
-    with bound(found, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6) as sock:
-        return DTLSListener._create(sock, context, **limits)
+    with bound(found, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6) as own:
+        return make(own, context, **limits)
 
 
 class DTLSListener(Patience):
@@ -124,6 +134,16 @@ class DTLSListener(Patience):
     def getsockname(self) -> Any:
         """The address it is bound to."""
         return self._name
+
+    def getsockopt(self, *arguments: Any) -> Any:
+        """`socket.getsockopt` of the UDP socket."""
+        self._check()
+        return self._engine.sock.getsockopt(*arguments)
+
+    def setsockopt(self, *arguments: Any) -> None:
+        """`socket.setsockopt` of the UDP socket: SO_RCVBUF, for instance, where many datagrams come at one time."""
+        self._check()
+        self._engine.sock.setsockopt(*arguments)
 
     def statistics(self) -> dict[str, int]:
         """`Endpoint.statistics`, and `refused_backlog`: hellos for which `accept`'s queue had no room."""

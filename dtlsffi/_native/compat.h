@@ -156,6 +156,15 @@ static inline int SSL_get0_peer_signature_name(const SSL *ssl, const char **name
 #define UDP_GRO 0
 #endif
 
+/* And counts what a socket's buffer had no room for: SO_MEMINFO, of which SK_MEMINFO_DROPS is the ninth number. */
+#ifdef SO_MEMINFO
+#define DTLSFFI_HAS_MEMINFO 1
+#else
+#define DTLSFFI_HAS_MEMINFO 0
+#define SO_MEMINFO 0
+#endif
+#define DTLSFFI_MEMINFO_DROPS 8
+
 /* glibc keeps what has been freed, unless it is told: malloc_trim(3). */
 #ifdef __GLIBC__
 #include <malloc.h>

@@ -160,6 +160,7 @@ typedef struct {
     uint8_t data[DTLSFFI_BATCH][DTLSFFI_MESSAGE_MAX];
 } dtlsffi_batch;
 
+unsigned dtlsffi_udp_overflowed(int fd);
 void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int joined);
 void dtlsffi_udp_release(dtlsffi_udp *udp);
 dtlsffi_batch *dtlsffi_batch_new(void);

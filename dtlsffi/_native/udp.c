@@ -117,6 +117,17 @@ static bool has_peer(int fd)
     return getpeername(fd, &peer.any, &length) == 0;
 }
 
+/* How many datagrams the kernel has thrown away for want of room in the socket's buffer (SO_RCVBUF). */
+unsigned dtlsffi_udp_overflowed(int fd)
+{
+    uint32_t numbers[DTLSFFI_MEMINFO_DROPS + 1] = {0};
+    socklen_t size = sizeof(numbers);
+
+    if (!DTLSFFI_HAS_MEMINFO || fd < 0 || getsockopt(fd, SOL_SOCKET, SO_MEMINFO, numbers, &size) != 0)
+        return 0;
+    return numbers[DTLSFFI_MEMINFO_DROPS];
+}
+
 static int discovery(int fd)
 {
     int how = -1;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,9 +70,10 @@ async def serve(
 
     `host` is `""` or None for all addresses, `port` 0 for any that is free; or `sock` is a UDP socket that is bound,
     and used up. `family` follows from the host unless given; `dualstack_ipv6` takes IPv4 in, too; with `reuse_port`
-    processes share the port, and need one `cookie_secret`. `limits` are `Endpoint`'s, by name: `cookies` (bool),
+    processes share the port, and need one `cookie_secret`; when one of them ends or begins, the kernel deals peers out
+    anew, so that most of the others' lose theirs, too. `limits` are `Endpoint`'s, by name: `cookies` (bool),
     `cookie_secret` (bytes), `max_pending`, `max_connections`, `max_queue` (numbers), `handshake_timeout` and
-    `idle_timeout` (seconds).
+    `idle_timeout` (seconds), `verify_fingerprint` and `verify_public_key` (what every client has to show).
 
     The handler is called when a client's handshake is finished; when it ends, its connection is closed. What it raises
     goes to the loop's exception handler, or to the log where the peer is to blame, and ends nothing else.
@@ -144,6 +146,15 @@ class DTLSServer:
     def getsockname(self) -> Any:
         """The address it is bound to."""
         return self._port.name
+
+    @property
+    def sockets(self) -> tuple[TransportSocket, ...]:
+        """The UDP socket, as asyncio's servers show theirs; none after `close`."""
+        return (TransportSocket(self._port.sock),) if self.is_serving() else ()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop it serves in."""
+        return self._port.loop
 
     def statistics(self) -> dict[str, int]:
         """`Endpoint.statistics`."""

@@ -254,7 +254,7 @@ class Association(Parking, Holder):
         error = from_fault(self._who(), fault)
         if not isinstance(error, DTLSError):
             return error
-        if error.reason == "PSK_IDENTITY_NOT_FOUND" and self._server_side and self._refusal is not None:
+        if error.reason in REFUSALS and self._server_side and self._refusal is not None:
             who = self._who()
             return make(DTLSError, error.reason, f"{self._refusal}{who and f' (peer: {who})'}")
         if error.reason != "CERTIFICATE_VERIFY_FAILED":
@@ -276,6 +276,8 @@ class Association(Parking, Holder):
         return None if alert < 0 else alert_text(alert)
 
 
+REFUSALS = ("PSK_IDENTITY_NOT_FOUND", "CALLBACK_FAILED")
+"""What OpenSSL calls it where a callback of a server's has said no."""
 HARMLESS = (lib.DTLSFFI_WANT_READ, lib.DTLSFFI_WANT_WRITE, lib.DTLSFFI_TOO_LARGE, lib.DTLSFFI_SHUT)
 
 ANSWERS: dict[int, tuple[type[DTLSError], str, str]] = {

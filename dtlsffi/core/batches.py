@@ -14,6 +14,7 @@ from .._native import address_of, ffi, lib
 from .errors import DatagramTooLarge, DTLSError, DTLSWantWriteError, from_errno, from_fault, make
 
 Buffer = bytes | bytearray | memoryview
+WritableBuffer = bytearray | memoryview
 
 T = TypeVar("T")
 

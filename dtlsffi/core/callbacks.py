@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._native import CData, ffi, lib
 from .arguments import exactly
+from .errors import alert_text
 
 if TYPE_CHECKING:
     from .association import Association
@@ -174,7 +175,13 @@ def dtlsffi_on_server_name(connection: Association, name: CData, length: int) ->
     connection._choosing = True
     try:
         asked = None if name == ffi.NULL else ffi.buffer(name, length)[:]
-        return connection._context._choose_by_name(connection._subject(), asked)
+        answer = connection._context._choose_by_name(connection._subject(), asked)
+        if answer >= 0:
+            whom = (
+                "a client that names no server" if asked is None else f"the name {asked.decode('ascii', 'replace')!r}"
+            )
+            connection._refusal = f"sni_callback refuses {whom}: {alert_text(answer)}"
+        return answer
     finally:
         connection._choosing = False
 

@@ -191,8 +191,12 @@ class Carrier:
         lib.dtlsffi_udp_release(self._udp)
 
     def statistics(self) -> dict[str, int]:
-        """Datagrams that the kernel has cut from longer messages, and joined to such, so far; whether it still may."""
+        """Datagrams that the kernel has cut from longer messages, and joined to such, so far; whether it still may.
+
+        `dropped_overflow` are those for which the socket's buffer (SO_RCVBUF) had no room.
+        """
         udp = self._udp
         return {
             "datagrams_segmented": udp.segmented, "datagrams_joined": udp.joined, "gso": udp.segments, "gro": udp.joins,
+            "dropped_overflow": lib.dtlsffi_udp_overflowed(udp.fd),
         }  # fmt: skip

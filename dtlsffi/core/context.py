@@ -8,7 +8,7 @@ import hashlib
 import os
 import ssl
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .._native import lib
 from .arguments import TIMERS, unsigned, valid_mtu, valid_timers
@@ -49,11 +49,11 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     Every setter raises RuntimeError once a connection has been made from the context, except `set_ticket_keys`.
     """
 
-    dtlssocket_class: ClassVar[type[DTLSSocket]]
+    dtlssocket_class: type[DTLSSocket]
     """What `wrap_socket` returns; `dtlsffi.sockets` sets it. Like `ssl.SSLContext.sslsocket_class`."""
-    dtlslistener_class: ClassVar[type[DTLSListener]]
+    dtlslistener_class: type[DTLSListener]
     """What `wrap_socket` returns for a server's socket that is not connected; `dtlsffi.server` sets it."""
-    dtlsobject_class: ClassVar[type[DTLSObject]]
+    dtlsobject_class: type[DTLSObject]
     """What `wrap_bio` returns; `dtlsffi.objects` sets it. Like `ssl.SSLContext.sslobject_class`."""
 
     def __init__(self, protocol: DTLSProtocol = DTLSProtocol.PROTOCOL_DTLS) -> None:
@@ -98,11 +98,13 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
             self._asks = bool(lib.dtlsffi_ctx_asks(self._ctx))
             self._frozen = True
 
-    def __setattr__(self, name: str, value: object) -> None:
-        """Refuse ssl's names for what is not here, which would be set in vain."""
-        if name in NOT_HERE:
-            raise AttributeError(f"DTLSContext has no {name}{NOT_HERE[name]}")
-        super().__setattr__(name, value)
+    if not TYPE_CHECKING:  # to which any name would be one
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Refuse ssl's names for what is not here, which would be set in vain."""
+            if name in NOT_HERE:
+                raise AttributeError(f"DTLSContext has no {name}{NOT_HERE[name]}")
+            super().__setattr__(name, value)
 
     def _duties(self, *, server_side: bool) -> bytes:
         """The same as `_policy` for what a peer has to show beside certificates, and what has to vouch for those.

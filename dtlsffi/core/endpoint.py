@@ -347,7 +347,8 @@ class Endpoint(Draining):
         for one, `replaced` connections whose client has begun anew, `expired` those silent for `idle_timeout`.
         `flights_retransmitted` counts those that handshakes have sent again. Dropped: `dropped_unknown` (no connection
         with that address), `dropped_junk` (a ClientHello that is none), `dropped_flood` (ClientHellos of strangers,
-        when more came than could be answered), `dropped_truncated`, `dropped_queue_full`, `dropped_unsent`. Refused:
+        when more came than could be answered), `dropped_truncated`, `dropped_queue_full`, `dropped_unsent`,
+        `dropped_overflow` (the socket's buffer had no room: SO_RCVBUF). Refused:
         `refused_pending`, `refused_connections`; `evicted` are handshakes that had to make room for others.
         `socket_errors` is what the socket has raised, ICMP's news for instance. `datagrams_segmented` and
         `datagrams_joined` the kernel has cut, or joined; `gso` (UDP_SEGMENT) and `gro` (UDP_GRO) are 1 where it may.
@@ -365,6 +366,7 @@ class Endpoint(Draining):
             "gso": udp.segments,
             "gro": udp.joins,
             "dont_fragment": udp.whole,
+            "dropped_overflow": lib.dtlsffi_udp_overflowed(udp.fd),
             "connections": len(self._connections) + len(self._replacing),
             "pending": len(self._pending),
         }

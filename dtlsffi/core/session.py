@@ -86,11 +86,15 @@ class DTLSSession:
         """
         exact = exactly(data, "data")
         lib.ERR_clear_error()
-        session = lib.d2i_SSL_SESSION(ffi.NULL, ffi.new("const unsigned char **", ffi.from_buffer(exact)), len(exact))
+        begin = ffi.from_buffer(exact)
+        rest = ffi.new("const unsigned char **", begin)
+        session = lib.d2i_SSL_SESSION(ffi.NULL, rest, len(exact))
         lib.ERR_clear_error()
         if session == ffi.NULL:
             raise ValueError("data is no session of DTLS: it takes what DTLSSession.to_bytes() gave")
         made = cls(session, None, None, b"")
+        if rest[0] != ffi.cast("const unsigned char *", begin) + len(exact):
+            raise ValueError("data is more than a session: it takes what DTLSSession.to_bytes() gave")
         if lib.SSL_SESSION_get_protocol_version(session) >> 8 != 0xFE:
             raise ValueError("data is a session of TLS, not of DTLS")
         kept, length = ffi.new("void **"), ffi.new("size_t *")

@@ -364,6 +364,8 @@ def test_a_name_can_be_refused(contexts: Contexts) -> None:
     link = connect(client, server)
     start_and_fail(link, dtlsffi.DTLSError, "CALLBACK_FAILED")
     assert "unrecognized_name (alert 112)" in str(link.client.alert_held())
+    with pytest.raises(dtlsffi.DTLSError, match=r"sni_callback refuses the name 'device\.example': unrecognized_name"):
+        link.server.do_handshake()
 
 
 @pytest.mark.parametrize(

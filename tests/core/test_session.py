@@ -231,3 +231,13 @@ def test_a_session_under_a_pin_is_for_that_pin(authority: Authority) -> None:
     link.shake_hands()
     with pytest.raises(ValueError, match="made under other rules of verification"):
         dtlsffi.Connection(client, server_hostname=HOST, session=link.client.session)
+
+
+def test_what_stands_behind_a_session_is_none(joined: MemoryLink) -> None:
+    """Nor is half of one."""
+    assert joined.client.session is not None
+    data = joined.client.session.to_bytes()
+    with pytest.raises(ValueError, match="data is more than a session"):
+        dtlsffi.DTLSSession.from_bytes(data + b"x")
+    with pytest.raises(ValueError, match="data is no session"):
+        dtlsffi.DTLSSession.from_bytes(data[:-1])

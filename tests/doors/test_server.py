@@ -368,3 +368,63 @@ def test_its_connections_are_those_that_somebody_holds(
         server.do_handshake()
         assert listener.connections == [server]
     assert listener.connections == []
+
+
+# ---- its socket ----
+
+
+def test_it_takes_a_socket_that_is_bound(
+    server_context: dtlsffi.DTLSContext, client_context: dtlsffi.DTLSContext, both: Both
+) -> None:
+    """With options of its own; limits go with it."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(LOOPBACK)
+    with create_server(sock=sock, context=server_context, idle_timeout=60) as listener:
+        assert sock.fileno() == -1, "it is used up"
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 100_000
+        listener.settimeout(10)
+        client, server = both(lambda: connect(listener.getsockname(), client_context), lambda: accept(listener))
+        with client, server:
+            client.send(b"in")
+            assert server.recv() == b"in"
+    with pytest.raises(OSError, match="closed"):
+        listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+
+def test_a_place_is_given_once(server_context: dtlsffi.DTLSContext) -> None:
+    """An address or a socket, and the socket stays as it was."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(LOOPBACK)
+        for arguments in ({}, {"address": LOOPBACK, "sock": sock}, {"sock": sock, "reuse_port": True}):
+            with pytest.raises(ValueError, match="sock"):
+                create_server(context=server_context, **arguments)  # type: ignore[arg-type]
+        assert sock.fileno() >= 0
+
+
+def test_a_class_of_ones_own_listens(server_context: dtlsffi.DTLSContext) -> None:
+    """As `dtlssocket_class` is for clients."""
+
+    class Mine(DTLSListener):
+        pass
+
+    server_context.dtlslistener_class = Mine
+    with create_server(LOOPBACK, context=server_context) as listener:
+        assert type(listener) is Mine
+
+
+def test_what_the_kernel_had_no_room_for_is_counted(pair: Pair, listener: DTLSListener) -> None:
+    """Of both sides' sockets: nothing is lost in silence."""
+    client, server = pair
+    assert client.statistics()["dropped_overflow"] == listener.statistics()["dropped_overflow"] == 0
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2000)
+    server.send_many([bytes(1000)] * 100)
+    client.recv()
+    assert 0 < client.statistics()["dropped_overflow"] < 100
+    with listener._engine.lock:  # so that nobody takes what comes
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2000)
+        client.send_many([bytes(1000)] * 100)
+        time_is_up = time.monotonic() + 10
+        while not listener.statistics()["dropped_overflow"] and time.monotonic() < time_is_up:
+            pass
+        assert 0 < listener.statistics()["dropped_overflow"] <= 100

@@ -88,3 +88,16 @@ def test_a_handler_that_never_begins_closes_its_connection(
                 assert await client.recv() == b""
 
     run(main)
+
+
+def test_it_shows_its_socket_as_asyncios_servers_do(run: Runner, server_context: dtlsffi.DTLSContext) -> None:
+    """For code that asks for the port in that way."""
+
+    async def main() -> None:
+        async with serving(server_context, echo) as server:
+            (sock,) = server.sockets
+            assert sock.getsockname() == server.getsockname()
+            assert server.get_loop() is asyncio.get_running_loop()
+        assert server.sockets == ()
+
+    run(main)

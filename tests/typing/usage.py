@@ -39,6 +39,21 @@ with dtlsffi.create_connection(("device.example", 5684), context=context, timeou
     assert_type(conn.unwrap(), socket.socket)
     assert_type(conn.get_timer(), float | None)
 
+    assert_type(conn.read(), bytes)
+    assert_type(conn.read(10), bytes)
+    assert_type(conn.read(10, bytearray(10)), int)
+    assert_type(conn.read(buffer=bytearray(10)), int)
+
+
+class MySocket(dtlsffi.DTLSSocket):
+    """One of a user's own."""
+
+
+context.dtlssocket_class = MySocket
+context.verify_mod = ssl.CERT_NONE  # type: ignore[attr-defined] # a slip of the pen
+context.post_handshake_auth = True  # type: ignore[attr-defined] # ssl's, of TLS 1.3
+dtlsffi.DTLSConext  # type: ignore[attr-defined] # noqa: B018
+
 connection = dtlsffi.Connection(context, server_hostname="device.example")
 assert_type(connection.datagrams_to_send(), list[bytes])
 assert_type(connection.data_received(), list[bytes])
