@@ -69,7 +69,12 @@ def parser() -> argparse.ArgumentParser:
     server.add_argument("port", metavar="PORT", type=port_number)
     server.add_argument("--bind", metavar="ADDRESS", default="", help="the address to listen on, all if not given")
     server.add_argument("--echo", action="store_true", help="send everything back")
-    server.add_argument("--keep", action="store_true", help="wait for the next client when one has gone")
+    server.add_argument(
+        "--keep", action="store_true", help="wait for the next client when one has gone; with --echo serve all at once"
+    )
+    server.add_argument(
+        "--idle", type=duration, default=300.0, help="seconds of silence after which a client has gone (default: 300)"
+    )
 
     for command in (client, server):
         command.add_argument(
@@ -231,12 +236,13 @@ def run_server(options: argparse.Namespace) -> None:
         context=context_for(options, PROTOCOL_DTLS_SERVER),
         dualstack_ipv6=not options.bind and socket.has_dualstack_ipv6(),
         handshake_timeout=options.timeout,
+        idle_timeout=options.idle,
         verify_fingerprint=options.fingerprint,
     ) as listener:
         tell(options, f"listening on {listener.getsockname()}")
         if options.keep:
             with said("dtlsffi.server"):
-                listener.serve_forever(partial(serve, options), threads=1)
+                listener.serve_forever(partial(serve, options), threads=None if options.echo else 1)
         else:
             conn, client = listener.accept()
             with conn:

@@ -39,7 +39,11 @@ class Lingering:
             self._waiting.pop()
         self._check_open()
         if timer.is_over():
-            self._connection.handle_timer()
+            try:
+                self._connection.handle_timer()
+            except ConnectionRefusedError:
+                if not ready:  # else what had come before, which may be all that is missing, is looked at first
+                    raise
         if not ready and deadline.is_over():
             raise TimeoutError(errno.ETIMEDOUT, f"timed out after {deadline.timeout} s")
 

@@ -1,4 +1,4 @@
-"""The scripts of examples/, run as they stand, over UDP on loopback."""
+"""The scripts of examples/, run as they stand, over UDP on loopback. One more is in test_example_demux.py."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Example(Program):
 
 def test_every_example_is_run_here() -> None:
     """And says in its docstring how."""
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"hue_stream.py", "webrtc_srtp.py", "syslog_sender.py"}
+    names = {"hue_stream.py", "webrtc_demux.py", "webrtc_srtp.py", "syslog_sender.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == names
     for path in EXAMPLES.glob("*.py"):
         assert f"python {path.name} " in path.read_text().split('"""')[1]
 

@@ -41,6 +41,13 @@
 #define DTLS1_3_VERSION 0xFEFC /* RFC 9147 section 5.3 */
 #endif
 
+/* Records older than the newest that OpenSSL still takes: up to 3.1 its map of them is an unsigned long. */
+#if OPENSSL_VERSION_NUMBER >= 0x30200000L
+#define DTLSFFI_WINDOW 64
+#else
+#define DTLSFFI_WINDOW (8 * sizeof(unsigned long))
+#endif
+
 #if OPENSSL_VERSION_NUMBER >= 0x30200000L
 #define DTLSFFI_HAS_RPK 1 /* RFC 7250 */
 #else

@@ -45,13 +45,26 @@ static size_t take_from_memory(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
     return taken;
 }
 
-static size_t take_from_socket(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
+static ssize_t receive_now(const dtlsffi_conn *conn, uint8_t *buffer, size_t size)
 {
     ssize_t got;
 
     do {
         got = recv(conn->fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC);
     } while (got < 0 && errno == EINTR);
+    return got;
+}
+
+/* The kernel says that our last datagram found nobody before it gives what the peer had sent until then: that is taken
+ * first, and the error is the call's only where it finds nothing. */
+static size_t take_from_socket(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
+{
+    ssize_t got = receive_now(conn, buffer, size);
+
+    if (got < 0 && errno == ECONNREFUSED) {
+        conn->io_errno = errno;
+        got = receive_now(conn, buffer, size);
+    }
     if (got >= 0) {
         conn->stats.datagrams_received++;
         conn->stats.bytes_received += (size_t)got;

@@ -271,7 +271,7 @@ static bool was_delivered(const dtlsffi_watch *w, uint64_t number)
 
     if (number > w->top)
         return false;
-    return age >= 64 || ((w->seen >> age) & 1) != 0;
+    return age >= DTLSFFI_WINDOW || ((w->seen >> age) & 1) != 0;
 }
 
 static void mark_delivered(dtlsffi_watch *w, uint64_t number)

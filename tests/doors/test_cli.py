@@ -313,3 +313,21 @@ def test_what_cannot_be_sent_ends_the_talk(files: Files, authority: Authority) -
         assert result.returncode == 1
         assert "do not fit into one datagram" in result.stderr
         assert server.result() == 0
+
+
+@pytest.mark.parametrize("how", [["--echo"], ["--idle", "0.3"]])
+def test_a_client_that_vanishes_is_in_nobodys_way(how: list[str], files: Files, authority: Authority) -> None:
+    """--keep: its place is free when it has been silent for long, and with --echo all are served at once."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    client = ["client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.2", "--timeout", "20"]
+    with serve(files, authority, port, "--keep", *how) as server:
+        with Program([*DTLSFFI, *client]) as vanishing:
+            vanishing.say("hello\n")
+            (vanishing if how == ["--echo"] else server).expect("hello\n")  # then it is killed
+        result = run(*client, stdin="here\n")
+        assert result.returncode == 0, result.stderr
+        if how == ["--echo"]:
+            assert result.stdout == "here\n"
+        else:
+            server.expect("here\n")

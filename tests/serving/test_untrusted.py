@@ -83,13 +83,13 @@ def test_a_record_counts_once(door: Door, client_context: DTLSContext, server_co
 def test_records_may_come_late_but_not_too_late(
     door: Door, client_context: DTLSContext, server_context: DTLSContext
 ) -> None:
-    """Within the window of 64 records, in any order."""
+    """Within the window of 64 records (32 of 32-bit systems, before OpenSSL 3.2), in any order."""
     with door.serving(server_context) as served, established(served.address, client_context) as client:
         kept = [client.seal(b"%d" % number) for number in range(100)]
         client.sock.send(kept[99])
         assert client.recv() == b"99"
-        client.sock.send(kept[50])
-        assert client.recv() == b"50"
+        client.sock.send(kept[70])
+        assert client.recv() == b"70"
         assert client.answers_to(*kept[:30]) == []
         counts = served.statistics_of(client.address)
         assert counts["dropped_replayed"] == 30
@@ -115,7 +115,8 @@ def test_random_bytes_harm_nobody(door: Door, client_context: DTLSContext, serve
         assert pending(stranger.sock) == []
         counts = served.statistics()
         assert (counts["connections"], counts["pending"]) == (1, 0)
-        assert counts["dropped_unknown"] + counts["dropped_junk"] >= 100
+        dropped = [counts[name] for name in ("dropped_unknown", "dropped_junk", "dropped_flood")]
+        assert sum(dropped) >= 100
 
 
 # ---- beside a handshake ----
