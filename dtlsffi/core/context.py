@@ -220,8 +220,8 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         that is bound only becomes a `DTLSListener` for any number of peers (see `create_server`, which has more to
         set). `verify_fingerprint` and `verify_public_key` are `Connection`'s.
 
-        Raises ValueError for a socket that is none of datagrams, is a server's and neither connected nor bound, or does not
-        block while a handshake is to take place, and OSError for a closed one; the socket is untouched then.
+        Raises ValueError for a socket that is none of datagrams, is a server's and neither connected nor bound, or does
+        not block while a handshake is to take place, and OSError for a closed one; the socket is untouched then.
         """
         if server_side and not is_connected(sock):
             if server_hostname is not None or session is not None:
