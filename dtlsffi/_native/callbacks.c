@@ -116,8 +116,8 @@ static const uint8_t *host_name_untrusted(SSL *ssl, size_t *length)
     return data[2] == TLSEXT_NAMETYPE_host_name && *length <= size - 5 ? data + 5 : NULL;
 }
 
-/* Asked before OpenSSL looks for a session to resume, not after it (SSL_CTX_set_tlsext_servername_callback): so a session
- * is resumed by the rules of the context that is chosen here. */
+/* Asked before OpenSSL looks for a session to resume, not after it (SSL_CTX_set_tlsext_servername_callback): so a
+ * session is resumed by the rules of the context that is chosen here. */
 static int ask_by_name(SSL *ssl, int *alert, void *unused)
 {
     dtlsffi_conn *conn = conn_of(ssl);

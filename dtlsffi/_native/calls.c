@@ -1,9 +1,9 @@
 /* The calls that every record passes through: built-in functions of Python's, which take and give its own objects.
  *
- * cffi has all the other calls. By it, a record would be converted three times over (an argument, a struct of lengths, a
- * slice of a buffer), which takes the interpreter longer than the rest of the way. These are quicker to call, too. Under a
- * connection's lock Python runs only where a handshake asks something (callbacks.c): lists are made before, and no garbage
- * is collected for the sake of `bytes`.
+ * cffi has all the other calls. By it, a record would be converted three times over (an argument, a struct of
+ * lengths, a slice of a buffer), which takes the interpreter longer than the rest of the way. These are quicker to
+ * call, too. Under a connection's lock Python runs only where a handshake asks something (callbacks.c): lists are
+ * made before, and no garbage is collected for the sake of `bytes`.
  */
 #include "objects.h"
 
@@ -53,7 +53,9 @@ static PyObject *equip(PyObject *self, PyObject *const *arguments, Py_ssize_t co
 static PyObject *equip_socket(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)self;
-    return dtlsffi_objects_counted(count, 1, 1) && dtlsffi_socket_methods_equip(arguments[0]) ? Py_NewRef(Py_None) : NULL;
+    bool done = dtlsffi_objects_counted(count, 1, 1) && dtlsffi_socket_methods_equip(arguments[0]);
+
+    return done ? Py_NewRef(Py_None) : NULL;
 }
 
 /* send(connection, data[, udp]): `dtlsffi_conn_send`, or 0 where it would not go over that socket. */
@@ -191,8 +193,9 @@ static long harvest_some(PyObject *const *arguments, dtlsffi_udp *udp, double no
     return answer;
 }
 
-/* pump(table, udp, batch, steps, now, slots, records, odd): what a socket has, with at most so many steps of handshakes:
- * the count of messages with DTLSFFI_PUMP_..., or -errno. With a negative number of steps it goes on with the batch. */
+/* pump(table, udp, batch, steps, now, slots, records, odd): what a socket has, with at most so many steps of
+ * handshakes: the count of messages with DTLSFFI_PUMP_..., or -errno. With a negative number of steps it goes on
+ * with the batch. */
 static PyObject *pump(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     dtlsffi_udp *udp;
@@ -255,7 +258,8 @@ static bool put_all(PyObject *functions)
 int dtlsffi_calls_put(void *dictionary)
 {
 #if DTLSFFI_KEEPS_GIL
-    return put_all(dictionary); /* this thread has it; before 3.12 a sub-interpreter's would wait for itself if it asked */
+    /* This thread has the GIL; before 3.12 a sub-interpreter's would wait for itself if it asked. */
+    return put_all(dictionary);
 #else
     PyGILState_STATE state = PyGILState_Ensure();
     bool good = put_all(dictionary);

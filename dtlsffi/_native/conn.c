@@ -290,8 +290,8 @@ int dtlsffi_conn_alert_held(dtlsffi_conn *conn)
 /* Bytes of a handshake message of clients, behind a shared port: OpenSSL keeps ten that are yet to come of each. */
 #define MESSAGE_MAX 32768
 
-/* Has a new connection's datagrams go to `address`, over a socket that others use, too, or from memory (NULL). Those for
- * it are fed by hand. */
+/* Has a new connection's datagrams go to `address`, over a socket that others use, too, or from memory (NULL). Those
+ * for it are fed by hand. */
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address)
 {
     conn->udp = udp;
@@ -325,7 +325,8 @@ double dtlsffi_conn_seen(dtlsffi_conn *conn, double now)
     return conn->last_seen;
 }
 
-/* Why the kernel did not take the last of the handshake's datagrams that it did not: an errno, or 0 if there was none. */
+/* Why the kernel did not take the last of the handshake's datagrams that it did not: an errno, or 0 if there was
+ * none. */
 int dtlsffi_conn_unsent(const dtlsffi_conn *conn)
 {
     return conn->unsent_errno;
@@ -353,9 +354,9 @@ void dtlsffi_conn_detach(dtlsffi_conn *conn)
     dtlsffi_conn_unlock(conn);
 }
 
-/* Gives back OpenSSL's buffers, some 30 kB, of a connection that is silent, unless somebody is at it; whether it has none
- * now. Only reading brings them back by itself: SSL_write and SSL_shutdown write to where they were (NULL, on 3.0), so
- * whoever enters next has them allocated. */
+/* Gives back OpenSSL's buffers, some 30 kB, of a connection that is silent, unless somebody is at it; whether it has
+ * none now. Only reading brings them back by itself: SSL_write and SSL_shutdown write to where they were (NULL, on
+ * 3.0), so whoever enters next has them allocated. */
 bool dtlsffi_conn_cool(dtlsffi_conn *conn)
 {
     bool cold;

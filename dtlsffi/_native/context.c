@@ -51,8 +51,8 @@ SSL_CTX *dtlsffi_ctx_new(const SSL_METHOD *method)
     return ctx;
 }
 
-/* What its connections begin with: `rules` stand for those by which a server verifies its peer, `mtu` is 0 where none is
- * set, and the rest are the timers, in microseconds, with the factor between them. */
+/* What its connections begin with: `rules` stand for those by which a server verifies its peer, `mtu` is 0 where
+ * none is set, and the rest are the timers, in microseconds, with the factor between them. */
 void dtlsffi_ctx_begin_with(SSL_CTX *ctx, const uint8_t *rules, size_t mtu, uint32_t initial, double back_off,
                             uint32_t cap)
 {
@@ -63,7 +63,8 @@ void dtlsffi_ctx_begin_with(SSL_CTX *ctx, const uint8_t *rules, size_t mtu, uint
     ours->timers = (dtlsffi_timers){.initial = initial, .back_off = back_off, .cap = cap};
 }
 
-/* Whether Python has something to answer, or to be told, in a handshake: who has a connection made needs a handle then. */
+/* Whether Python has something to answer, or to be told, in a handshake: who has a connection made needs a handle
+ * then. */
 int dtlsffi_ctx_asks(SSL_CTX *ctx)
 {
     return dtlsffi_ctx_get_data(ctx)->asks;
@@ -86,7 +87,8 @@ void dtlsffi_ctx_note_removed(SSL_CTX *ctx, const uint8_t *id, size_t length)
     pthread_mutex_unlock(&ours->removed_lock);
 }
 
-/* Hands over what was kept, each id behind a byte with its length; to be freed with OPENSSL_free(). NULL for nothing. */
+/* Hands over what was kept, each id behind a byte with its length; to be freed with OPENSSL_free(). NULL for
+ * nothing. */
 uint8_t *dtlsffi_ctx_take_removed(SSL_CTX *ctx, size_t *length)
 {
     dtlsffi_ctx_data *ours = dtlsffi_ctx_get_data(ctx);

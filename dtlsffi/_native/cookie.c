@@ -1,12 +1,12 @@
 /* Proof that a client is where it says it is, before anything is kept for it: RFC 6347 section 4.2.1.
  *
- * A cookie is the time of its making (4 bytes) and an HMAC-SHA256 over that time, the client's address and the random of
- * its ClientHello (28 of its bytes): whoever overhears one can do no more with it than say the same hello again. The key
- * of the HMAC is made of a secret and of the hour, so that nobody can gather cookies under one key for long. Whoever has
- * the secret and a clock can check a cookie: no process or host needs to have made it.
+ * A cookie is the time of its making (4 bytes) and an HMAC-SHA256 over that time, the client's address and the
+ * random of its ClientHello (28 of its bytes): whoever overhears one can do no more with it than say the same hello
+ * again. The key of the HMAC is made of a secret and of the hour, so that nobody can gather cookies under one key
+ * for long. Whoever has the secret and a clock can check a cookie: no process or host needs to have made it.
  *
- * A ClientHello without one is answered with a HelloVerifyRequest right here, without an SSL; and so is the first fragment
- * of one, of which the others need not be kept.
+ * A ClientHello without one is answered with a HelloVerifyRequest right here, without an SSL; and so is the first
+ * fragment of one, of which the others need not be kept.
  */
 #include "core.h"
 
@@ -271,10 +271,10 @@ static int look(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const u
     return (int)request(jar, address, data, random, reply);
 }
 
-/* What a datagram is that seems to begin with a ClientHello, or with the first fragment of one, which has to hold the
- * cookie: a positive answer is the length of the HelloVerifyRequest in `reply` (of DTLSFFI_HELLO_VERIFY_REQUEST bytes, or
- * NULL for none), which is to be sent and then forgotten. `random` gets the 32 bytes that tell one ClientHello from
- * another, and when its cookie was made, in 4 more. */
+/* What a datagram is that seems to begin with a ClientHello, or with the first fragment of one, which has to hold
+ * the cookie: a positive answer is the length of the HelloVerifyRequest in `reply` (of DTLSFFI_HELLO_VERIFY_REQUEST
+ * bytes, or NULL for none), which is to be sent and then forgotten. `random` gets the 32 bytes that tell one
+ * ClientHello from another, and when its cookie was made, in 4 more. */
 int dtlsffi_hello_look_untrusted(dtlsffi_cookie_jar *jar, const dtlsffi_address *address, const uint8_t *data,
                                  size_t length, uint8_t *reply, uint8_t *random)
 {

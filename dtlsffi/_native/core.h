@@ -57,7 +57,7 @@ typedef struct {
     uint64_t dropped_replayed;          /* records seen before, or older than the window */
     uint64_t dropped_unauthenticated;   /* records whose MAC did not fit, as far as can be seen */
     uint64_t dropped_unsent;            /* datagrams the kernel would not take during a handshake */
-    uint64_t dropped_queue_full;        /* records that nobody had taken when there was no more room: Python counts them */
+    uint64_t dropped_queue_full;        /* records for which there was no more room: Python counts them */
     uint64_t alerts_held;               /* plaintext alerts held back until the timer ran out */
 } dtlsffi_stats;
 
@@ -81,7 +81,7 @@ int dtlsffi_gil_callbacks(void);
 #define DTLSFFI_PUMP_COUNT 0x7f
 #define DTLSFFI_PUMP_FULL 0x80          /* as many messages have come as were asked for: there may be more */
 #define DTLSFFI_PUMP_STRANGERS 0x100    /* some are left in the batch */
-#define DTLSFFI_PUMP_ODD 0x200          /* something else than data has happened to a connection; see the batch's answer */
+#define DTLSFFI_PUMP_ODD 0x200          /* a connection has had something else than data: see the batch's answer */
 #define DTLSFFI_PUMP_MORE 0x400         /* and the batch is not through */
 int dtlsffi_calls_put(void *dictionary);
 
@@ -89,7 +89,8 @@ int dtlsffi_calls_put(void *dictionary);
 dtlsffi_fault *dtlsffi_fault_last(void);
 void dtlsffi_fault_take(void);
 
-/* udp.c: a peer's address in one form, whatever the socket: IPv4 also where it is mapped into IPv6, in the first 4 bytes */
+/* udp.c: a peer's address in one form, whatever the socket: IPv4 also where it is mapped into IPv6, in the first 4
+ * bytes */
 typedef struct {
     uint8_t ip[16];
     uint8_t port[2];                    /* network order */
@@ -124,17 +125,17 @@ typedef struct {
 #define DTLSFFI_WITHOUT_DF 4
 void dtlsffi_udp_do_without(int what);
 
-enum dtlsffi_socket_answer { DTLSFFI_PARENTS = -0x10000 }; /* instead of -errno: the socket belongs to the parent of this process */
+enum dtlsffi_socket_answer { DTLSFFI_PARENTS = -0x10000 }; /* instead of -errno: the socket is a parent process's */
 #define DTLSFFI_BATCH 64
-#define DTLSFFI_MESSAGE_MAX 65856       /* 64 kB, and a bit: at multiples of 64 kB all would share one set of the cache */
+#define DTLSFFI_MESSAGE_MAX 65856       /* 64 kB, and a bit: at multiples of 64 kB all would share a set of the cache */
 #define DTLSFFI_STRANGERS 4096          /* as many datagrams as 64 messages can hold */
 #define DTLSFFI_HELLO_RANDOM 36
-#define DTLSFFI_HELLO_MAX 16000         /* bytes of a ClientHello, which is to be one record when it has been put together */
+#define DTLSFFI_HELLO_MAX 16000         /* bytes of a ClientHello, which is to be one record when it is put together */
 typedef struct {
     uint32_t message;
     uint32_t offset;
     uint32_t length;
-    uint32_t proven;                    /* a ClientHello, or its first fragment, with a cookie of ours: here are its random and when that was made */
+    uint32_t proven;                    /* a ClientHello, or a first fragment, with a cookie of ours: here is its random */
     uint8_t random[DTLSFFI_HELLO_RANDOM];
 } dtlsffi_stranger;
 

@@ -1,20 +1,20 @@
 /* The BIO beneath every SSL: one read or write is one datagram.
  *
  * It has three carriers: memory (a slot for one datagram coming in, an outbox for those going out), a connected,
- * non-blocking UDP socket, and a socket shared with others (where what comes in comes through the slot). Everything else
- * is common to them: what may come in (records.c), how large a datagram may get (mtu.c), what is counted. OpenSSL's own
- * BIO_s_datagram offers none of this for a socket: see docs/design.md.
+ * non-blocking UDP socket, and a socket shared with others (where what comes in comes through the slot). Everything
+ * else is common to them: what may come in (records.c), how large a datagram may get (mtu.c), what is counted.
+ * OpenSSL's own BIO_s_datagram offers none of this for a socket: see docs/design.md.
  *
- * An error of the socket is noted in the connection, and OpenSSL is told to try again later: the SSL stays healthy, and
- * the caller gets the errno.
+ * An error of the socket is noted in the connection, and OpenSSL is told to try again later: the SSL stays healthy,
+ * and the caller gets the errno.
  */
 #include "core.h"
 
 #include <errno.h>
 #include <sys/socket.h>
 
-/* How many datagrams a call reads from a socket before Python gets a chance to look at its clock: what is junk, or forged,
- * costs those who send it nothing. */
+/* How many datagrams a call reads from a socket before Python gets a chance to look at its clock: what is junk, or
+ * forged, costs those who send it nothing. */
 #define READS_AT_MOST 64
 
 static BIO_METHOD *method;

@@ -123,8 +123,9 @@ static int receive(dtlsffi_conn *conn, dtlsffi_inbox *inbox)
     return answer == 1 ? drain(conn, inbox) : answer;
 }
 
-/* Has a connection that is entered take one datagram from memory, or nothing but what waits; its records go behind those in `inbox`. Returns their
- * count, with DTLSFFI_MORE where there was no room for all, or a negative answer, with or without records. */
+/* Has a connection that is entered take one datagram from memory, or nothing but what waits; its records go behind
+ * those in `inbox`. Returns their count, with DTLSFFI_MORE where there was no room for all, or a negative answer,
+ * with or without records. */
 int dtlsffi_conn_receive_entered(dtlsffi_conn *conn, const uint8_t *data, size_t length, dtlsffi_inbox *inbox)
 {
     int answer;
@@ -183,8 +184,8 @@ void dtlsffi_conn_keep_record(dtlsffi_conn *conn, const uint8_t *record, size_t 
     dtlsffi_conn_unlock(conn);
 }
 
-/* Has OpenSSL open a record that came before the handshake was finished, so that SSL_pending(3) tells of it. Returns 0, or
- * a negative answer. */
+/* Has OpenSSL open a record that came before the handshake was finished, so that SSL_pending(3) tells of it. Returns
+ * 0, or a negative answer. */
 int dtlsffi_conn_open_kept(dtlsffi_conn *conn)
 {
     uint8_t first;
@@ -328,8 +329,8 @@ void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn)
     conn->shut = true;
 }
 
-/* Sends close_notify, once, if there is anybody to tell; a handshake that is not finished ends. Within a callback of the
- * connection it is done as soon as OpenSSL has been left. */
+/* Sends close_notify, once, if there is anybody to tell; a handshake that is not finished ends. Within a callback of
+ * the connection it is done as soon as OpenSSL has been left. */
 int dtlsffi_conn_shutdown(dtlsffi_conn *conn)
 {
     int answer = dtlsffi_conn_enter(conn);

@@ -1,12 +1,13 @@
 /* Who holds the GIL, and when.
  *
  * cffi lets go of the GIL around every call, and taking it back costs a whole switch interval (5 ms) when another
- * thread computes: a record would cost milliseconds. So gil.h makes the generated wrappers keep it, and the few calls
- * that are long (a handshake's step, a batch) or that have to wait for another thread (lock.c) let go here.
+ * thread computes: a record would cost milliseconds. So gil.h makes the generated wrappers keep it, and the few
+ * calls that are long (a handshake's step, a batch) or that have to wait for another thread (lock.c) let go here.
  *
- * Two rules keep this free of deadlock. A thread that waits for a connection's lock has let go of the GIL. And whoever has
- * let go of it asks for it when the connection has been left, or before it is entered: in a daemon thread it may never come
- * back (the interpreter ends), and a lock that was kept would stop whoever closes the connection then.
+ * Two rules keep this free of deadlock. A thread that waits for a connection's lock has let go of the GIL. And
+ * whoever has let go of it asks for it when the connection has been left, or before it is entered: in a daemon
+ * thread it may never come back (the interpreter ends), and a lock that was kept would stop whoever closes the
+ * connection then.
  */
 #include "limited.h"
 
@@ -57,8 +58,8 @@ void dtlsffi_gil_retake(void *token)
 
 static _Atomic(int64_t) kept_until;
 
-/* Lets go of the GIL for work that takes as long as so many records, so that other threads go on with theirs. Where one of
- * them computes, it takes milliseconds to get back, longer than the work: then the GIL is kept for a while. */
+/* Lets go of the GIL for work that takes as long as so many records, so that other threads go on with theirs. Where
+ * one of them computes, it takes milliseconds to get back, longer than the work: then the GIL is kept for a while. */
 void *dtlsffi_gil_release_for(uint32_t records)
 {
     if (records < LONG)

@@ -113,8 +113,8 @@ static bool is_one_there(dtlsffi_conn *conn)
     return got >= 0 && is_of_handshake(conn, header, (size_t)got);
 }
 
-/* A peer that has lost our last flight repeats its own, which OpenSSL answers when it reads it: whoever only sends would
- * never have it do so. Returns 0, or what the socket has said meanwhile. */
+/* A peer that has lost our last flight repeats its own, which OpenSSL answers when it reads it: whoever only sends
+ * would never have it do so. Returns 0, or what the socket has said meanwhile. */
 int dtlsffi_conn_finish_others(dtlsffi_conn *conn)
 {
     conn->unconfirmed = conn->fd >= 0 && conn->stats.records_received == 0;

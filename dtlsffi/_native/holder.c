@@ -77,7 +77,8 @@ static bool is_made_already(void)
     return false;
 }
 
-/* Whether that is one, and its connection is the caller's to make; else there is an exception: somebody may be at it. */
+/* Whether that is one, and its connection is the caller's to make; else there is an exception: somebody may be at
+ * it. */
 bool dtlsffi_holder_claim(PyObject *object)
 {
     if (!dtlsffi_holder_check(object))

@@ -215,9 +215,9 @@ bool dtlsffi_ctx_init(void);
 dtlsffi_ctx_data *dtlsffi_ctx_get_data(const SSL_CTX *ctx);
 void dtlsffi_ctx_note_removed(SSL_CTX *ctx, const uint8_t *id, size_t length);
 
-/* conn.c. There is one for each peer that says nothing, so what is small stands together: no room is lost between. And of
- * ten thousand each has to be fetched when its peer says something: what every record looks at stands together, too, up to
- * DTLSFFI_CONN_HOT. */
+/* conn.c. There is one for each peer that says nothing, so what is small stands together: no room is lost between.
+ * And of ten thousand each has to be fetched when its peer says something: what every record looks at stands
+ * together, too, up to DTLSFFI_CONN_HOT. */
 struct dtlsffi_conn {
     SSL *ssl;
     dtlsffi_ctx_data *ctx_data; /* what the context it began with carries of ours */
@@ -229,7 +229,7 @@ struct dtlsffi_conn {
     bool drained;               /* OpenSSL has handed out all that it kept of what came before it was established */
     bool failed;                /* OpenSSL will not go on with this SSL */
     bool shut;                  /* we have sent close_notify */
-    bool pinned;                /* the peer has to show a certificate or raw key, and it is not the chain that decides */
+    bool pinned;                /* the peer has to show a certificate or raw key; not its chain decides */
     bool proven;                /* its cookie has been checked: what OpenSSL asks for */
     bool abandoned;             /* closed within one of its own callbacks */
     bool warm;                  /* OpenSSL's buffers may be allocated: it is in its table's list of those */
@@ -344,7 +344,8 @@ void dtlsffi_conn_lose_patience(dtlsffi_conn *conn);
 /* table.c */
 void dtlsffi_table_warm(dtlsffi_conn *conn);
 int dtlsffi_table_receive(const dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch);
-void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now);
+void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox,
+                           double now);
 
 /* datagram_bio.c */
 bool dtlsffi_datagram_bio_init(void);

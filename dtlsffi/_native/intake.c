@@ -1,7 +1,7 @@
 /* Datagrams of one connection in, its records out, as Python's objects.
  *
- * How long a record will be can often be told from its datagram. Then its object is made before, and OpenSSL writes into
- * that: one copy less, of what would not stay in the nearest cache.
+ * How long a record will be can often be told from its datagram. Then its object is made before, and OpenSSL writes
+ * into that: one copy less, of what would not stay in the nearest cache.
  */
 #include "objects.h"
 
@@ -46,8 +46,8 @@ static void make_place(intake *in, uint32_t i, const dtlsffi_conn *conn)
         PyErr_Clear(); /* it goes without */
 }
 
-/* Makes places for the next datagrams, where the first is one that is worth it. What OpenSSL has kept from before it was
- * established would not keep to them. */
+/* Makes places for the next datagrams, where the first is one that is worth it. What OpenSSL has kept from before it
+ * was established would not keep to them. */
 static void begin(intake *in, const dtlsffi_conn *conn)
 {
     uint32_t left = in->count - in->next;
@@ -167,7 +167,8 @@ static long take_in(intake *in, PyObject *holder, PyObject *records)
         begin(in, conn);
         answer = feed_some(in, conn, inbox);
         passing = is_passing(conn, answer) ? answer : passing;
-        if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox, in->places) : dtlsffi_inbox_hand_out(inbox, in->places, records)))
+        if (!(records == NULL ? dtlsffi_holder_keep(holder, inbox, in->places)
+                              : dtlsffi_inbox_hand_out(inbox, in->places, records)))
             answer = DTLSFFI_RAISED;
         end(in);
     } while ((answer >= 0 || is_passing(conn, answer)) && has_more(in));
@@ -175,7 +176,8 @@ static long take_in(intake *in, PyObject *holder, PyObject *records)
     return answer >= 0 && passing != 0 ? passing : answer;
 }
 
-/* Has a connection take some datagrams; their records come at the end of a list, or are kept for data_received() (NULL). */
+/* Has a connection take some datagrams; their records come at the end of a list, or are kept for data_received()
+ * (NULL). */
 long dtlsffi_open(PyObject *holder, const dtlsffi_span *datagrams, uint32_t count, PyObject *records)
 {
     intake in; /* of which little is looked at, and that little is set */

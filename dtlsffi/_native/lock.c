@@ -28,7 +28,8 @@ void dtlsffi_lock_destroy(dtlsffi_lock *lock)
     pthread_mutex_destroy(&lock->mutex);
 }
 
-/* POSIX would have it a structure, for all we know; wherever there is OpenSSL it is a number or a pointer, and not 0. */
+/* POSIX would have it a structure, for all we know; wherever there is OpenSSL it is a number or a pointer, and not
+ * 0. */
 static uintptr_t this_thread(void)
 {
     return (uintptr_t)pthread_self();
@@ -62,8 +63,8 @@ static bool wait_a_while(dtlsffi_lock *lock)
     return pthread_cond_timedwait(&lock->released, &lock->mutex, &until) != ETIMEDOUT || !atomic_load(&ending);
 }
 
-/* Whoever releases it has let go before it looks for those who wait, and they have said so before they look whether it has:
- * one of the two sees the other. */
+/* Whoever releases it has let go before it looks for those who wait, and they have said so before they look whether
+ * it has: one of the two sees the other. */
 static bool wait_until_free(dtlsffi_lock *lock)
 {
     bool goes_on = true;
@@ -91,7 +92,8 @@ RARELY static bool wait_for(dtlsffi_lock *lock, uintptr_t me)
     return goes_on;
 }
 
-/* Returns how often the calling thread holds the lock now: 0 where it will never be released, since the interpreter ends. */
+/* Returns how often the calling thread holds the lock now: 0 where it will never be released, since the interpreter
+ * ends. */
 unsigned dtlsffi_lock_take(dtlsffi_lock *lock)
 {
     uintptr_t me = this_thread();

@@ -1,8 +1,8 @@
 /* What `with` has of a connection: its lock, for a look at it while no other thread moves it.
  *
- * It is in C so that Ctrl-C finds no moment between taking the lock and seeing that it is let go of again. Up to Python 3.13
- * signals are looked for when `with` has its promise already (bpo-29988); later ones look when __enter__ has returned, and
- * forget the object then, which lets go of the lock.
+ * It is in C so that Ctrl-C finds no moment between taking the lock and seeing that it is let go of again. Up to
+ * Python 3.13 signals are looked for when `with` has its promise already (bpo-29988); later ones look when __enter__
+ * has returned, and forget the object then, which lets go of the lock.
  */
 #include "objects.h"
 

@@ -1,8 +1,9 @@
 /* How large a datagram may get.
  *
- * `mtu` is the ceiling of a UDP payload: set by the user, or what the kernel knows of the path (a socket of its peer's alone), or
- * 1200 bytes. `flight_mtu` is the same for handshake datagrams only: it falls when two flights in a row got lost, since
- * a path that swallows large datagrams looks just like that (timer.c). `data_mtu` is the plaintext that fits.
+ * `mtu` is the ceiling of a UDP payload: set by the user, or what the kernel knows of the path (a socket of its
+ * peer's alone), or 1200 bytes. `flight_mtu` is the same for handshake datagrams only: it falls when two flights in
+ * a row got lost, since a path that swallows large datagrams looks just like that (timer.c). `data_mtu` is the
+ * plaintext that fits.
  */
 #include "core.h"
 
@@ -67,7 +68,8 @@ size_t dtlsffi_mtu_fall_back(dtlsffi_conn *conn)
     return conn->flight_mtu;
 }
 
-/* What the peer has asked for, for want of memory: RFC 6066 section 4. OpenSSL ends the connection over anything longer. */
+/* What the peer has asked for, for want of memory: RFC 6066 section 4. OpenSSL ends the connection over anything
+ * longer. */
 static size_t fragment_max(const SSL *ssl)
 {
     uint8_t code = SSL_SESSION_get_max_fragment_length(SSL_get_session(ssl));

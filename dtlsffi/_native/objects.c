@@ -272,8 +272,8 @@ void dtlsffi_inbox_give_back(dtlsffi_inbox *inbox)
     dtlsffi_scratch_give_back(&inboxes, inbox);
 }
 
-/* A record that has been read into an inbox, which is given back: its bytes, or NULL where there is none or where, since a
- * callback has raised something (`quiet` is false), it is kept for the next call. */
+/* A record that has been read into an inbox, which is given back: its bytes, or NULL where there is none or where,
+ * since a callback has raised something (`quiet` is false), it is kept for the next call. */
 PyObject *dtlsffi_inbox_take(dtlsffi_inbox *inbox, dtlsffi_conn *conn, int length, bool quiet)
 {
     PyObject *record = NULL;
@@ -293,7 +293,8 @@ static char *document(const dtlsffi_method *m, PyObject *type)
 {
     PyObject *stands = PyObject_GetAttrString(type, m->method.ml_name);
     PyObject *words = stands == NULL ? NULL : PyObject_GetAttrString(stands, "__doc__");
-    PyObject *text = words == NULL ? NULL : PyUnicode_FromFormat("%s%s\n--\n\n%S", m->method.ml_name, m->signature, words);
+    PyObject *text
+        = words == NULL ? NULL : PyUnicode_FromFormat("%s%s\n--\n\n%S", m->method.ml_name, m->signature, words);
     const char *data = text == NULL ? NULL : PyUnicode_AsUTF8AndSize(text, NULL);
     char *copy = data == NULL ? NULL : OPENSSL_strdup(data);
 

@@ -1,5 +1,5 @@
-/* Records on their way out by the batch: encrypted one behind the other, then handed to the kernel in as few calls as it
- * allows, neighbours of one size for one peer as one message that it cuts again (UDP_SEGMENT).
+/* Records on their way out by the batch: encrypted one behind the other, then handed to the kernel in as few calls
+ * as it allows, neighbours of one size for one peer as one message that it cuts again (UDP_SEGMENT).
  */
 #include "core.h"
 
@@ -88,7 +88,8 @@ static void load(flight *f, int i, const dtlsffi_outgoing *out, const dtlsffi_ud
     }
 }
 
-/* Sends what it can of the datagrams from `done` on; how many are gone then. A negative answer is -errno, for the first. */
+/* Sends what it can of the datagrams from `done` on; how many are gone then. A negative answer is -errno, for the
+ * first. */
 static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uint32_t done)
 {
     flight f;
@@ -122,8 +123,8 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uin
     return (int)gone;
 }
 
-/* Whether the kernel, or the device, has refused to cut a message, and not to carry it: for good, or because the path of
- * this one is too narrow. */
+/* Whether the kernel, or the device, has refused to cut a message, and not to carry it: for good, or because the
+ * path of this one is too narrow. */
 static bool is_uncut(const dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uint32_t first, int number)
 {
     bool for_good = number == EIO || number == ENOPROTOOPT || number == EOPNOTSUPP;
@@ -232,8 +233,8 @@ static uint32_t send_all(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
     return dealt_with;
 }
 
-/* Sends `count` records of one connection. Returns how many are gone; what stopped it is in `out->answer`, or 0. The lock
- * is held to the end, so that nobody closes the socket meanwhile. */
+/* Sends `count` records of one connection. Returns how many are gone; what stopped it is in `out->answer`, or 0. The
+ * lock is held to the end, so that nobody closes the socket meanwhile. */
 uint32_t dtlsffi_conn_send_many(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_span *spans, uint32_t count,
                                 dtlsffi_outgoing *out)
 {

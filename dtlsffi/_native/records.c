@@ -63,8 +63,8 @@ static bool is_unified(const dtlsffi_conn *conn, uint8_t first)
     return DTLSFFI_HAS_DTLSv1_3 && (first & 0xe0) == 0x20 && SSL_version(conn->ssl) == DTLS1_3_VERSION;
 }
 
-/* A warning that nobody has signed changes nothing, but for OpenSSL, which ends the handshake over it; the last of them,
- * close_notify, is no warning. */
+/* A warning that nobody has signed changes nothing, but for OpenSSL, which ends the handshake over it; the last of
+ * them, close_notify, is no warning. */
 static bool is_warning(const uint8_t *alert)
 {
     return alert[0] == SSL3_AL_WARNING && alert[1] != SSL3_AD_CLOSE_NOTIFY;
@@ -105,10 +105,10 @@ static uint64_t hash(const uint8_t *data, size_t length)
     return h | 1;
 }
 
-/* OpenSSL answers every HelloVerifyRequest with a ClientHello of another message number, at once and for ever. An honest
- * server sends one for each ClientHello it gets, and ours may have been sent again before the first answer came: whoever
- * answers that one, too, has another transcript than the server, and no handshake. So each cookie is taken once, and no
- * more than a few of them. */
+/* OpenSSL answers every HelloVerifyRequest with a ClientHello of another message number, at once and for ever. An
+ * honest server sends one for each ClientHello it gets, and ours may have been sent again before the first answer
+ * came: whoever answers that one, too, has another transcript than the server, and no handshake. So each cookie is
+ * taken once, and no more than a few of them. */
 static bool is_answered(dtlsffi_conn *conn, const uint8_t *record, size_t length)
 {
     const size_t cookie_at = DTLSFFI_RECORD_HEADER + DTLS1_HM_HEADER_LENGTH + 3;

@@ -1,5 +1,5 @@
-/* The methods of a DTLSSocket that every record passes through, for as long as nothing is in their way: `_send`, `_recv`
- * and `_recv_into`, which are Python's, are for the rest.
+/* The methods of a DTLSSocket that every record passes through, for as long as nothing is in their way: `_send`,
+ * `_recv` and `_recv_into`, which are Python's, are for the rest.
  */
 #include "objects.h"
 
@@ -164,7 +164,8 @@ static PyObject *receive(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 
     if (connection == NULL)
         return NULL;
-    if (count > 1 || names != NULL || (count == 1 && !as_limit(arguments[0], &room.limit)) || !may(conn, DTLSFFI_MAY_READ))
+    if (count > 1 || names != NULL || (count == 1 && !as_limit(arguments[0], &room.limit))
+        || !may(conn, DTLSFFI_MAY_READ))
         return ask(self, "_recv", arguments, count, names);
     inbox = dtlsffi_inbox_lend();
     if (inbox == NULL)

@@ -24,7 +24,8 @@ static void add(replies *to, const dtlsffi_udp *udp, const dtlsffi_batch *batch,
     to->pieces[i].iov_len = (size_t)length;
     message->msg_iov = &to->pieces[i];
     message->msg_iovlen = 1;
-    if (dtlsffi_udp_address(udp, message, &batch->senders[from], &batch->receivers[from], &to->names[i], &to->spaces[i]))
+    if (dtlsffi_udp_address(udp, message, &batch->senders[from], &batch->receivers[from], &to->names[i],
+                            &to->spaces[i]))
         to->count++;
 }
 
@@ -55,10 +56,10 @@ static bool is_whole(const uint8_t *data)
     return memcmp(data + 14, data + 22, 3) == 0;
 }
 
-/* Answers the ClientHellos among a batch's strangers that have no cookie, and takes them from the list. Where a batch is
- * full, more comes than is answered in time, and what waits in the kernel is lost, whoever sent it: so every second of
- * them is passed over then (an answer costs more than a look), and those who have proved their addresses get through.
- * The same goes for what follows a first fragment where none is waited for (`expected`). */
+/* Answers the ClientHellos among a batch's strangers that have no cookie, and takes them from the list. Where a
+ * batch is full, more comes than is answered in time, and what waits in the kernel is lost, whoever sent it: so
+ * every second of them is passed over then (an answer costs more than a look), and those who have proved their
+ * addresses get through. The same goes for what follows a first fragment where none is waited for (`expected`). */
 void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *jar, dtlsffi_batch *batch, int expected)
 {
     static _Atomic unsigned turn;
@@ -89,7 +90,7 @@ void dtlsffi_strangers_answer_untrusted(dtlsffi_udp *udp, dtlsffi_cookie_jar *ja
             who->proven = what == DTLSFFI_HELLO_PROVEN;
             if (who->proven) {
                 memcpy(who->random, random, sizeof(random));
-                expected |= !is_whole(batch->data[who->message] + who->offset); /* then the rest is behind it, perhaps */
+                expected |= !is_whole(batch->data[who->message] + who->offset); /* the rest is behind it, perhaps */
             }
             batch->strangers[kept++] = *who;
         }

@@ -26,7 +26,7 @@ struct dtlsffi_table {
     dtlsffi_conn *coolest; /* and the first one that is there still */
     unsigned warm;         /* how many they are */
     unsigned warm_at_most; /* and may be, but for those who have spoken within a lull */
-    unsigned long born;    /* dtlsffi_fork_count at birth: who forks may have the lock just then, and the list in its hands */
+    unsigned long born;    /* dtlsffi_fork_count at birth: who forks may have the lock, and the list in its hands */
 };
 
 #define LULL 0.02 /* seconds: whoever has been silent for longer makes room */
@@ -60,7 +60,8 @@ static uint32_t hash_of(const dtlsffi_table *table, const dtlsffi_address *addre
 
     memcpy(words, address, sizeof(*address));
     words[3] |= (uint64_t)1 << 63;
-    return (uint32_t)mix(mix(words[0] ^ table->secret[0], words[1] ^ table->secret[1]) ^ words[2], words[3] ^ table->secret[0]);
+    return (uint32_t)mix(mix(words[0] ^ table->secret[0], words[1] ^ table->secret[1]) ^ words[2],
+                         words[3] ^ table->secret[0]);
 }
 
 static entry *first(const dtlsffi_table *table, uint32_t hash)
@@ -181,8 +182,9 @@ void dtlsffi_table_warm(dtlsffi_conn *conn)
     pthread_mutex_unlock(&table->lock);
 }
 
-/* Whether there are too many, and the one that has been warm for longest has given its buffers back; where that has been
- * heard of lately, it goes to the others' end. Under the table's lock nobody frees it, and nobody's lock is waited for. */
+/* Whether there are too many, and the one that has been warm for longest has given its buffers back; where that has
+ * been heard of lately, it goes to the others' end. Under the table's lock nobody frees it, and nobody's lock is
+ * waited for. */
 static bool cool_one(dtlsffi_table *table, double now)
 {
     dtlsffi_conn *conn = table->coolest;
@@ -380,7 +382,8 @@ static void go_on(dtlsffi_table *table, dtlsffi_batch *batch, dtlsffi_inbox *inb
 }
 
 /* Takes the next datagram. Returns whether there was one, and room for what it may hold. */
-static bool take_datagram(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
+static bool take_datagram(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox,
+                          double now)
 {
     uint32_t length;
     const uint8_t *data = dtlsffi_batch_look(batch, &length);
@@ -402,7 +405,8 @@ static bool take_datagram(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch 
 
 /* Takes the records out of a batch, each with its owner, until it is through, or `inbox` is full or a connection has
  * failed (`more`: see to it and call again). Datagrams that cannot go straight to one become the batch's strangers. */
-void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox, double now)
+void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch *batch, dtlsffi_inbox *inbox,
+                           double now)
 {
     inbox->count = inbox->used = inbox->odd_count = 0;
     inbox->answer = 0;

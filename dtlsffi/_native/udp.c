@@ -1,8 +1,9 @@
-/* One UDP socket for any number of peers: datagrams in by the batch, each with its sender and the address it was sent to,
- * and out, each from the address that was asked (RFC 1122 section 4.1.3.5).
+/* One UDP socket for any number of peers: datagrams in by the batch, each with its sender and the address it was
+ * sent to, and out, each from the address that was asked (RFC 1122 section 4.1.3.5).
  *
  * Where the kernel joins datagrams of one sender into a large message (UDP_GRO), and cuts one into datagrams
- * (UDP_SEGMENT, see outgoing.c), a datagram costs a tenth. What it will not do is done without: nothing else changes.
+ * (UDP_SEGMENT, see outgoing.c), a datagram costs a tenth. What it will not do is done without: nothing else
+ * changes.
  */
 #include "core.h"
 
@@ -48,8 +49,8 @@ static bool understand(dtlsffi_address *address, const dtlsffi_sockaddr *from)
     }
 }
 
-/* Whether a part of the control data is this one, and whole: where its owner has asked for more, the kernel may have cut
- * it. */
+/* Whether a part of the control data is this one, and whole: where its owner has asked for more, the kernel may have
+ * cut it. */
 static bool get_part(const struct cmsghdr *part, int level, int type, void *value, size_t length)
 {
     if (part->cmsg_level != level || part->cmsg_type != type || part->cmsg_len < CMSG_LEN(length))
@@ -141,9 +142,9 @@ static bool discover(int fd, int how)
     return DTLSFFI_HAS_DF && setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof(how)) == 0;
 }
 
-/* Lets nobody fragment what the socket sends over IPv4, unless its owner has decided about that. Such a datagram needs no
- * identification (RFC 6864 section 4.1), and to find one costs the kernel more the more peers there are. A socket with a
- * peer has a counter of its own for it. One that is so already may be what a process of ours has left. */
+/* Lets nobody fragment what the socket sends over IPv4, unless its owner has decided about that. Such a datagram
+ * needs no identification (RFC 6864 section 4.1), and to find one costs the kernel more the more peers there are. A
+ * socket with a peer has a counter of its own for it. One that is so already may be what a process of ours has left. */
 static void keep_whole(dtlsffi_udp *udp)
 {
     int how;
@@ -241,8 +242,8 @@ static void take_message(dtlsffi_udp *udp, dtlsffi_batch *batch, uint32_t i, dtl
     udp->datagrams_cut += !whole;
 }
 
-/* How many messages to ask for next: to ask for many costs something, too, where few come. Where as many have come as were
- * asked for, or each is many datagrams, it is as many as are enough, if they are as long as these. */
+/* How many messages to ask for next: to ask for many costs something, too, where few come. Where as many have come
+ * as were asked for, or each is many datagrams, it is as many as are enough, if they are as long as these. */
 static void learn(dtlsffi_udp *udp, dtlsffi_batch *batch, int asked)
 {
     uint32_t bytes = 1;

@@ -1,7 +1,7 @@
 /* The one call that waits: for the next datagram, in the one system call that a plain program in C would make.
  *
- * Meanwhile nobody holds the GIL or the connection's lock, so that others may send. A signal, the end of the time, and a
- * datagram that holds no record for the caller all end it with DTLSFFI_WANT_READ: Python goes on from there.
+ * Meanwhile nobody holds the GIL or the connection's lock, so that others may send. A signal, the end of the time,
+ * and a datagram that holds no record for the caller all end it with DTLSFFI_WANT_READ: Python goes on from there.
  */
 #include "core.h"
 
@@ -12,7 +12,10 @@
 /* Has the kernel end recv() after so long; 0: never. Asked for only when it changes. */
 static bool set_patience(dtlsffi_conn *conn, int64_t microseconds)
 {
-    struct timeval time = {.tv_sec = (time_t)(microseconds / 1000000), .tv_usec = (suseconds_t)(microseconds % 1000000)};
+    struct timeval time = {
+        .tv_sec = (time_t)(microseconds / 1000000),
+        .tv_usec = (suseconds_t)(microseconds % 1000000),
+    };
 
     if (conn->patience == microseconds)
         return true;
@@ -122,8 +125,8 @@ static int await_datagram(dtlsffi_conn *conn, uint8_t *datagram, const dtlsffi_r
     return answer;
 }
 
-/* A datagram is opened before anybody asks for the GIL: another thread might have it, and receive hundreds of later ones,
- * of which OpenSSL's window has but 64. */
+/* A datagram is opened before anybody asks for the GIL: another thread might have it, and receive hundreds of later
+ * ones, of which OpenSSL's window has but 64. */
 static int wait_for_record(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, const dtlsffi_room *room)
 {
     uint8_t *datagram = inbox->data + DTLSFFI_RECORD_MAX; /* before it the record may go */
@@ -138,8 +141,8 @@ static int wait_for_record(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inb
     return answer;
 }
 
-/* `dtlsffi_conn_read`, but waits for the next datagram, if it has to, for so long at most (0: for ever); that comes into
- * the inbox. Who detaches the connection and sees nobody here afterwards need not wake anybody. */
+/* `dtlsffi_conn_read`, but waits for the next datagram, if it has to, for so long at most (0: for ever); that comes
+ * into the inbox. Who detaches the connection and sees nobody here afterwards need not wake anybody. */
 int dtlsffi_conn_wait(dtlsffi_conn *conn, int64_t microseconds, dtlsffi_inbox *inbox, const dtlsffi_room *room)
 {
     int answer;
