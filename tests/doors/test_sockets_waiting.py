@@ -19,6 +19,7 @@ from dtlsffi._native import lib
 from dtlsffi.testing import Relay
 from tests.doors.accepting import raises_in_thread, waits_in
 from tests.doors.listening import HOST, Pair, Sockets, listening
+from tests.helpers import not_before_3_0_7
 
 
 def test_a_timeout_is_for_the_whole_call(dtls_pair: Pair) -> None:
@@ -266,6 +267,7 @@ def test_two_that_have_too_little_room_lose_nothing(dtls_pair: Pair) -> None:
     assert client.statistics()["dropped_junk"] == 0
 
 
+@not_before_3_0_7
 def test_a_record_that_has_overtaken_the_handshake_is_pending(
     udp_pair: Sockets, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 import dtlsffi
 from dtlsffi.testing import Authority
 from tests.bad_certificates import CASES
+from tests.helpers import not_before_3_0_7
 from tests.interop.peers import CLIENTS, HOST, SERVERS, Serve, connect
 from tests.interop.programs import Files
 
@@ -135,6 +136,7 @@ def test_their_client_talks_to_our_server(
         client.expect("closed" if peer == "openssl" else "Peer has closed")
 
 
+@not_before_3_0_7
 def test_a_client_may_want_short_records(authority: Authority, files: Files, serve: Serve) -> None:
     """RFC 6066 section 4: for want of memory. `data_mtu` says so, and what is longer is refused."""
     server = serve(authority.server_context(HOST))
