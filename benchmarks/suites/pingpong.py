@@ -18,7 +18,7 @@ A record goes to another process and comes back, one at a time, both processes o
 `dtlsffi.asyncio` is compared with. It makes room for 256 kB for each datagram that it receives. In some processes
 malloc has that at hand, in others it asks the kernel for it and gives it back each time (strace: an mmap, mremap and
 munmap for each record), as their heap happens to lie: 33,000 or 18,000 there and back a second on one machine, so that
-this comparison comes out one way or the other, and its brackets are wide.
+this comparison comes out one way or the other.
 
 Where the rest goes: nothing goes on at the same time here, so what Python does between two system calls adds up in
 full. `send` and `recv` are in C (the interpreter takes 970 instructions for both, callgrind); what remains is the

@@ -68,7 +68,7 @@ class Knowledge(Peer):
 
     @property
     def server_hostname(self) -> str | None:
-        """The name asked for, in its ASCII form (IDNA), or None."""
+        """The name that a client asks for, in its ASCII form (IDNA), or None; on a server None, as in ssl."""
         return self._association._server_hostname
 
     # ---- datagrams ----
