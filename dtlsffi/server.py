@@ -57,7 +57,7 @@ def create_server(
     if not isinstance(context, DTLSContext):
         raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
     host, port = (None, None) if address is None else host_and_port(address, "address")
-    check_place(port, sock, family, reuse_port, dualstack_ipv6)
+    check_place(0 if address is not None else None, sock, family, reuse_port, dualstack_ipv6)
     make = context.dtlslistener_class._create
     if sock is not None:
         return make(sock, context, **limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import socket
 import sys
 import threading
@@ -71,31 +72,52 @@ class Talk:
         """Talks to the end."""
         tell_about(self._options, self._conn)
         self._conn.settimeout(None)
-        if not self._echo:
-            threading.Thread(target=self._speak, name="dtlsffi stdin", daemon=True).start()
-        while data := self._conn.recv():
-            self._heard = time.monotonic()
-            if self._echo:
-                self._conn.send(data)
-            elif sys.stdout is not None:
-                show(data, sys.stdout.buffer, binary=self._options.binary)
+        bell, self._ear = socket.socketpair()
+        speaker = threading.Thread(target=self._speak, name="dtlsffi stdin", daemon=True)
+        with self._ear, bell:
+            if not self._echo:
+                speaker.start()
+            try:
+                self._listen()
+            finally:  # what is typed from now on is for the next client
+                bell.close()
+                if not self._echo:
+                    speaker.join()
         if self._failure is not None:
             raise self._failure
         if not self._over:
             tell(self._options, "the peer closed")
         tell(self._options, f"statistics: {self._conn.statistics()}")
 
+    def _listen(self) -> None:
+        while data := self._conn.recv():
+            self._heard = time.monotonic()
+            if self._echo:
+                self._conn.send(data)
+            elif sys.stdout is not None:
+                show(data, sys.stdout.buffer, binary=self._options.binary)
+
+    def _is_over(self, seconds: float | None, *more: int) -> bool:
+        """Waits for a descriptor, or so long; whether the talk is over."""
+        ear = self._ear.fileno()
+        return ear in select.select([ear, *more], [], [], seconds)[0]
+
     def _speak(self) -> None:
         """Sends what stdin has; at its end, or where it cannot be sent, that is the end of the talk."""
+        stdin = None if sys.stdin is None else sys.stdin.fileno()  # None: closed before us
         try:
-            while sys.stdin is not None and (chunk := os.read(sys.stdin.fileno(), 65536)):  # None: closed before us
+            chunk = b"" if stdin is None else b"?"
+            while chunk and stdin is not None:
+                if self._is_over(None, stdin):
+                    return
+                chunk = os.read(stdin, 65536)
                 self._say(chunk)
-            self._say(b"")
             if self._linger is None:
                 return
             self._heard = time.monotonic()
             while (left := self._heard + self._linger - time.monotonic()) > 0:
-                time.sleep(left)
+                if self._is_over(left):
+                    return
         except (OSError, ValueError) as error:
             self._failure = error
         self._over = True

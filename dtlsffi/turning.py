@@ -159,6 +159,8 @@ class AwaitedPort(Endpoint):
         elif self.connected:
             for connection in self.connections:
                 connection.follow_path()
+                if error.errno == errno.EMSGSIZE and not connection.is_established:
+                    continue  # its flight is sent again, in smaller datagrams
                 if not connection.is_established:
                     words = f"{os.strerror(error.errno or 0)} ({connection.peer})"
                     self._end(connection, OSError(error.errno, words))

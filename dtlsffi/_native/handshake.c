@@ -110,6 +110,8 @@ static bool is_one_there(dtlsffi_conn *conn)
 
     if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
         conn->io_errno = errno;
+    if (conn->io_errno == EMSGSIZE)
+        dtlsffi_mtu_follow(conn);
     return got >= 0 && is_of_handshake(conn, header, (size_t)got);
 }
 
@@ -118,7 +120,7 @@ static bool is_one_there(dtlsffi_conn *conn)
 int dtlsffi_conn_finish_others(dtlsffi_conn *conn)
 {
     conn->unconfirmed = conn->fd >= 0 && conn->stats.records_received == 0;
-    for (int i = 0; i < HANDSHAKES_AT_MOST && conn->unconfirmed; i++) {
+    for (int i = 0; i < HANDSHAKES_AT_MOST && conn->unconfirmed && !conn->failed; i++) {
         if (dtlsffi_conn_waiting(conn) > 0 || !is_one_there(conn)) /* whoever waits for a datagram reads it */
             break;
         dtlsffi_conn_take_datagram(conn);

@@ -7,12 +7,14 @@ import ipaddress
 import math
 import operator
 from functools import lru_cache
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 from .._native import lib
 
 TIMERS = (1.0, 2.0, 60.0)
 """The retransmission timer that RFC 6347 section 4.2.4.1 proposes, and C begins with."""
+NUMBERS = (SupportsFloat, SupportsIndex)
+"""What float() takes, but for text."""
 PORT_MAX = 0xFFFF
 HOST_MAX = 255
 """Bytes of a host name: RFC 1034 section 3.1."""
@@ -58,8 +60,9 @@ def check_callback(callback: object, what: str = "callback") -> None:
 
 def checked_time(now: float) -> float:
     """A time by an endpoint owner's clock, in seconds; TypeError or ValueError where it is none."""
-    if not isinstance(now, (int, float)):
+    if not isinstance(now, NUMBERS):
         raise TypeError(f"now is a number of seconds, not {type(now).__name__}")
+    now = float(now)
     if not math.isfinite(now):
         raise ValueError(f"now is a number of seconds, not {now}")
     return now
@@ -167,7 +170,7 @@ def checked_limits(
 
 def check_duration(seconds: float, name: str) -> None:
     """Raises TypeError or ValueError, by name, for what is no time that ends something."""
-    if not isinstance(seconds, (int, float)):
+    if not isinstance(seconds, NUMBERS):
         raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
     if not seconds > 0:
         raise ValueError(f"{name} is a number of seconds above 0, not {seconds}")

@@ -140,6 +140,7 @@ class Carrier:
             while not records:
                 count = lib.dtlsffi_udp_receive(self._udp, batch.memory)
                 if count < 0:
+                    lib.dtlsffi_conn_follow_path(self._connection._conn)  # it may be news of that
                     raise not_received(count, self._connection.peer)
                 records = self._open(batch) if count else self._rest()
                 if not records and count == 0:

@@ -137,6 +137,7 @@ class Endpoint(Draining):
 
     def _after(self, connection: EndpointConnection, now: float, move: Callable[[], object]) -> None:
         """Moves a connection on, and sees what came of it."""
+        connection._raised = 0
         try:
             move()
         except BaseException as error:

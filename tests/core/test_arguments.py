@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
 import dtlsffi
 from dtlsffi import Connection
-from dtlsffi.core.arguments import host, known_host
+from dtlsffi.core.arguments import check_duration, checked_time, host, known_host
 from tests.helpers import HOST
 
 
@@ -60,3 +63,13 @@ def test_only_an_ipv6_address_has_a_scope() -> None:
     """Which no certificate has, so it is not looked for there."""
     assert host("fe80::1%eth0") == ("fe80::1", True)
     assert host("127.0.0.1%eth0") == ("127.0.0.1%eth0", False)
+
+
+@pytest.mark.parametrize("number", [Fraction(1, 2), Decimal("0.5"), 0.5, 1])
+def test_a_number_of_seconds_is_what_float_takes(number: Any) -> None:
+    """But no text, as in socket.settimeout()."""
+    assert checked_time(number) == float(number)
+    check_duration(number, "timeout")
+    for bad in ("1", b"1", None):
+        with pytest.raises(TypeError, match="a number of seconds"):
+            check_duration(bad, "timeout")

@@ -331,3 +331,20 @@ def test_a_client_that_vanishes_is_in_nobodys_way(how: list[str], files: Files, 
             assert result.stdout == "here\n"
         else:
             server.expect("here\n")
+
+
+def test_each_line_is_for_the_client_that_is_there(files: Files, authority: Authority) -> None:
+    """--keep: nobody who has gone reads stdin any more."""
+    port = free_port()
+    ca = files.write(authority.certificate)
+    client = ["client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.1"]
+    with serve(files, authority, port, "--keep") as server:
+        for number in range(3):
+            assert run(*client, stdin=f"hello {number}\n").returncode == 0
+            server.expect(f"hello {number}\n")
+        with Program([*DTLSFFI, *client]) as last:
+            last.say("here")
+            server.expect("here\n")
+            for word in ("one", "two"):
+                server.say(word)
+                last.expect(f"{word}\n")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,22 +69,39 @@ def path() -> Iterator[str]:
                 ip("netns", "del", namespace)
 
 
+def visit(door: str, path: str, files: Files, authority: Authority, *, shows: bool) -> dict[str, Any]:
+    """What a client sees that goes there, with a large certificate of its own if it is to show one."""
+    identity, own = authority.issue(HOST), authority.issue("client.example", rsa=True)
+    trusted = files.write(authority.certificate)
+    python = [sys.executable, "-X", "dev", "-W", "error", "-m"]
+    serve = ["dtlsffi", "server", str(PORT), "--bind", path, "--echo", "--verbose"]
+    serve += ["--cert", files.write(identity.certificate), "--key", files.write(identity.key)]
+    client = ["tests.serving.narrow", door, path, trusted, HOST]
+    if shows:
+        serve += ["--ca", trusted]
+        client += [files.write(own.certificate), files.write(own.key)]
+    with Program(["ip", "netns", "exec", SERVER, *python, *serve]) as server:
+        server.expect("listening")
+        command = ["ip", "netns", "exec", CLIENT, *python, *client]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    seen: dict[str, Any] = json.loads(result.stdout)
+    return seen
+
+
 @pytest.mark.parametrize("door", ["blocking", "asyncio"])
 def test_data_mtu_follows_the_path(door: str, path: str, tmp_path: Path, authority: Authority) -> None:
     """What got lost is told of, and what `data_mtu` says from then on comes through, both ways."""
-    files, identity = Files(tmp_path), authority.issue(HOST)
-    python = [sys.executable, "-X", "dev", "-W", "error", "-m"]
-    serve = ["dtlsffi", "server", str(PORT), "--bind", path, "--echo", "--verbose"]
-    certificate = ["--cert", files.write(identity.certificate), "--key", files.write(identity.key)]
-    with Program(["ip", "netns", "exec", SERVER, *python, *serve, *certificate]) as server:
-        server.expect("listening")
-        client = ["tests.serving.narrow", door, path, files.write(authority.certificate), HOST]
-        result = subprocess.run(
-            ["ip", "netns", "exec", CLIENT, *python, *client], capture_output=True, text=True, timeout=60, check=False
-        )
-    assert result.returncode == 0, result.stderr
-    seen = json.loads(result.stdout)
+    seen = visit(door, path, Files(tmp_path), authority, shows=False)
     assert seen["before"] == [1500 - 28, 1500 - 28 - 37]
     assert seen["after"] == [NARROW - 28, NARROW - 28 - 37]
     assert "the path carries less than was sent, which is lost: data_mtu tells what fits now" in seen["said"]
     assert seen["came"] == NARROW - 28 - 37
+
+
+@pytest.mark.parametrize("door", ["blocking", "asyncio"])
+def test_a_handshake_goes_on_in_smaller_datagrams(door: str, path: str, tmp_path: Path, authority: Authority) -> None:
+    """Where its flight has found out about the path: nobody needs to be told."""
+    seen = visit(door, path, Files(tmp_path), authority, shows=True)
+    assert seen["before"] == [NARROW - 28, NARROW - 28 - 37]
+    assert (seen["said"], seen["came"]) == ("", NARROW - 28 - 37)
