@@ -66,17 +66,17 @@ __all__ += sockets.__all__
 __all__ += connecting.__all__
 
 
-LATER = ("anyio", "asyncio", "testing")
+_LATER = ("anyio", "asyncio", "testing")
 
 if not TYPE_CHECKING:  # to which any name would be one
 
     def __getattr__(name: str) -> ModuleType:
         """The doors of event loops, and the help for tests, are imported when they are asked for."""
-        if name in LATER:
+        if name in _LATER:
             return importlib.import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """What there is, with what is yet to be imported."""
-    return sorted({*globals(), *LATER})
+    return sorted({*globals(), *_LATER})

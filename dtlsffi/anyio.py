@@ -26,7 +26,7 @@ from .core.association import check_client, check_side
 from .core.batches import Buffer
 from .core.context import DTLSContext
 from .core.endpoint_connection import EndpointConnection
-from .core.pins import Fingerprints, Keys
+from .core.pins import Fingerprints, Keys, pins_of
 from .core.session import DTLSSession
 from .ordering import ATTEMPT_DELAY, routes
 from .turning import AwaitedPort
@@ -297,17 +297,14 @@ async def connect(
         "context": context,
         "server_hostname": host if server_hostname is None else server_hostname,
         "session": session,
-        "verify_fingerprint": verify_fingerprint,
-        "verify_public_key": verify_public_key,
+        "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
     }
     check_client(**arguments)
     found = await anyio.getaddrinfo(host, service(port, 1), family=family, type=socket.SOCK_DGRAM)
     local: Any = None
     if local_addr is not None:
-        local_host, local_port = host_and_port(local_addr, "local_addr")
-        local = await anyio.getaddrinfo(
-            local_host, service(local_port), family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )  # fmt: skip
+        source = host_and_port(local_addr, "local_addr")
+        local = await anyio.getaddrinfo(*source, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
 
     async def attempt(place: Any, source: Any) -> DTLSStream:
         sock = open_client(place, source)
@@ -403,8 +400,6 @@ async def serve(
     Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
     """
     check_handler(handler)
-    if not isinstance(context, DTLSContext):
-        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
     check_side(context, True, None, None)
     check_place(local_port, sock, local_host, family, reuse_port, dualstack_ipv6)
     if sock is not None:

@@ -20,9 +20,9 @@ def family_of(host: str | None, family: int | None, dualstack_ipv6: bool) -> int
     return family
 
 
-def check_place(port: int | None, sock: object, *of_its_own: object) -> None:
+def check_place(place: object, sock: object, *of_its_own: object) -> None:
     """Raises ValueError unless there is either an address, or a socket for which nothing is to be chosen any more."""
-    if (sock is None) == (port is None):
+    if (sock is None) == (place is None):
         raise ValueError("either an address or a bound socket (sock=) is needed, and not both")
     if sock is not None and any(of_its_own):
         raise ValueError("sock is bound already: it excludes host, family, reuse_port and dualstack_ipv6")
@@ -33,10 +33,10 @@ def service(port: Any, least: int = 0) -> Any:
     return port if port is None or isinstance(port, (str, bytes)) else checked_port(port, least)
 
 
-def host_and_port(address: Any, name: str) -> tuple[Any, Any]:
-    """The parts of an address; TypeError, by name, where it has not these two."""
+def host_and_port(address: Any, name: str, least: int = 0) -> tuple[Any, Any]:
+    """The parts of an address, as `getaddrinfo` is to get them; TypeError, by name, where it has not these two."""
     if isinstance(address, (tuple, list)) and len(address) == 2:
-        return address[0], address[1]
+        return address[0], service(address[1], least)
     raise TypeError(f"{name} is a host and a port, not {address!r}")
 
 

@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from .binding import host_and_port, open_client, service
+from .binding import host_and_port, open_client
 from .core.arguments import NUMBERS
 from .core.association import check_client
 from .core.constants import PROTOCOL_DTLS_CLIENT
 from .core.context import DTLSContext, create_default_context
 from .core.errors import DTLSCertVerificationError, DTLSError, DTLSWantReadError, DTLSWantWriteError
-from .core.pins import Fingerprints, Keys
+from .core.pins import Fingerprints, Keys, pins_of
 from .core.same import CERT_NONE, DER_cert_to_PEM_cert
 from .core.session import DTLSSession
 from .ordering import ATTEMPT_DELAY, alternate
@@ -49,7 +49,7 @@ def create_connection(
     Raises `DTLSCertVerificationError` as soon as the certificate of one address fails verification, otherwise what the
     last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
     """
-    host, port = host_and_port(address, "address")
+    host, port = host_and_port(address, "address", 1)
     limit = socket.getdefaulttimeout() if timeout is DEFAULT else timeout
     if limit is not None and not isinstance(limit, NUMBERS):
         raise TypeError(f"timeout is a number of seconds or None, not {type(limit).__name__}")
@@ -59,11 +59,10 @@ def create_connection(
     arguments: dict[str, Any] = {
         "server_hostname": host if server_hostname is None else server_hostname,
         "session": session,
-        "verify_fingerprint": verify_fingerprint,
-        "verify_public_key": verify_public_key,
+        "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
     }
     check_client(context=context, **arguments)
-    found = socket.getaddrinfo(host, service(port, 1), type=socket.SOCK_DGRAM)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
 
     def attempt(place: Any) -> DTLSSocket:
         sock = open_client(place, source_address)

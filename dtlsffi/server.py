@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .accepted import BACKLOG, DTLSServerConnection, Engine
 from .binding import bound, check_bound, check_place, family_of, host_and_port, service
 from .core.arguments import check_handler
-from .core.association import check_side
+from .core.association import check_context, check_side
 from .core.context import DTLSContext
 from .waiting import Deadline, Patience
 
@@ -54,15 +54,14 @@ def create_server(
 
     Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
     """
-    if not isinstance(context, DTLSContext):
-        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    check_context(context)
     host, port = (None, None) if address is None else host_and_port(address, "address")
-    check_place(0 if address is not None else None, sock, family, reuse_port, dualstack_ipv6)
+    check_place(address, sock, family, reuse_port, dualstack_ipv6)
     make = context.dtlslistener_class._create
     if sock is not None:
         return make(sock, context, **limits)
     family = family_of(host, family, dualstack_ipv6)
-    found = socket.getaddrinfo(host or None, service(port), family, socket.SOCK_DGRAM, 0, socket.AI_PASSIVE)
+    found = socket.getaddrinfo(host or None, port, family, socket.SOCK_DGRAM, 0, socket.AI_PASSIVE)
     with bound(found, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6) as own:
         return make(own, context, **limits)
 
@@ -90,8 +89,6 @@ class DTLSListener(Patience):
     def _create(cls, sock: socket.socket, context: DTLSContext, **limits: Any) -> DTLSListener:
         """From a bound UDP socket, which is used up; `limits` are `Endpoint`'s."""
         check_bound(sock)
-        if not isinstance(context, DTLSContext):
-            raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
         check_side(context, True, None, None)
         self = cls.__new__(cls)
         self._timeout = sock.gettimeout()

@@ -168,7 +168,6 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
             self._give_up(deadline)
         try:
             if not self._ready:  # by another thread, meanwhile
-                self._connection._raised = 0
                 self._retry(self._connection.do_handshake, deadline)
                 self._carrier.allow()
                 self._ready = True

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 import unicodedata
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -72,22 +73,26 @@ class Talk:
         """Talks to the end."""
         tell_about(self._options, self._conn)
         self._conn.settimeout(None)
-        bell, self._ear = socket.socketpair()
-        speaker = threading.Thread(target=self._speak, name="dtlsffi stdin", daemon=True)
-        with self._ear, bell:
-            if not self._echo:
-                speaker.start()
-            try:
-                self._listen()
-            finally:  # what is typed from now on is for the next client
-                bell.close()
-                if not self._echo:
-                    speaker.join()
+        with nullcontext() if self._echo else self._speaking():
+            self._listen()
         if self._failure is not None:
             raise self._failure
         if not self._over:
             tell(self._options, "the peer closed")
         tell(self._options, f"statistics: {self._conn.statistics()}")
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """Meanwhile a thread sends what is typed; what is typed later is for the next client."""
+        bell, self._ear = socket.socketpair()
+        speaker = threading.Thread(target=self._speak, name="dtlsffi stdin", daemon=True)
+        with self._ear:
+            speaker.start()
+            try:
+                yield
+            finally:
+                bell.close()
+                speaker.join()
 
     def _listen(self) -> None:
         while data := self._conn.recv():
@@ -102,15 +107,20 @@ class Talk:
         ear = self._ear.fileno()
         return ear in select.select([ear, *more], [], [], seconds)[0]
 
+    def _typed(self) -> Iterator[bytes]:
+        """What stdin has, b"" at its end; no more when the talk is over."""
+        if sys.stdin is None:  # closed before us
+            return
+        stdin = sys.stdin.fileno()
+        while not self._is_over(None, stdin):
+            yield (chunk := os.read(stdin, 65536))
+            if not chunk:
+                return
+
     def _speak(self) -> None:
         """Sends what stdin has; at its end, or where it cannot be sent, that is the end of the talk."""
-        stdin = None if sys.stdin is None else sys.stdin.fileno()  # None: closed before us
         try:
-            chunk = b"" if stdin is None else b"?"
-            while chunk and stdin is not None:
-                if self._is_over(None, stdin):
-                    return
-                chunk = os.read(stdin, 65536)
+            for chunk in self._typed():
                 self._say(chunk)
             if self._linger is None:
                 return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .core.context import DTLSContext
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
+from .core.errors import from_errno
 
 if TYPE_CHECKING:
     from .awaiting import AwaitedConnection
@@ -159,11 +160,9 @@ class AwaitedPort(Endpoint):
         elif self.connected:
             for connection in self.connections:
                 connection.follow_path()
-                if error.errno == errno.EMSGSIZE and not connection.is_established:
-                    continue  # its flight is sent again, in smaller datagrams
                 if not connection.is_established:
-                    words = f"{os.strerror(error.errno or 0)} ({connection.peer})"
-                    self._end(connection, OSError(error.errno, words))
+                    if error.errno != errno.EMSGSIZE:  # else its flight is sent again, in smaller datagrams
+                        self._end(connection, from_errno(error.errno or 0, connection.peer))
                 elif (door := connection._subject()) is not None:
                     door._refusal = error
                     self._ready[connection] = None

@@ -55,13 +55,14 @@ static ssize_t receive_now(const dtlsffi_conn *conn, uint8_t *buffer, size_t siz
     return got;
 }
 
-/* Something that was sent was too large for the path: a flight is sent again, in smaller datagrams; data is lost, and
- * its sender is told. */
-static void learn_of_path(dtlsffi_conn *conn)
+/* What the socket has said in place of a datagram. Where something that was sent is too large for the path, a flight is
+ * sent again, in smaller datagrams; data is lost, and its sender is told. */
+void dtlsffi_conn_hear(dtlsffi_conn *conn, int number)
 {
-    if (conn->established)
-        conn->io_errno = EMSGSIZE;
-    dtlsffi_mtu_follow(conn);
+    if (number == EMSGSIZE)
+        dtlsffi_mtu_follow(conn);
+    if (number != EMSGSIZE || conn->established)
+        conn->io_errno = number;
 }
 
 /* The kernel says that our last datagram found nobody before it gives what the peer had sent until then: that is taken
@@ -79,12 +80,8 @@ static size_t take_from_socket(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
         conn->stats.bytes_received += (size_t)got;
         return dtlsffi_conn_kept(conn, (size_t)got, size);
     }
-    if (errno == EMSGSIZE) {
-        learn_of_path(conn);
-        return 0;
-    }
     if (errno != EAGAIN && errno != EWOULDBLOCK)
-        conn->io_errno = errno;
+        dtlsffi_conn_hear(conn, errno);
     return 0;
 }
 

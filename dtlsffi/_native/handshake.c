@@ -2,6 +2,7 @@
 #include "core.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 static void establish(dtlsffi_conn *conn)
@@ -94,34 +95,36 @@ int dtlsffi_conn_step(dtlsffi_conn *conn)
 #define HANDSHAKES_AT_MOST 64 /* datagrams that one send looks at */
 
 /* Whether a datagram is none that others wait for: what is left of a handshake, or junk that hides it. */
-static bool is_of_handshake(dtlsffi_conn *conn, const uint8_t *header, size_t length)
+static bool is_of_handshake(const uint8_t *header)
 {
-    if (length < DTLSFFI_RECORD_HEADER)
-        return true;
-    if (header[0] == SSL3_RT_APPLICATION_DATA)
-        conn->unconfirmed = false; /* who sends data has our flight */
     return header[0] != SSL3_RT_APPLICATION_DATA && (header[0] != SSL3_RT_ALERT || (header[3] | header[4]) == 0);
 }
 
-static bool is_one_there(dtlsffi_conn *conn)
+/* Whether a datagram is there, and the header that it begins with; zeros where it is too short for one. */
+static bool peek(dtlsffi_conn *conn, uint8_t *header)
 {
-    uint8_t header[DTLSFFI_RECORD_HEADER];
-    ssize_t got = recv(conn->fd, header, sizeof(header), MSG_PEEK | MSG_DONTWAIT);
+    ssize_t got = recv(conn->fd, header, DTLSFFI_RECORD_HEADER, MSG_PEEK | MSG_DONTWAIT);
 
+    if (got < DTLSFFI_RECORD_HEADER)
+        memset(header, 0, DTLSFFI_RECORD_HEADER);
     if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-        conn->io_errno = errno;
-    if (conn->io_errno == EMSGSIZE)
-        dtlsffi_mtu_follow(conn);
-    return got >= 0 && is_of_handshake(conn, header, (size_t)got);
+        dtlsffi_conn_hear(conn, errno);
+    return got >= 0;
 }
 
 /* A peer that has lost our last flight repeats its own, which OpenSSL answers when it reads it: whoever only sends
- * would never have it do so. Returns 0, or what the socket has said meanwhile. */
+ * would never have it do so. Who sends data has our flight; who waits for a datagram reads it. Returns 0, or what the
+ * socket has said meanwhile. */
 int dtlsffi_conn_finish_others(dtlsffi_conn *conn)
 {
+    uint8_t header[DTLSFFI_RECORD_HEADER];
+
     conn->unconfirmed = conn->fd >= 0 && conn->stats.records_received == 0;
     for (int i = 0; i < HANDSHAKES_AT_MOST && conn->unconfirmed && !conn->failed; i++) {
-        if (dtlsffi_conn_waiting(conn) > 0 || !is_one_there(conn)) /* whoever waits for a datagram reads it */
+        if (dtlsffi_conn_waiting(conn) > 0 || !peek(conn, header))
+            break;
+        conn->unconfirmed = header[0] != SSL3_RT_APPLICATION_DATA;
+        if (!is_of_handshake(header))
             break;
         dtlsffi_conn_take_datagram(conn);
     }

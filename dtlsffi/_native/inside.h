@@ -350,6 +350,7 @@ void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch
 /* datagram_bio.c */
 bool dtlsffi_datagram_bio_init(void);
 BIO *dtlsffi_datagram_bio_new(dtlsffi_conn *conn);
+void dtlsffi_conn_hear(dtlsffi_conn *conn, int number);
 
 /* mtu.c */
 size_t dtlsffi_mtu_overhead(const dtlsffi_conn *conn);

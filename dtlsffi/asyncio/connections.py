@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import Any
 
 from ..awaiting import AwaitedConnection
-from ..binding import host_and_port, open_client, service
+from ..binding import host_and_port, open_client
 from ..core.association import check_client
 from ..core.context import DTLSContext
 from ..core.endpoint_connection import NEVER, EndpointConnection
 from ..core.errors import DTLSCertVerificationError
-from ..core.pins import Fingerprints, Keys
+from ..core.pins import Fingerprints, Keys, pins_of
 from ..core.session import DTLSSession
 from ..ordering import ATTEMPT_DELAY, routes
 from ..turning import AwaitedPort
@@ -204,8 +204,7 @@ async def connect(
         "context": context,
         "server_hostname": host if server_hostname is None else server_hostname,
         "session": session,
-        "verify_fingerprint": verify_fingerprint,
-        "verify_public_key": verify_public_key,
+        "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
     }
     conn: DTLSConnection = await reach(Port, (host, port), local_addr, family, arguments, limits)
     return conn
@@ -224,14 +223,12 @@ async def reach(
     """A connection with the first of a host's addresses to finish its handshake."""
     loop = asyncio.get_running_loop()
     check_client(**arguments)
-    host, port = host_and_port(address, "remote_addr")
-    found = await loop.getaddrinfo(host, service(port, 1), family=family, type=socket.SOCK_DGRAM)
+    to = host_and_port(address, "remote_addr", 1)
+    found = await loop.getaddrinfo(*to, family=family, type=socket.SOCK_DGRAM)
     local: Any = None
     if local_addr is not None:
-        host, port = host_and_port(local_addr, "local_addr")
-        local = await loop.getaddrinfo(
-            host, service(port), family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )
+        source = host_and_port(local_addr, "local_addr")
+        local = await loop.getaddrinfo(*source, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
 
     async def attempt(place: Any, source: Any) -> Any:
         sock = open_client(place, source, reuse_port=reuse_port)

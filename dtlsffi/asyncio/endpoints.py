@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..binding import check_port, check_udp
-from ..core.association import check_resumes, check_side
+from ..core.association import check_context, check_resumes, check_side
 from ..core.constants import PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
 from ..core.pins import Fingerprints, Keys, pins_of
@@ -51,8 +51,7 @@ async def create_dtls_endpoint(
     `limits` are `Endpoint`'s, by name. Raises what `connect` raises, OSError where an address cannot be had, ValueError
     or TypeError for arguments that make no sense.
     """
-    if not isinstance(context, DTLSContext):
-        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    check_context(context)
     check_places(local_addr, remote_addr, sock, family or reuse_port, dualstack_ipv6)
     identity = {
         "context": context,
@@ -132,4 +131,4 @@ def check_serving(identity: dict[str, Any]) -> None:
     """Raises ValueError where a port that is for clients only is given what a client has."""
     if identity["context"].protocol is PROTOCOL_DTLS_SERVER:
         check_side(identity["context"], True, identity["server_hostname"], None)
-        check_resumes(identity["session"], True)
+        check_resumes(identity["session"], identity["context"], True)

@@ -81,8 +81,6 @@ async def serve(
     Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
     """
     check_handler(handler)
-    if not isinstance(context, DTLSContext):
-        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
     check_side(context, True, None, None)
     bind = Binding(host, port, sock, family, reuse_port, dualstack_ipv6)
     return DTLSServer._create(await bind.open(ServerPort, context, **limits), handler)

@@ -26,7 +26,7 @@ from .errors import (
     from_fault,
     make,
 )
-from .pins import Fingerprints, Keys, Pins, pins_of
+from .pins import Pins
 from .session import DTLSSession
 
 logger = logging.getLogger("dtlsffi.handshake")
@@ -55,15 +55,12 @@ class Association(Parking, Holder):
         fileno: int,
         pins: Pins | None,
     ) -> None:
-        if not isinstance(context, DTLSContext):
-            raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+        check_context(context)
         calls.claim(self)
         check_side(context, server_side, server_hostname, pins)
-        check_resumes(session, server_side)
+        check_resumes(session, context, server_side)
         name, is_address = (None, False) if server_hostname is None else host(server_hostname)
         check_descriptor(fileno)
-        if session is not None and session._context not in (None, context):  # said before the context is in use
-            check_session(session, context, name, b"")
         context._freeze()
         self._rules = rules_of(context, pins, server_side)
         if session is not None:
@@ -74,7 +71,7 @@ class Association(Parking, Holder):
         self._peer = peer
         self._failure: DTLSError | None = None
         self._parked = None
-        self._raised = 0  # the id of what a callback has raised
+        self._raised = 0  # the id of what a callback has raised in the last call
         self._origin = context  # the one it began with: sessions are its matter, whatever a name has chosen
         self._choosing = False  # whether an sni_callback is just being asked
         self._pins = pins
@@ -140,8 +137,7 @@ class Association(Parking, Holder):
 
     def _adopt(self, context: DTLSContext) -> None:
         """Goes on with another context: what an sni_callback may do."""
-        if not isinstance(context, DTLSContext):
-            raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+        check_context(context)
         if not self._choosing:
             raise ValueError("the context can be changed by a server's sni_callback only")
         check_side(context, self._server_side, None, None)
@@ -156,7 +152,7 @@ class Association(Parking, Holder):
 
     def _resume(self, session: DTLSSession) -> None:
         """Has a client's handshake, which has not begun yet, resume a session."""
-        check_resumes(session, self._server_side)
+        check_resumes(session, self._context, self._server_side)
         check_session(session, self._context, self._server_hostname, self._rules)
         with self._locked() as ssl_object:
             if not lib.SSL_in_before(ssl_object):
@@ -218,8 +214,8 @@ class Association(Parking, Holder):
         """Raises what was parked; tells the context's store what must not be resumed any more."""
         if self._origin._session_removed is not None:
             self._origin._tell_removed()
+        self._raised = 0 if self._parked is None else id(self._parked)
         if self._parked is not None:
-            self._raised = id(self._parked)
             super()._collect()
 
     def is_callbacks(self, error: BaseException) -> bool:
@@ -297,8 +293,15 @@ ANSWERS: dict[int, tuple[type[DTLSError], str, str]] = {
 }
 
 
+def check_context(context: object) -> None:
+    """Raises TypeError for what is none."""
+    if not isinstance(context, DTLSContext):
+        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+
+
 def check_side(context: DTLSContext, server_side: bool, server_hostname: str | None, pins: Pins | None) -> None:
-    """Raises ValueError where the context is not for this side, or lacks what the side needs: ssl's rules."""
+    """Raises TypeError for no context, ValueError for one that is not for this side, or lacks what that needs."""
+    check_context(context)
     if server_side and context._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT:
         raise ValueError("a PROTOCOL_DTLS_CLIENT context cannot take the server's side")
     if not server_side and context._protocol is DTLSProtocol.PROTOCOL_DTLS_SERVER:
@@ -316,30 +319,25 @@ def check_descriptor(fileno: int) -> None:
 
 
 def check_client(
-    *,
-    context: DTLSContext,
-    server_hostname: str | None,
-    session: DTLSSession | None,
-    verify_fingerprint: Fingerprints | Pins | None,
-    verify_public_key: Keys | None = None,
+    *, context: DTLSContext, server_hostname: str | None, session: DTLSSession | None, verify_fingerprint: Pins | None
 ) -> None:
     """Raises TypeError or ValueError, by name, where no client's connection can be made of these."""
-    if not isinstance(context, DTLSContext):
-        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
     if server_hostname is not None:
         host(server_hostname)
-    check_side(context, False, server_hostname, pins_of(verify_fingerprint, verify_public_key))
-    check_resumes(session, False)
+    check_side(context, False, server_hostname, verify_fingerprint)
+    check_resumes(session, context, False)
 
 
-def check_resumes(session: object, server_side: bool) -> None:
-    """Raises TypeError for what is neither None nor a session, ValueError where a server is given one."""
+def check_resumes(session: object, context: DTLSContext, server_side: bool) -> None:
+    """Raises TypeError for what is neither None nor a session, ValueError for another context's, or on a server."""
     if session is None:
         return
     if not isinstance(session, DTLSSession):
         raise TypeError(f"session is a DTLSSession, not {type(session).__name__}")
     if server_side:
         raise ValueError("session can only be specified in client mode")
+    if session._context not in (None, context):
+        raise ValueError("Session refers to a different DTLSContext.")
 
 
 def check_session(session: DTLSSession, context: DTLSContext, name: str | None, rules: bytes) -> None:

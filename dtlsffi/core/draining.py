@@ -299,13 +299,13 @@ class Draining(Admission):
         done = 0
         try:
             for connection, data in items:
+                over = connection.gone or connection.failure is not None
                 try:
-                    if connection.gone or connection.failure is not None:
-                        self._udp.datagrams_unsent += 1
-                    else:
+                    if not over:
                         connection.send(data)
                 except (DTLSZeroReturnError, DTLSWantReadError):
-                    self._udp.datagrams_unsent += 1
+                    over = True
+                self._udp.datagrams_unsent += over
                 done += 1
         except (OSError, ValueError):
             if not done:

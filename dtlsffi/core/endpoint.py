@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,7 +22,7 @@ from .context import DTLSContext
 from .cookies import seems_hello
 from .draining import TIDY, WARM, Draining, attempt, raise_first
 from .endpoint_connection import NEVER, EndpointConnection
-from .errors import DTLSError, make
+from .errors import DTLSError, from_errno, make
 from .pins import Fingerprints, Keys, pins_of
 from .schedule import Schedule
 from .session import DTLSSession
@@ -137,7 +136,6 @@ class Endpoint(Draining):
 
     def _after(self, connection: EndpointConnection, now: float, move: Callable[[], object]) -> None:
         """Moves a connection on, and sees what came of it."""
-        connection._raised = 0
         try:
             move()
         except BaseException as error:
@@ -237,7 +235,7 @@ class Endpoint(Draining):
         connection._random = connection._client_random()
         refused = lib.dtlsffi_conn_unsent(connection._conn)
         if refused and refused not in PASSING and not connection.gone:  # there is no way: to wait would not find one
-            self._end(connection, OSError(refused, f"{os.strerror(refused)} ({connection.peer})"))
+            self._end(connection, from_errno(refused, connection.peer))
         return connection
 
     # ---- time ----

@@ -106,8 +106,6 @@ class DTLSSession:
 
     def _fits(self, context: DTLSContext, name: str | None, rules: bytes) -> str | None:
         """Why it cannot be resumed with `context` for the host `name`, or None if it can: ssl's rules, and the host."""
-        if self._context is not None and self._context is not context:
-            return "Session refers to a different DTLSContext."
         if self._rules != rules:
             return (
                 "the session was made under other rules of verification (verify_mode, authorities, flags, pins), "
