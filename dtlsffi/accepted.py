@@ -27,11 +27,12 @@ from .core.draining import attempt
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
 from .core.knowledge import Knowledge
+from .core.limits import ServerLimits
 from .manners import Manners, check_how, size_of
 from .waiting import Deadline, milliseconds
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 __all__ = ["DTLSServerConnection"]
 
@@ -49,7 +50,7 @@ class Engine(Endpoint):
     somebody has taken only weakly: both can be forgotten.
     """
 
-    def __init__(self, sock: socket.socket, context: DTLSContext, **limits: Any) -> None:
+    def __init__(self, sock: socket.socket, context: DTLSContext, **limits: Unpack[ServerLimits]) -> None:
         super().__init__(context, fileno=sock.fileno(), v6_socket=sock.family == socket.AF_INET6, **limits)
         self.sock = sock
         self.process = os.getpid()

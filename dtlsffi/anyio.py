@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import SocketAttribute, TaskStatus, UnreliableObjectStream
@@ -26,10 +26,14 @@ from .core.association import check_client, check_side
 from .core.batches import Buffer
 from .core.context import DTLSContext
 from .core.endpoint_connection import EndpointConnection
+from .core.limits import ClientLimits, ServerLimits
 from .core.pins import Fingerprints, Keys, pins_of
 from .core.session import DTLSSession
 from .ordering import ATTEMPT_DELAY, routes
 from .turning import AwaitedPort
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["DTLSAttribute", "DTLSServerPort", "DTLSStream", "connect", "serve"]
 
@@ -290,7 +294,7 @@ async def connect(
     verify_fingerprint: Fingerprints | None = None,
     verify_public_key: Keys | None = None,
     family: int = 0,
-    **limits: Any,
+    **limits: Unpack[ClientLimits],
 ) -> DTLSStream:
     """Connects to a server, and finishes the handshake: arguments and errors are those of `dtlsffi.asyncio.connect`."""
     arguments: dict[str, Any] = {
@@ -388,7 +392,7 @@ async def serve(
     reuse_port: bool = False,
     dualstack_ipv6: bool = False,
     task_status: TaskStatus[DTLSServerPort] = anyio.TASK_STATUS_IGNORED,
-    **limits: Any,
+    **limits: Unpack[ServerLimits],
 ) -> None:
     """Serves any number of clients on a UDP port, until cancelled: `await handler(stream)` in a task for each.
 

@@ -22,10 +22,11 @@ from .binding import bound, check_bound, check_place, family_of, host_and_port, 
 from .core.arguments import check_handler
 from .core.association import check_context, check_side
 from .core.context import DTLSContext
+from .core.limits import ServerLimits
 from .waiting import Deadline, Patience
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 __all__ = ["DTLSListener", "create_server"]
 
@@ -40,7 +41,7 @@ def create_server(
     family: int | None = None,
     reuse_port: bool = False,
     dualstack_ipv6: bool = False,
-    **limits: Any,
+    **limits: Unpack[ServerLimits],
 ) -> DTLSListener:
     """A listener on a UDP port of its own; `address` is a host (`""`: all of them) and a port (0: any that is free).
 
@@ -86,7 +87,7 @@ class DTLSListener(Patience):
         raise TypeError(f"{type(self).__name__} has no public constructor: dtlsffi.create_server() returns instances")
 
     @classmethod
-    def _create(cls, sock: socket.socket, context: DTLSContext, **limits: Any) -> DTLSListener:
+    def _create(cls, sock: socket.socket, context: DTLSContext, **limits: Unpack[ServerLimits]) -> DTLSListener:
         """From a bound UDP socket, which is used up; `limits` are `Endpoint`'s."""
         check_bound(sock)
         check_side(context, True, None, None)

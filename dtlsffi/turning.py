@@ -15,8 +15,11 @@ from .core.context import DTLSContext
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
 from .core.errors import from_errno
+from .core.limits import ServerLimits
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from .awaiting import AwaitedConnection
 
 logger = logging.getLogger("dtlsffi.server")
@@ -33,7 +36,12 @@ class AwaitedPort(Endpoint):
     """
 
     def __init__(
-        self, sock: socket.socket, context: DTLSContext | None, *, connected: bool = False, **limits: Any
+        self,
+        sock: socket.socket,
+        context: DTLSContext | None,
+        *,
+        connected: bool = False,
+        **limits: Unpack[ServerLimits],
     ) -> None:
         super().__init__(context, fileno=sock.fileno(), v6_socket=sock.family == socket.AF_INET6, **limits)
         sock.setblocking(False)

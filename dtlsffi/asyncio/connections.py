@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..awaiting import AwaitedConnection
 from ..binding import host_and_port, open_client
@@ -15,13 +15,16 @@ from ..core.association import check_client
 from ..core.context import DTLSContext
 from ..core.endpoint_connection import NEVER, EndpointConnection
 from ..core.errors import DTLSCertVerificationError
+from ..core.limits import ClientLimits
 from ..core.pins import Fingerprints, Keys, pins_of
 from ..core.session import DTLSSession
 from ..ordering import ATTEMPT_DELAY, routes
 from ..turning import AwaitedPort
 
-__all__ = ["DTLSConnection", "connect"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
+__all__ = ["DTLSConnection", "connect"]
 
 CLOCK = 0.001  # seconds that the clock of every loop can tell apart: uvloop's has milliseconds
 
@@ -188,7 +191,7 @@ async def connect(
     verify_fingerprint: Fingerprints | None = None,
     verify_public_key: Keys | None = None,
     family: int = 0,
-    **limits: Any,
+    **limits: Unpack[ClientLimits],
 ) -> DTLSConnection:
     """Connects to a server, and finishes the handshake.
 
@@ -216,7 +219,7 @@ async def reach(
     local_addr: tuple[str, int] | None,
     family: int,
     arguments: dict[str, Any],
-    limits: dict[str, Any],
+    limits: ClientLimits,
     *,
     reuse_port: bool = False,
 ) -> Any:

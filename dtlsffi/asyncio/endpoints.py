@@ -6,17 +6,21 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..binding import check_port, check_udp
 from ..core.association import check_context, check_resumes, check_side
 from ..core.constants import PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
+from ..core.limits import Limits
 from ..core.pins import Fingerprints, Keys, pins_of
 from ..core.session import DTLSSession
 from .connections import reach
 from .servers import Binding
 from .transports import DTLSTransport, PeerConnection, TransportPort
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["create_dtls_endpoint"]
 
@@ -37,7 +41,7 @@ async def create_dtls_endpoint(
     reuse_port: bool = False,
     dualstack_ipv6: bool = False,
     sock: socket.socket | None = None,
-    **limits: Any,
+    **limits: Unpack[Limits],
 ) -> tuple[DTLSTransport, P]:
     """`loop.create_datagram_endpoint` with DTLS: the transport and the protocol, which may be one for plain UDP.
 
@@ -53,7 +57,7 @@ async def create_dtls_endpoint(
     """
     check_context(context)
     check_places(local_addr, remote_addr, sock, family or reuse_port, dualstack_ipv6)
-    identity = {
+    identity: dict[str, Any] = {
         "context": context,
         "server_hostname": server_hostname,
         "session": session,
@@ -100,7 +104,7 @@ def check_places(local_addr: Any, remote_addr: Any, sock: Any, of_its_own: objec
 
 
 async def take_over(
-    sock: socket.socket, identity: dict[str, Any], limits: dict[str, Any]
+    sock: socket.socket, identity: dict[str, Any], limits: Limits
 ) -> tuple[TransportPort, PeerConnection | None]:
     """A port on somebody's socket; and its peer, where the socket is connected and we may be the client."""
     loop = asyncio.get_running_loop()

@@ -14,10 +14,11 @@ from ..binding import bound, check_bound, check_place, family_of, service
 from ..core.arguments import check_handler
 from ..core.association import check_side
 from ..core.context import DTLSContext
+from ..core.limits import ServerLimits
 from .connections import DTLSConnection, Port
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 __all__ = ["DTLSServer", "serve"]
 
@@ -35,7 +36,7 @@ class Binding(NamedTuple):
     reuse_port: bool = False
     dualstack_ipv6: bool = False
 
-    async def open(self, make_port: Callable[..., Port], context: DTLSContext, **limits: Any) -> Any:
+    async def open(self, make_port: Callable[..., Port], context: DTLSContext, **limits: Unpack[ServerLimits]) -> Any:
         """The port; what goes wrong is raised before anything is used up."""
         loop = asyncio.get_running_loop()
         check_place(self.port, self.sock, self.host, self.family, self.reuse_port, self.dualstack_ipv6)
@@ -64,7 +65,7 @@ async def serve(
     family: int | None = None,
     reuse_port: bool = False,
     dualstack_ipv6: bool = False,
-    **limits: Any,
+    **limits: Unpack[ServerLimits],
 ) -> DTLSServer:
     """A server on a UDP port, for any number of clients: `await handler(conn)` in a task for each of them.
 

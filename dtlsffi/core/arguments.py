@@ -155,22 +155,6 @@ def writable(buffer: Any, call: str) -> memoryview:
     return view
 
 
-def checked_limits(
-    max_pending: int, max_connections: int, max_queue: int, handshake_timeout: float, idle_timeout: float | None
-) -> None:
-    """Raises TypeError or ValueError, by name, where an endpoint's limit makes no sense."""
-    for name, count in (
-        ("max_pending", max_pending), ("max_connections", max_connections), ("max_queue", max_queue),
-    ):  # fmt: skip
-        if not isinstance(count, int) or isinstance(count, bool):
-            raise TypeError(f"{name} is an int, not {type(count).__name__}")
-        if count < 1:
-            raise ValueError(f"{name} is a number of at least 1, not {count!r}")
-    check_duration(handshake_timeout, "handshake_timeout")
-    if idle_timeout is not None:
-        check_duration(idle_timeout, "idle_timeout")
-
-
 def check_duration(seconds: float, name: str) -> None:
     """Raises TypeError or ValueError, by name, for what is no time that ends something."""
     if not isinstance(seconds, NUMBERS):

@@ -6,15 +6,30 @@ Everything is read and checked before anything is changed: a file that cannot be
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from .._native import CData, ffi, lib
 from .callbacks import Password, PasswordSource
 from .errors import DTLSError, make, take_fault
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | Any
+
+class PublicBytes(Protocol):
+    """A certificate, a revocation list or a public key of the package `cryptography`."""
+
+    def public_bytes(self, *args: Any, **kwargs: Any) -> bytes:
+        """It in PEM."""
+
+
+class PrivateBytes(Protocol):
+    """A private key of the package `cryptography`."""
+
+    def private_bytes(self, *args: Any, **kwargs: Any) -> bytes:
+        """It in PEM."""
+
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | PublicBytes | PrivateBytes | Sequence[PublicBytes]
 """A file's name (str or PathLike), its contents (bytes: PEM or DER), or an object of the package `cryptography`."""
 
 Reader = Callable[[CData, CData, CData, CData], CData]

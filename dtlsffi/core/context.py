@@ -226,8 +226,9 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         if server_side and not is_connected(sock):
             if server_hostname is not None or session is not None:
                 raise ValueError("a listener for many peers takes neither a host name nor a session")
-            pins = {"verify_fingerprint": verify_fingerprint, "verify_public_key": verify_public_key}
-            return self.dtlslistener_class._create(sock, self, **pins)
+            return self.dtlslistener_class._create(
+                sock, self, verify_fingerprint=verify_fingerprint, verify_public_key=verify_public_key
+            )
         return self.dtlssocket_class._create(
             sock,
             self,

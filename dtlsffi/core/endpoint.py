@@ -15,7 +15,7 @@ from typing import Any
 
 from .._native import CData, ffi, lib
 from . import address as addresses
-from .arguments import checked_limits, checked_time, exactly
+from .arguments import checked_time, exactly
 from .batches import Buffer
 from .connection import Connection
 from .context import DTLSContext
@@ -23,6 +23,7 @@ from .cookies import seems_hello
 from .draining import TIDY, WARM, Draining, attempt, raise_first
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, from_errno, make
+from .limits import checked_limits
 from .pins import Fingerprints, Keys, pins_of
 from .schedule import Schedule
 from .session import DTLSSession

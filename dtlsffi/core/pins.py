@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from .._native import CData, ffi, lib
 from . import certificates
@@ -55,7 +56,7 @@ class Pins:
         one = isinstance(keys, (str, bytes, bytearray, memoryview)) or any(
             hasattr(keys, name) for name in ("__fspath__", "public_bytes", "private_bytes")
         )
-        sources: list[Source] = [] if keys is None else [keys] if one else list(keys)  # type: ignore[arg-type]
+        sources: Any = () if keys is None else (keys,) if one else keys
         self.keys = tuple(sorted(certificates.public_key(source) for source in sources))
         if keys is not None and not self.keys:
             raise ValueError("verify_public_key names at least one public key")

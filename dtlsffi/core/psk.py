@@ -13,8 +13,9 @@ from .errors import take_fault
 from .negotiation import Negotiation
 
 Name = str | bytes | None
-ClientCallback = Callable[..., tuple[Name, bytes]]
-ServerCallback = Callable[..., bytes | None]
+Identified = tuple[Name, bytes]
+ClientCallback = Callable[[str | None], Identified] | Callable[[str | None, Any], Identified]
+ServerCallback = Callable[[str], bytes | None] | Callable[[str, Any], bytes | None]
 
 HINT_MAX = 128  # bytes: RFC 4279 section 5.3
 
@@ -51,8 +52,8 @@ class PreSharedKeys(Negotiation):
 
     def __init__(self, protocol: DTLSProtocol) -> None:
         super().__init__(protocol)
-        self._psk_client: ClientCallback | None = None
-        self._psk_server: ServerCallback | None = None
+        self._psk_client: Callable[[Any, Any], Any] | None = None
+        self._psk_server: Callable[[Any, Any], Any] | None = None
         self._psk_hint: str | None = None
 
     def set_psk_client_callback(self, callback: ClientCallback | None) -> None:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from .._native import CData, ffi, lib, text
 from . import certificates, pins
@@ -320,7 +320,7 @@ def contents_of(cadata: Any) -> Source:
     if isinstance(cadata, os.PathLike):
         raise TypeError("cadata is the contents themselves, a str of PEM or bytes: a file is for cafile")
     if not isinstance(cadata, str):
-        return cadata
+        return cast("Source", cadata)
     if not cadata.isascii():
         raise TypeError("cadata is a str of ASCII characters (PEM), or bytes")
     return cadata.encode()

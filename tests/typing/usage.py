@@ -6,9 +6,12 @@ import asyncio
 import socket
 import ssl
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from typing_extensions import assert_type
 
 import dtlsffi
@@ -72,6 +75,35 @@ except dtlsffi.DTLSCertVerificationError as error:
 assert_type(Authority().issue("a.example"), Identity)
 
 
+# ---- callbacks, pins ----
+
+keys = {"lamp": b"secret"}
+context.set_psk_client_callback(lambda hint: ("lamp", keys["lamp"]))
+context.set_psk_server_callback(lambda identity: keys.get(identity))
+context.set_psk_server_callback(keys.get)
+
+
+def key_of(identity: str, conn: dtlsffi.DTLSServerConnection) -> bytes | None:
+    return keys.get(identity)
+
+
+def no_key_of(identity: int) -> bytes | None:
+    return None
+
+
+context.set_psk_server_callback(key_of)
+context.set_psk_server_callback(no_key_of)  # type: ignore[arg-type] # an identity is a str
+context.load_cert_chain(3)  # type: ignore[arg-type]
+
+
+def with_objects(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    """Those of `cryptography`."""
+    context.load_cert_chain(certificate, key)
+    context.load_cert_chain([certificate, certificate], key)
+    dtlsffi.Connection(context, verify_public_key=key.public_key())
+    dtlsffi.Connection(context, verify_public_key=[certificate, Path("peer.pem")], verify_fingerprint="sha-256 AB:CD")
+
+
 # ---- many clients ----
 
 
@@ -86,6 +118,9 @@ with dtlsffi.create_server(("", 5684), context=context, idle_timeout=60.0) as li
     assert_type(listener.statistics(), dict[str, int])
     listener.serve_forever(handle, threads=100)
 
+dtlsffi.create_server(("", 5684), context=context, max_conections=3)  # type: ignore[call-arg] # a slip of the pen
+dtlsffi.create_server(("", 5684), context=context, idle_timeout="60")  # type: ignore[arg-type]
+
 
 # ---- asyncio ----
 
@@ -95,7 +130,7 @@ class Protocol(asyncio.DatagramProtocol):
 
 
 async def in_asyncio() -> None:
-    async with await dtlsffi.asyncio.connect("device.example", 5684, context=context) as conn:
+    async with await dtlsffi.asyncio.connect("device.example", 5684, context=context, idle_timeout=60) as conn:
         assert_type(conn, dtlsffi.asyncio.DTLSConnection)
         assert_type(await conn.send(b"hello"), int)
         assert_type(await conn.send_many([b"hello", bytearray(b"again")]), int)
