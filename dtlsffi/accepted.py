@@ -1,210 +1,33 @@
-"""What a listener has accepted: connections behind one UDP port, and the thread that moves them on."""
+"""What a listener has accepted: connections behind one UDP port, which its engine moves on."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
-import select
 import socket
 import threading
-import time
 import warnings
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakValueDictionary
 
 from .core import errors
 from .core.arguments import checked_max, writable
 from .core.batches import Buffer
-from .core.callbacks import is_callback
 from .core.connection import Connection
-from .core.context import DTLSContext
-from .core.draining import attempt
-from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
 from .core.knowledge import Knowledge
-from .core.limits import ServerLimits
 from .manners import Manners, check_how, size_of
-from .waiting import Deadline, milliseconds
+from .waiting import Deadline
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Self
+
+    from .engine import Engine
 
 __all__ = ["DTLSServerConnection"]
 
-logger = logging.getLogger("dtlsffi.server")
 T = TypeVar("T")
-BACKLOG = 128  # connections that wait for accept(): socket.create_server's
-BATCHES = 4  # taken from the socket before somebody else has a turn
-PAUSE = 0.1  # seconds without looking at a socket that has just failed
-
-
-class Engine(Endpoint):
-    """What a listener and its connections share: the socket, the endpoint, and the thread that moves it on.
-
-    `lock` is held over whatever touches the endpoint's tables. The thread knows of no listener, and of connections that
-    somebody has taken only weakly: both can be forgotten.
-    """
-
-    def __init__(self, sock: socket.socket, context: DTLSContext, **limits: Unpack[ServerLimits]) -> None:
-        super().__init__(context, fileno=sock.fileno(), v6_socket=sock.family == socket.AF_INET6, **limits)
-        self.sock = sock
-        self.process = os.getpid()
-        self.trouble: BaseException | None = None
-        self.lock = threading.RLock()
-        self.arrivals = threading.Condition()
-        self.queue: deque[DTLSServerConnection] = deque()
-        self.backlog, self.refused = BACKLOG, 0
-        self.stopping = False
-        self.left: deque[EndpointConnection] = deque()  # closed, and to be let go of
-        self.blocked: deque[DTLSServerConnection] = deque()  # for which the socket's send buffer is full
-        self.doors: WeakValueDictionary[EndpointConnection, DTLSServerConnection] = WeakValueDictionary()
-        self.unclaimed: dict[EndpointConnection, DTLSServerConnection] = {}
-        self.waking = threading.RLock()  # one that a finalizer may come upon in its own thread
-        self.bell, self.ear = socket.socketpair()
-        self.bell.setblocking(False)
-        self.poller = select.poll()
-        self.thread = threading.Thread(target=self.run, name="dtlsffi listener", daemon=True)
-
-    def wake(self) -> None:
-        """Has the thread look around. Never waits, so anybody may call it, a finalizer, too."""
-        with self.waking, suppress(OSError):  # it is awake already, or it is over
-            self.bell.send(b"\0")
-
-    def stop(self) -> None:
-        """Has the thread close everything and end."""
-        self.stopping = True
-        self.wake()
-
-    def check(self) -> None:
-        """Raises `DTLSError` in a child process, which has no thread, and locks that nobody will open."""
-        if self.process != os.getpid():
-            words = "the listener belongs to the parent process: make one anew after fork"
-            raise errors.make(errors.DTLSError, "USED_AFTER_FORK", words)
-
-    def is_current(self) -> bool:
-        """Whether this is its thread, or one in a callback of any connection: that must not wait for anybody."""
-        return threading.get_ident() == self.thread.ident or is_callback()
-
-    def wait(self, condition: threading.Condition, deadline: Deadline) -> None:
-        """Waits for `condition`, which is held, to be notified; TimeoutError after the deadline."""
-        if self.is_current():
-            raise errors.make(errors.DTLSError, "REENTERED", "a callback cannot wait for a connection or a listener")
-        if not condition.wait(deadline.left()) and deadline.is_over():
-            raise TimeoutError(errno.ETIMEDOUT, f"timed out after {deadline.timeout} s")
-
-    # ---- the thread ----
-
-    def run(self) -> None:
-        """Moves everything on until `stop`; what goes wrong is logged, and ends it only without a socket."""
-        self.poller.register(self.ear, select.POLLIN)
-        try:
-            while not self.stopping:
-                self._careful_round(self.poller)
-        except Exception as error:
-            logger.exception("the listener has lost its socket")
-            self.trouble = error
-        finally:
-            self._finish()
-
-    def _careful_round(self, poller: select.poll) -> None:
-        try:
-            self._round(poller)
-        except BaseException as error:
-            if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.ENOTSOCK):
-                raise
-            logger.exception("something went wrong behind %s, which goes on", self.sock)
-            poller.unregister(self.sock)
-            poller.poll(PAUSE * 1000)
-
-    def _round(self, poller: select.poll) -> None:
-        """Waits until there is something to do, and does it."""
-        with self.lock:
-            timer = self.get_timer(time.monotonic())
-        poller.register(self.sock, select.POLLIN | (select.POLLOUT if self.blocked else 0))
-        found = dict(poller.poll(milliseconds(timer)))
-        if self.ear.fileno() in found:
-            self.ear.recv(4096)
-        events = found.get(self.sock.fileno(), 0)
-        try:
-            with self.lock:
-                self._move(readable=bool(events & ~select.POLLOUT))
-        finally:
-            with self.lock:
-                accepted, ready = self.accepted(), self.ready()
-            self._tell(accepted, ready)
-        for _ in range(len(self.blocked) if events & select.POLLOUT else 0):
-            self.blocked.popleft()._moved(room=True)
-
-    def _move(self, *, readable: bool) -> None:
-        now = time.monotonic()
-        for _ in range(BATCHES if readable else 0):
-            if not self.pump(now):
-                break
-        self.handle_timers(now)
-        while self.left:
-            connection = self.left.popleft()
-            self.unclaimed.pop(connection, None)
-            connection.close()
-
-    def _admit(self, *arguments: Any) -> EndpointConnection | None:
-        """Nobody while `accept`'s queue is full of those who have finished; as with TCP, others do not count there."""
-        if len(self.queue) >= self.backlog:
-            with self.arrivals:
-                for dead in [old for old in self.queue if old._connection.gone]:
-                    self.queue.remove(dead)
-                    dead._end()
-                finished = sum(old._connection.is_established for old in self.queue)
-            if finished >= self.backlog:
-                self.refused += 1
-                return None
-        return super()._admit(*arguments)
-
-    def _start(self, connection: EndpointConnection, now: float) -> None:
-        """Gives each connection its door before anything happens to it, so that callbacks get that."""
-        self.doors[connection] = self.unclaimed[connection] = DTLSServerConnection._create(connection, self)
-        super()._start(connection, now)
-
-    def _tell(self, accepted: list[EndpointConnection], ready: list[EndpointConnection]) -> None:
-        for door in map(self.doors.get, ready):
-            if door is not None:
-                door._moved()
-        with self.arrivals:
-            for connection in accepted:
-                if connection in self.unclaimed:  # not closed by a callback
-                    self.queue.append(self.unclaimed.pop(connection))
-            self.arrivals.notify_all()
-        for connection in ready:
-            if connection.gone and connection in self.unclaimed:  # nobody will ever know of it
-                self.unclaimed.pop(connection)._end()
-
-    def _finish(self) -> None:
-        """Says goodbye to all, and wakes whoever waits."""
-        self.stopping = True
-        raised: list[BaseException] = []
-        with self.lock:
-            attempt(self.close, raised)
-            self.get_timer(time.monotonic())  # which forgets those that have gone
-            self.ready()
-        for door in list(self.doors.values()):
-            door._end()
-        with self.arrivals:
-            self.queue.clear()
-            self.unclaimed.clear()
-            self.arrivals.notify_all()
-        with self.waking:
-            self.drop_sockets()
-        for error in raised:
-            logger.error("something went wrong at the end of a listener", exc_info=error)
-
-    def drop_sockets(self) -> None:
-        """Closes the descriptors: at the end, or a child's copies of them."""
-        for sock in (self.sock, self.bell, self.ear):
-            sock.close()
 
 
 class DTLSServerConnection(Manners, Knowledge):
@@ -257,16 +80,24 @@ class DTLSServerConnection(Manners, Knowledge):
         self._closed = True
         self._moved()
 
+    def _closed_error(self) -> OSError:
+        return OSError(errno.EBADF, f"this {type(self).__name__} is closed")
+
     def _check_open(self) -> None:
         self._engine.check()
         if self._closed:
-            raise OSError(errno.EBADF, f"this {type(self).__name__} is closed") from self._engine.trouble
+            raise self._closed_error() from self._engine.trouble
 
     def _over(self) -> BaseException | None:
         """What has ended it, if anything has, in the terms of an exception."""
         if self._ended and self._connection.failure is None:
             return errors.make(errors.DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
         return self._connection._ending() if self._told else None
+
+    def _is_its_end(self, error: BaseException) -> bool:
+        """Whether what a handler has raised is but the end of the connection, or of the listener, and no fault."""
+        endings = [self._over(), self._closed_error() if self._engine.stopping else None]
+        return any(ending is not None and errors.is_end(error, ending) for ending in endings)
 
     def _until(self, look: Callable[[], T | None], deadline: Deadline) -> T:
         """Waits until `look` finds something; raises what ends the connection, or the waiting."""

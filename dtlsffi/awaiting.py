@@ -79,14 +79,7 @@ class AwaitedConnection(Knowledge):
     def _is_its_end(self, error: BaseException) -> bool:
         """Whether what a handler has raised is but what has ended the connection, and no fault of its own."""
         ending = self._ending()
-        if ending is None:
-            return False
-        several = getattr(error, "exceptions", None)  # of a task group
-        if several:
-            return all(self._is_its_end(each) for each in several)
-        if isinstance(error, self._ends):
-            return True
-        return any(errors.is_again(each, ending) for each in (error, error.__cause__, error.__context__) if each)
+        return ending is not None and errors.is_end(error, ending, self._ends)
 
     async def _finish_handshake(self) -> None:
         while not self.is_established:

@@ -17,12 +17,13 @@ from collections.abc import Callable
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-from .accepted import BACKLOG, DTLSServerConnection, Engine
+from .accepted import DTLSServerConnection
 from .binding import bound, check_bound, check_place, family_of, host_and_port, service
 from .core.arguments import check_handler
 from .core.association import check_context, check_side
 from .core.context import DTLSContext
 from .core.limits import ServerLimits
+from .engine import BACKLOG, Engine
 from .waiting import Deadline, Patience
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class DTLSListener(Patience):
         self._handlers = set()
         self._ending = []
         self._server, self._shutting = None, False
-        self._engine = engine = Engine(sock, context, **limits)
+        self._engine = engine = Engine(sock, context, DTLSServerConnection._create, **limits)
         kind = (sock.family, sock.type, sock.proto)
         engine.sock = socket.socket(*kind, fileno=sock.detach())
         engine.sock.setblocking(False)
@@ -150,6 +151,7 @@ class DTLSListener(Patience):
     @property
     def connections(self) -> list[DTLSServerConnection]:
         """Those that have finished their handshakes, and that somebody holds still, and has not closed."""
+        self._engine.check()
         with self._engine.lock:
             doors = [connection._subject() for connection in self._engine.connections if connection.is_established]
         return [door for door in doors if door is not None and not door._closed]
@@ -219,7 +221,7 @@ class DTLSListener(Patience):
 
         It is called when the handshake is finished, so a stalled client takes no thread. With `threads`, no more than
         that many handlers run at a time; other connections wait. When the handler ends, its connection is closed. What
-        it raises is logged (`dtlsffi.server`) and ends nothing else.
+        it raises is logged (`dtlsffi.server`) and ends nothing else. Raises OSError where the socket has been lost.
         """
         check_handler(handler)
         if threads is not None and index(threads) < 1:
@@ -237,6 +239,8 @@ class DTLSListener(Patience):
             with arrivals:
                 self._server, self._shutting = None, False
                 arrivals.notify_all()
+        if self._engine.trouble is not None:
+            self._check()
 
     def _next_to_serve(self, threads: int | None) -> DTLSServerConnection | None:
         engine = self._engine
@@ -279,28 +283,35 @@ class DTLSListener(Patience):
 
     def _handle(self, handler: Callable[..., object], conn: DTLSServerConnection) -> None:
         try:
-            with conn:
-                handler(conn, conn.getpeername())
-        except Exception as error:
-            if isinstance(error, OSError) and self._engine.stopping:
-                logger.debug("%s: %s", conn.peer, error)
-            else:
-                logger.exception("the handler of %s failed", conn.peer)
+            self._careful(handler, conn)
         finally:
             with self._engine.arrivals:
                 self._handlers.discard(threading.current_thread())
                 self._ending.append(threading.current_thread())
                 self._engine.arrivals.notify_all()
 
+    def _careful(self, handler: Callable[..., object], conn: DTLSServerConnection) -> None:
+        """To the end of the connection, whatever the handler, or the last callback, raises."""
+        try:
+            with conn:
+                try:
+                    handler(conn, conn.getpeername())
+                except Exception as error:
+                    if not conn._is_its_end(error):
+                        raise
+                    logger.info("%s: %s", conn.peer, error)
+        except Exception:
+            logger.exception("the handler of %s failed", conn.peer)
+
     def shutdown(self) -> None:
         """Ends `serve_forever`, and waits until it has returned; handlers that run go on.
 
-        A `serve_forever` that has not begun yet returns at once.
+        A `serve_forever` that has not begun yet returns at once. A signal handler may call it.
         """
         self._engine.check()
         with self._engine.arrivals:
             self._shutting = True
-            self._engine.arrivals.notify_all()
+            self._engine.wake()  # which notifies, also where a signal has come just before serve_forever() waits
             self._wait_for_the_server()
 
     def _wait_for_the_server(self) -> None:
@@ -312,17 +323,17 @@ class DTLSListener(Patience):
     def close(self) -> None:
         """Closes all connections with close_notify, and the socket; waits for the handlers of `serve_forever` to end.
 
-        Whoever waits in `accept`, `recv` or `send` gets OSError (EBADF).
+        Whoever waits in `accept`, `recv` or `send` gets OSError (EBADF). A signal handler may call it; where that has
+        interrupted a call of the listener or of one of its connections, nothing is waited for until it is called again.
         """
         closed, self._closed = self._closed, True
         engine = self._engine
-        if closed:
-            return
         if engine.process != os.getpid():
-            engine.drop_sockets()
+            if not closed:
+                engine.drop_sockets()
             return
         engine.stop()
-        if engine.is_current():
+        if engine.is_current() or engine.is_interrupted():
             return
         engine.thread.join()
         if threading.current_thread() in self._handlers:

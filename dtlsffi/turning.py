@@ -200,7 +200,8 @@ class AwaitedPort(Endpoint):
             if self.process == os.getpid():
                 self._end_all()
         finally:
-            self.sock.close()
+            with suppress(OSError):  # somebody else has closed it
+                self.sock.close()
 
     def _end_all(self) -> None:
         doors = [connection._subject() for connection in (*self.connections, *self.ready())]

@@ -292,11 +292,12 @@ int dtlsffi_conn_alert_held(dtlsffi_conn *conn)
 
 /* Has a new connection's datagrams go to `address`, over a socket that others use, too, or from memory (NULL). Those
  * for it are fed by hand. */
-void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address)
+void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, int in_memory, const dtlsffi_address *address)
 {
-    conn->udp = udp;
+    conn->port = udp;
+    conn->udp = in_memory ? NULL : udp;
     conn->address = *address;
-    if (udp != NULL && udp->connected && conn->ctx_data->mtu == 0) {
+    if (!in_memory && udp->connected && conn->ctx_data->mtu == 0) {
         conn->mtu = 0;
         conn->ipv6 = is_ipv6(udp->fd);
         dtlsffi_mtu_refresh(conn);

@@ -110,14 +110,20 @@ typedef struct {
     int whole;                          /* nobody may fragment its datagrams: IP_PMTUDISC_DO */
     int forbidden;                      /* and that was our doing */
     int most;                           /* how many messages it is asked for next */
+    int linger;                         /* milliseconds that a close_notify may wait for room */
+    int in_vain;                        /* the last one has */
     unsigned long born;                 /* in which process it was prepared; 0: not yet */
     uint64_t datagrams_received;
     uint64_t datagrams_cut;             /* larger than any should be */
     uint64_t datagrams_sent;
-    uint64_t datagrams_unsent;          /* the kernel would not take them, and they were not data */
+    uint64_t dropped_junk;              /* and the next two: what its connections have dropped, gone ones, too */
+    uint64_t dropped_replayed;
+    uint64_t dropped_unauthenticated;
+    uint64_t dropped_unsent;            /* the kernel would not take them, and they were not data */
     uint64_t flights_retransmitted;
     uint64_t segmented;                 /* datagrams that were sent as a part of a longer message */
     uint64_t joined;                    /* datagrams that came as a part of one */
+    uint64_t overflowed;                /* what the kernel had no room for, once the socket has been let go of */
 } dtlsffi_udp;
 
 #define DTLSFFI_WITHOUT_GSO 1
@@ -161,7 +167,7 @@ typedef struct {
     uint8_t data[DTLSFFI_BATCH][DTLSFFI_MESSAGE_MAX];
 } dtlsffi_batch;
 
-unsigned dtlsffi_udp_overflowed(int fd);
+uint64_t dtlsffi_udp_overflowed(const dtlsffi_udp *udp);
 void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int joined);
 void dtlsffi_udp_release(dtlsffi_udp *udp);
 dtlsffi_batch *dtlsffi_batch_new(void);
@@ -212,7 +218,7 @@ int64_t dtlsffi_conn_news(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_received(dtlsffi_conn *conn);
 int dtlsffi_conn_alert_held(dtlsffi_conn *conn);
 int dtlsffi_conn_closed(dtlsffi_conn *conn);
-void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, const dtlsffi_address *address);
+void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, int in_memory, const dtlsffi_address *address);
 const dtlsffi_address *dtlsffi_conn_address(dtlsffi_conn *conn);
 dtlsffi_address *dtlsffi_conn_local(dtlsffi_conn *conn);
 const dtlsffi_fault *dtlsffi_conn_fault(const dtlsffi_conn *conn);

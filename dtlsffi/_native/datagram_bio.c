@@ -129,14 +129,48 @@ static int send_now(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 /* A handshake's datagram that the kernel will not take is lost like any other; another try may be smaller. */
 static void lose(dtlsffi_conn *conn, int number)
 {
-    conn->stats.dropped_unsent++;
+    DTLSFFI_COUNT_BOTH(conn, dropped_unsent, 1);
     conn->unsent_errno = number;
-    if (conn->udp != NULL)
-        DTLSFFI_COUNT(conn->udp->datagrams_unsent, 1);
     if (number == EMSGSIZE) /* the path has become narrower */
         dtlsffi_mtu_refresh(conn);
     else if (conn->fd >= 0)
         conn->io_errno = number;
+}
+
+static bool is_full(int number)
+{
+    return number == EAGAIN || number == EWOULDBLOCK;
+}
+
+/* Lets go of the GIL until the connection is left: see gil.c. */
+static bool wait_for_room(dtlsffi_conn *conn)
+{
+    void *gil = dtlsffi_gil_release();
+
+    if (gil != NULL)
+        conn->gil = gil;
+    return dtlsffi_udp_wait_for_room(conn->udp);
+}
+
+#define GOODBYE_TRIES 4 /* others may have the room first */
+
+/* Nobody sends close_notify again: it waits for room where it may, and is counted where it is lost. */
+static void send_goodbye(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    int number = send_now(conn, data, length);
+
+    if (number == 0 && conn->udp != NULL)
+        __atomic_store_n(&conn->udp->in_vain, 0, __ATOMIC_RELAXED);
+    for (int i = 0; i < GOODBYE_TRIES && is_full(number) && conn->udp != NULL && wait_for_room(conn); i++)
+        number = send_now(conn, data, length);
+    if (number != 0 && !is_full(number)) /* of an older datagram, perhaps */
+        number = send_now(conn, data, length);
+    if (number != 0) {
+        DTLSFFI_COUNT_BOTH(conn, dropped_unsent, 1);
+        return;
+    }
+    conn->stats.datagrams_sent++;
+    conn->stats.bytes_sent += length;
 }
 
 /* Returns whether the datagram is dealt with; false means: not yet, try again. Over a shared socket nobody would: there
@@ -152,7 +186,7 @@ static bool put_into_socket(dtlsffi_conn *conn, const uint8_t *data, size_t leng
         conn->stats.bytes_sent += length;
     } else if (conn->sending) {
         conn->io_errno = number;
-    } else if (conn->fd >= 0 && (number == EAGAIN || number == EWOULDBLOCK)) {
+    } else if (conn->fd >= 0 && is_full(number)) {
         return false;
     } else {
         lose(conn, number);
@@ -219,6 +253,10 @@ static int write_datagram(BIO *bio, const char *buffer, int size)
     size_t done = 0;
 
     BIO_clear_retry_flags(bio);
+    if (conn->parting && (conn->fd >= 0 || conn->udp != NULL)) {
+        send_goodbye(conn, data, length);
+        return size;
+    }
     if (conn->sending) { /* what became of it is in io_errno */
         (void)put(conn, data, length);
         return size;

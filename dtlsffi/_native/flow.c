@@ -321,9 +321,9 @@ int dtlsffi_conn_send(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 void dtlsffi_conn_say_goodbye(dtlsffi_conn *conn)
 {
     if (conn->established && !conn->failed && !conn->shut) {
-        conn->sending = true; /* one try, like any record: nobody waits for it */
+        conn->sending = conn->parting = true;
         (void)SSL_shutdown(conn->ssl);
-        conn->sending = false;
+        conn->sending = conn->parting = false;
         ERR_clear_error();
     }
     conn->shut = true;

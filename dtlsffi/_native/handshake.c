@@ -62,7 +62,7 @@ static void drop_older(dtlsffi_conn *conn)
             continue;
         conn->stats.datagrams_received++;
         conn->stats.bytes_received += (size_t)length;
-        conn->stats.dropped_junk++;
+        DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
     }
 }
 

@@ -11,6 +11,14 @@
 /* Counts where more than one thread may. */
 #define DTLSFFI_COUNT(counter, by) ((void)__atomic_fetch_add(&(counter), (by), __ATOMIC_RELAXED))
 
+/* The same in a connection's statistics, and in those of its port, where it has one. */
+#define DTLSFFI_COUNT_BOTH(conn, counter, by) \
+    do { \
+        (conn)->stats.counter += (by); \
+        if ((conn)->port != NULL) \
+            DTLSFFI_COUNT((conn)->port->counter, (by)); \
+    } while (0)
+
 /* OpenSSL calls a timer run out 15 ms early (d1_lib.c: dtls1_get_timeout). Ours are longer by as much. */
 #define DTLSFFI_TIMER_SLACK 15000
 
@@ -64,6 +72,8 @@ bool dtlsffi_udp_address(const dtlsffi_udp *udp, struct msghdr *message, const d
 void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int level, int type, const void *value,
                          size_t length);
 void dtlsffi_udp_may_fragment(dtlsffi_udp *udp);
+bool dtlsffi_udp_refuses_source(int number);
+bool dtlsffi_udp_wait_for_room(dtlsffi_udp *udp);
 
 /* scratch.c: memory for the time of a call */
 #define DTLSFFI_SPARE 4
@@ -238,6 +248,7 @@ struct dtlsffi_conn {
 
     /* what it is at just now */
     bool sending;               /* an application record is on its way through the BIO */
+    bool parting;               /* close_notify is */
     bool alone;                 /* what OpenSSL has read last is one record, and nothing behind it */
     bool fed;                   /* datagrams come by hand just now, though there is a socket of our own */
     bool detached;              /* there was a socket, and it is gone */
@@ -281,6 +292,7 @@ struct dtlsffi_conn {
     int64_t patience;           /* microseconds after which the kernel ends recv(2); 0: never */
     int waiting;                /* threads that wait in recv(2) */
     dtlsffi_fault *fault;       /* what has ended it, if anything has */
+    dtlsffi_udp *port;          /* in whose statistics it counts, too; or NULL */
     int unsent_errno;           /* why the kernel did not take the last datagram that it did not, or 0 */
     int alert_received;         /* description, or -1 */
     dtlsffi_timers timers;
@@ -298,7 +310,7 @@ static inline size_t dtlsffi_conn_kept(dtlsffi_conn *conn, size_t length, size_t
 {
     if (length <= room)
         return length;
-    conn->stats.dropped_junk++;
+    DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
     return room;
 }
 

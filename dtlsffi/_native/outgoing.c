@@ -70,8 +70,10 @@ typedef struct {
     run runs[MESSAGES];
 } flight;
 
-static void load(flight *f, int i, const dtlsffi_outgoing *out, const dtlsffi_udp *udp)
+/* Addresses a message, unless it may leave from anywhere with the address it is to leave from. */
+static void load(flight *f, int i, const dtlsffi_outgoing *out, const dtlsffi_udp *udp, bool anywhere)
 {
+    static const dtlsffi_address nowhere = {0};
     struct msghdr *message = &f->messages[i].msg_hdr;
     const run *r = &f->runs[i];
 
@@ -80,7 +82,8 @@ static void load(flight *f, int i, const dtlsffi_outgoing *out, const dtlsffi_ud
     f->pieces[i].iov_len = r->bytes;
     message->msg_iov = &f->pieces[i];
     message->msg_iovlen = 1;
-    (void)dtlsffi_udp_address(udp, message, &out->to[r->first], &out->from[r->first], &f->names[i], &f->spaces[i]);
+    (void)dtlsffi_udp_address(udp, message, &out->to[r->first], anywhere ? &nowhere : &out->from[r->first],
+                              &f->names[i], &f->spaces[i]);
     if (DTLSFFI_HAS_GSO && r->count > 1) {
         uint16_t size = (uint16_t)out->length[r->first];
 
@@ -88,9 +91,9 @@ static void load(flight *f, int i, const dtlsffi_outgoing *out, const dtlsffi_ud
     }
 }
 
-/* Sends what it can of the datagrams from `done` on; how many are gone then. A negative answer is -errno, for the
- * first. */
-static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uint32_t done)
+/* Sends what it can of the datagrams from `done` on, or the first message of them from `anywhere`; how many are gone
+ * then. A negative answer is -errno, for the first. */
+static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uint32_t done, bool anywhere)
 {
     flight f;
     uint32_t end = done;
@@ -98,10 +101,10 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uin
     bool whole = udp->whole;
     uint32_t gone = 0;
 
-    while (count < MESSAGES && end < out->count) {
+    while (count < (anywhere ? 1 : MESSAGES) && end < out->count) {
         f.runs[count] = next_run(out, segments, end);
         end += f.runs[count].count;
-        load(&f, count, out, udp);
+        load(&f, count, out, udp, anywhere);
         count++;
     }
     do {
@@ -148,12 +151,14 @@ static uint32_t flush(dtlsffi_outgoing *out, dtlsffi_udp *udp, int *number)
     *number = 0;
     while (done < out->count) {
         bool cuts = udp->segments && !refused; /* once, since another thread may change it */
-        int some = send_some(out, udp, cuts, done);
+        int some = send_some(out, udp, cuts, done, false);
 
         if (some < 0 && is_uncut(out, udp, cuts, done, -some)) {
             refused = true;
-            some = send_some(out, udp, false, done);
+            some = send_some(out, udp, false, done, false);
         }
+        if (some < 0 && out->from[done].family != 0 && dtlsffi_udp_refuses_source(-some))
+            some = send_some(out, udp, cuts && !refused, done, true);
         if (some < 0) {
             *number = -some;
             break;
@@ -206,7 +211,7 @@ static int fill(source *from, dtlsffi_udp *udp, dtlsffi_outgoing *out)
         for (uint32_t made = before; made < out->count; made++) /* an alert may have come before the record */
             out->item[made] = from->next;
         if (answer <= 0)
-            DTLSFFI_COUNT(udp->datagrams_unsent, 1);
+            DTLSFFI_COUNT(udp->dropped_unsent, 1);
         from->next++;
     }
     return 0;

@@ -73,7 +73,7 @@ static bool is_warning(const uint8_t *alert)
 static void hold_alert(dtlsffi_conn *conn, const uint8_t *record, size_t length)
 {
     if (length != sizeof(conn->held_alert) || is_warning(record + DTLSFFI_RECORD_HEADER)) {
-        conn->stats.dropped_junk++;
+        DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
         return;
     }
     memcpy(conn->held_alert, record, length);
@@ -129,7 +129,7 @@ static bool is_answered(dtlsffi_conn *conn, const uint8_t *record, size_t length
 static bool accept_plaintext(dtlsffi_conn *conn, uint8_t *record, size_t length)
 {
     if (record[0] == SSL3_RT_APPLICATION_DATA || !settle_version(conn, record) || is_answered(conn, record, length)) {
-        conn->stats.dropped_junk++;
+        DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
         return false;
     }
     if (record[0] == SSL3_RT_ALERT && !conn->established && !conn->alert_is_released) {
@@ -188,7 +188,7 @@ static bool accept_encrypted(dtlsffi_conn *conn, const uint8_t *record, size_t l
 {
     if (length >= DTLSFFI_RECORD_HEADER + conn->shortest && read16(record + 1) == spoken(conn))
         return true;
-    conn->stats.dropped_unauthenticated++;
+    DTLSFFI_COUNT_BOTH(conn, dropped_unauthenticated, 1);
     return false;
 }
 
@@ -231,7 +231,7 @@ static size_t any_length(const uint8_t *data, size_t length)
 static bool accept_record(dtlsffi_conn *conn, uint8_t *record, size_t length)
 {
     if (!is_known(record[0])) {
-        conn->stats.dropped_junk++;
+        DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
         return false;
     }
     return read16(record + 3) != 0 ? accept_encrypted(conn, record, length) : accept_plaintext(conn, record, length);
@@ -260,7 +260,7 @@ size_t dtlsffi_records_accept_untrusted(dtlsffi_conn *conn, uint8_t *data, size_
         return accepted + length - at;
     }
     if (at == 0)
-        conn->stats.dropped_junk++;
+        DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
     conn->alone = kept == 1;
     return accepted;
 }
@@ -299,10 +299,11 @@ void dtlsffi_records_settle(dtlsffi_conn *conn)
         if (lost == 0) {
             mark_delivered(w, number);
         } else if (was_delivered(w, number)) {
-            conn->stats.dropped_replayed++;
+            DTLSFFI_COUNT_BOTH(conn, dropped_replayed, 1);
             lost--;
         }
     }
-    conn->stats.dropped_unauthenticated += lost;
+    if (lost > 0)
+        DTLSFFI_COUNT_BOTH(conn, dropped_unauthenticated, lost);
     dtlsffi_records_unwatch(w);
 }

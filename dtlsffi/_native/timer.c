@@ -46,9 +46,7 @@ unsigned int dtlsffi_timer_next(SSL *ssl, unsigned int previous)
             fall_back(conn);
         longer = (double)conn->timer_current * conn->timers.back_off;
         conn->timer_current = longer < (double)conn->timers.cap ? (uint32_t)longer : conn->timers.cap;
-        conn->stats.flights_retransmitted++;
-        if (conn->udp != NULL)
-            DTLSFFI_COUNT(conn->udp->flights_retransmitted, 1);
+        DTLSFFI_COUNT_BOTH(conn, flights_retransmitted, 1);
     }
     return conn->timer_current + DTLSFFI_TIMER_SLACK;
 }

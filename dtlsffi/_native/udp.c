@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -118,14 +119,15 @@ static bool has_peer(int fd)
     return getpeername(fd, &peer.any, &length) == 0;
 }
 
-/* How many datagrams the kernel has thrown away for want of room in the socket's buffer (SO_RCVBUF). */
-unsigned dtlsffi_udp_overflowed(int fd)
+/* How many messages, each a datagram or several that were joined, the kernel has thrown away for want of room in the
+ * socket's buffer (SO_RCVBUF). */
+uint64_t dtlsffi_udp_overflowed(const dtlsffi_udp *udp)
 {
     uint32_t numbers[DTLSFFI_MEMINFO_DROPS + 1] = {0};
     socklen_t size = sizeof(numbers);
 
-    if (!DTLSFFI_HAS_MEMINFO || fd < 0 || getsockopt(fd, SOL_SOCKET, SO_MEMINFO, numbers, &size) != 0)
-        return 0;
+    if (!DTLSFFI_HAS_MEMINFO || udp->fd < 0 || getsockopt(udp->fd, SOL_SOCKET, SO_MEMINFO, numbers, &size) != 0)
+        return udp->overflowed;
     return numbers[DTLSFFI_MEMINFO_DROPS];
 }
 
@@ -198,6 +200,7 @@ void dtlsffi_udp_release(dtlsffi_udp *udp)
         (void)setsockopt(udp->fd, IPPROTO_UDP, UDP_GRO, &off, sizeof(off));
     if (udp->whole && udp->forbidden && !is_parents(udp))
         dtlsffi_udp_may_fragment(udp);
+    udp->overflowed = dtlsffi_udp_overflowed(udp);
     udp->joins = 0;
     udp->fd = -1;
 }
@@ -401,8 +404,9 @@ static ssize_t send_now(const dtlsffi_udp *udp, const struct msghdr *message)
     return sent;
 }
 
-/* Whether the kernel may have refused the address to send from: a broadcast's, seen from a dual-stack socket. */
-static bool is_source_refused(int number)
+/* Whether the kernel may have refused the address to send from: one that has gone, or a broadcast's, seen from a
+ * dual-stack socket. */
+bool dtlsffi_udp_refuses_source(int number)
 {
     return number == EINVAL || number == ENETUNREACH || number == EADDRNOTAVAIL;
 }
@@ -425,7 +429,7 @@ int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_
         dtlsffi_udp_may_fragment(udp);
         sent = send_now(udp, &message);
     }
-    if (sent < 0 && message.msg_controllen > 0 && is_source_refused(errno)) {
+    if (sent < 0 && message.msg_controllen > 0 && dtlsffi_udp_refuses_source(errno)) {
         message.msg_controllen = 0;
         sent = send_now(udp, &message);
     }
@@ -433,4 +437,14 @@ int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_
         return errno;
     DTLSFFI_COUNT(udp->datagrams_sent, 1);
     return 0;
+}
+
+/* Waits for room in the socket's send buffer, but not for long, and not again where the last one has in vain. */
+bool dtlsffi_udp_wait_for_room(dtlsffi_udp *udp)
+{
+    struct pollfd room = {.fd = udp->fd, .events = POLLOUT};
+    bool found = !__atomic_load_n(&udp->in_vain, __ATOMIC_RELAXED) && poll(&room, 1, udp->linger) == 1;
+
+    __atomic_store_n(&udp->in_vain, !found, __ATOMIC_RELAXED);
+    return found;
 }

@@ -70,7 +70,8 @@ static void keep_datagram(dtlsffi_conn *conn)
         if (ret <= 0)
             (void)dtlsffi_conn_result(conn, ret);
     }
-    conn->stats.dropped_junk += conn->in_length > 0;
+    if (conn->in_length > 0)
+        DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
 }
 
 static int open_entered(dtlsffi_conn *conn, const uint8_t *datagram, size_t length, const dtlsffi_room *room)

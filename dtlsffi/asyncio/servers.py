@@ -176,12 +176,17 @@ class DTLSServer:
                 await self._port.until_ended()
 
     async def serve_forever(self) -> None:
-        """Waits until somebody closes it; closes it, and waits for the handlers, when cancelled."""
+        """Waits until somebody closes it; closes it, and waits for the handlers, when cancelled.
+
+        Raises OSError where the socket has been lost.
+        """
         try:
             await self._port.until_ended()
         finally:
             self.close()
             await self.wait_closed()
+        if self._port.trouble is not None:
+            raise self._port.trouble
 
     async def __aenter__(self) -> Self:
         """Itself."""

@@ -194,10 +194,11 @@ class Carrier:
     def statistics(self) -> dict[str, int]:
         """Datagrams that the kernel has cut from longer messages, and joined to such, so far; whether it still may.
 
-        `dropped_overflow` are those for which the socket's buffer (SO_RCVBUF) had no room.
+        `dropped_overflow` are messages for which the socket's buffer (SO_RCVBUF) had no room: with `gro` each may be as
+        many as 64 datagrams.
         """
         udp = self._udp
         return {
             "datagrams_segmented": udp.segmented, "datagrams_joined": udp.joined, "gso": udp.segments, "gro": udp.joins,
-            "dropped_overflow": lib.dtlsffi_udp_overflowed(udp.fd),
+            "dropped_overflow": lib.dtlsffi_udp_overflowed(udp),
         }  # fmt: skip

@@ -37,6 +37,12 @@ COUNT, FULL, STRANGERS, ODD, GO_ON = (
 QUIET: int = COUNT | FULL
 """Nothing but records of established connections."""
 MESSAGE_MAX: int = lib.DTLSFFI_MESSAGE_MAX
+GRACE = 1.0
+"""Seconds for which nobody is held to be silent while the socket has more than has been taken: its owner has slept,"""
+SOON = 0.001
+"""and looks again after so long."""
+LINGER = 100
+"""Milliseconds."""
 WARM = 1.5
 """Seconds for which a connection that is silent keeps OpenSSL's buffers, so that once a second is often enough,"""
 TIDY = 1.0
@@ -66,10 +72,15 @@ class Draining(Admission):
         self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
         self._free_slots: list[int] = []
         self._pumping = False
+        self._is_behind, self._behind_since = False, NEVER  # there was more in the socket than the last pump took
         self._left: list[tuple[int, EndpointConnection]] = []  # who has gone in a pump, with the number they had
         self._waiting: deque[tuple[bytes, CData, CData, bytes]] = deque()  # for a step of their handshakes
         if fileno >= 0:
             lib.dtlsffi_udp_prepare(self._udp, fileno, v6_socket, False, True)
+
+    def _linger(self) -> None:
+        """Has each close_notify wait for room in the socket's send buffer, but not again where one has in vain."""
+        self._udp.linger, self._udp.in_vain = LINGER, False
 
     # ---- what the rest does ----
 
@@ -102,7 +113,14 @@ class Draining(Admission):
                 self._bury()
         if came and (self._tidy_at == NEVER or len(self._arrived) > MANY):
             self._notice(now)
-        return came > COUNT or bool(waiting)
+        more = came > COUNT or bool(waiting)
+        if more != self._is_behind:
+            self._is_behind, self._behind_since = more, now
+        return more
+
+    def _may_have_come(self, now: float) -> bool:
+        """Whether what is missed may wait in the socket yet: when its owner has slept, but not for ever in a flood."""
+        return self._is_behind and now < self._behind_since + GRACE
 
     def _bury(self) -> None:
         """Nothing knows those any more who have gone in a pump."""
@@ -305,7 +323,7 @@ class Draining(Admission):
                         connection.send(data)
                 except (DTLSZeroReturnError, DTLSWantReadError):
                     over = True
-                self._udp.datagrams_unsent += over
+                self._udp.dropped_unsent += over
                 done += 1
         except (OSError, ValueError):
             if not done:

@@ -20,7 +20,7 @@ from .batches import Buffer
 from .connection import Connection
 from .context import DTLSContext
 from .cookies import seems_hello
-from .draining import TIDY, WARM, Draining, attempt, raise_first
+from .draining import SOON, TIDY, WARM, Draining, attempt, raise_first
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, from_errno, make
 from .limits import checked_limits
@@ -275,18 +275,20 @@ class Endpoint(Draining):
     def _run_out(self, connection: EndpointConnection, now: float) -> None:
         if not connection._completed and connection.is_established:  # Ctrl-C came before that was seen
             self._look(connection, now)
+        late = self._may_have_come(now)
         if not connection._completed:
-            if now >= connection._deadline:
+            if now >= connection._deadline and not late:
                 self._end(connection, connection._unfinished(self._handshake_timeout))
             elif connection.get_timer() == 0:
                 self._after(connection, now, connection.handle_timer)
-        elif now >= self._when(connection, now):
+        elif now >= self._when(connection, now) and not late:
             self._counts["expired"] += 1
             connection.peer_closed = True
             self._ready[connection] = None
             connection.close()
         if not connection.gone:
-            self._schedule.add(connection, self._when(connection, now))
+            when = self._when(connection, now)
+            self._schedule.add(connection, max(when, now + SOON) if late else when)
 
     # ---- what goes out ----
 
@@ -303,7 +305,7 @@ class Endpoint(Draining):
             self._out.append((datagram, addresses.unpack(packed, self.v6_socket)))
             self._udp.datagrams_sent += 1
         elif lib.dtlsffi_udp_send(self._udp, packed, local, datagram, len(datagram)):
-            self._udp.datagrams_unsent += 1
+            self._udp.dropped_unsent += 1
 
     def datagrams_to_send(self) -> list[tuple[bytes, Any]]:
         """Takes the datagrams that have to go out now, each with its address; none where there is a socket."""
@@ -346,10 +348,11 @@ class Endpoint(Draining):
         `handshakes_completed` and `handshakes_failed` count those of both sides, `cookies_sent` hellos that were asked
         for one, `replaced` connections whose client has begun anew, `expired` those silent for `idle_timeout`.
         `flights_retransmitted` counts those that handshakes have sent again. Dropped: `dropped_unknown` (no connection
-        with that address), `dropped_junk` (a ClientHello that is none), `dropped_flood` (ClientHellos of strangers,
-        when more came than could be answered), `dropped_truncated`, `dropped_queue_full`, `dropped_unsent`,
-        `dropped_overflow` (the socket's buffer had no room: SO_RCVBUF). Refused:
-        `refused_pending`, `refused_connections`; `evicted` are handshakes that had to make room for others.
+        with that address), `dropped_junk`, `dropped_replayed` and `dropped_unauthenticated` (as of each connection,
+        gone ones included; and ClientHellos that are none), `dropped_flood` (ClientHellos of strangers, when more came
+        than could be answered), `dropped_truncated`, `dropped_queue_full`, `dropped_unsent`, `dropped_overflow`
+        (messages for which the socket's buffer had no room, SO_RCVBUF: with `gro` each may be as many as 64 datagrams).
+        Refused: `refused_pending`, `refused_connections`; `evicted` are handshakes that had to make room for others.
         `socket_errors` is what the socket has raised, ICMP's news for instance. `datagrams_segmented` and
         `datagrams_joined` the kernel has cut, or joined; `gso` (UDP_SEGMENT) and `gro` (UDP_GRO) are 1 where it may.
         `dont_fragment` (IP_PMTUDISC_DO) is 1 while nobody may fragment what goes over IPv4: until a path is too narrow.
@@ -358,15 +361,18 @@ class Endpoint(Draining):
         return {name: self._counts[name] for name in COUNTERS} | {
             "datagrams_received": self._counts["datagrams_received"] + udp.datagrams_received,
             "dropped_truncated": udp.datagrams_cut,
+            "dropped_junk": self._counts["dropped_junk"] + udp.dropped_junk,
+            "dropped_replayed": udp.dropped_replayed,
+            "dropped_unauthenticated": udp.dropped_unauthenticated,
             "datagrams_sent": udp.datagrams_sent,
-            "dropped_unsent": udp.datagrams_unsent,
+            "dropped_unsent": udp.dropped_unsent,
             "flights_retransmitted": udp.flights_retransmitted,
             "datagrams_segmented": udp.segmented,
             "datagrams_joined": udp.joined,
             "gso": udp.segments,
             "gro": udp.joins,
             "dont_fragment": udp.whole,
-            "dropped_overflow": lib.dtlsffi_udp_overflowed(udp.fd),
+            "dropped_overflow": lib.dtlsffi_udp_overflowed(udp),
             "connections": len(self._connections) + len(self._replacing),
             "pending": len(self._pending),
         }
@@ -419,6 +425,7 @@ class Endpoint(Draining):
         raised: list[BaseException] = []
         self._waiting.clear()  # for a step of a handshake: there is none any more
         self._assemblies.clear()
+        self._linger()
         for connection in self.connections:
             attempt(connection.close, raised)
         lib.dtlsffi_udp_release(self._udp)

@@ -57,7 +57,7 @@ class EndpointConnection(Connection):
         self._due = NEVER
         self._slot = -1  # its number in the endpoint's table, while C finds it there
         self._is_in_memory = not endpoint._has_socket
-        lib.dtlsffi_conn_share(self._conn, ffi.NULL if self._is_in_memory else endpoint._udp, packed)
+        lib.dtlsffi_conn_share(self._conn, endpoint._udp, self._is_in_memory, packed)
         self._completed = False
 
     @property

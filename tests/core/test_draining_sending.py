@@ -6,6 +6,8 @@ import pytest
 
 import dtlsffi
 from dtlsffi import DTLSContext
+from dtlsffi._native import lib
+from dtlsffi.core.address import pack
 from dtlsffi.testing import MemoryLink
 from tests.core.net import SERVER, Net
 from tests.core.net import connect as connect_by
@@ -82,3 +84,32 @@ def test_in_memory_they_are_passed_over_too(net: Net, server: dtlsffi.Endpoint, 
     net.settle()
     assert list(clients[0].received) == [b"1", b"2"]
     assert server.statistics()["dropped_unsent"] == 2
+
+
+@pytest.mark.parametrize(("host", "to", "gone"), [("", "127.0.0.1", "192.0.2.77"), ("::", "::1", "2001:db8::77")])
+@pytest.mark.parametrize("by", ["send", "send_many", "Endpoint.send_many"])
+def test_the_address_that_a_peer_came_to_may_go(
+    host: str, to: str, gone: str, by: str, ports: list[Port], client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """What it is sent leaves from another one then, and what others are sent from theirs, in the same batch."""
+    ports.append(Port(server_context, (host, 0)))
+    clients = []
+    for _ in range(2):
+        ports.append(Port(address=(to, 0)))
+        place = (to, *ports[0].address[1:])
+        clients.append(ports[-1].endpoint.connect(place, 1, context=client_context, server_hostname=HOST))
+        settle(ports[0], ports[-1])
+    server = ports[0].endpoint
+    by_address = {connection.address: connection for connection in server.accepted()}
+    moved, other = (by_address[port.address] for port in ports[1:])
+    lib.dtlsffi_conn_local(moved._conn)[0] = pack((gone, 0))[0]
+    if by == "send":
+        assert [moved.send(b"x"), other.send(b"x")] == [1, 1]
+    elif by == "send_many":
+        assert moved.send_many([b"x", b"y"]) == other.send_many([b"x", b"y"]) == 2
+    else:
+        assert server.send_many([(moved, b"x"), (moved, b"y"), (other, b"x"), (moved, b"z"), (other, b"y")]) == 5
+    settle(*ports)
+    all_of_it = [b"x"] if by == "send" else [b"x", b"y"]
+    assert received(clients[0]) == [*all_of_it, b"z"][: 3 if by == "Endpoint.send_many" else len(all_of_it)]
+    assert received(clients[1]) == all_of_it

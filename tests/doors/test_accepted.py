@@ -11,9 +11,10 @@ import warnings
 import pytest
 
 import dtlsffi
-from dtlsffi.accepted import DTLSServerConnection, Engine
+from dtlsffi.accepted import DTLSServerConnection
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
+from dtlsffi.engine import Engine
 from dtlsffi.server import DTLSListener, create_server
 from dtlsffi.testing import Authority
 from tests.doors.accepting import LOOPBACK, Both, Pair, Stepwise, accept, connect, raises_in_thread

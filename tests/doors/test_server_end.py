@@ -93,7 +93,13 @@ def test_after_fork_it_is_the_parents(pair: Pair, listener: DTLSListener) -> Non
     if child == 0:
         status = 1
         with suppress(BaseException):
-            for call in (server.recv, lambda: server.send(b"x"), listener.accept, listener.shutdown):
+            for call in (
+                server.recv,
+                lambda: server.send(b"x"),
+                listener.accept,
+                listener.shutdown,
+                lambda: listener.connections,
+            ):
                 with pytest.raises(dtlsffi.DTLSError, match="USED_AFTER_FORK"):
                     call()
             server.close()

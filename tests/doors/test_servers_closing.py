@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+
+import pytest
 
 import dtlsffi
 from dtlsffi.asyncio import DTLSConnection, serve
@@ -99,5 +102,22 @@ def test_it_shows_its_socket_as_asyncios_servers_do(run: Runner, server_context:
             assert sock.getsockname() == server.getsockname()
             assert server.get_loop() is asyncio.get_running_loop()
         assert server.sockets == ()
+
+    run(main)
+
+
+def test_a_lost_socket_ends_serve_forever_with_an_error(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """So that whoever runs the program hears of it."""
+
+    async def main() -> None:
+        server = await serve(echo, LOOPBACK, 0, context=server_context)
+        serving_ = asyncio.ensure_future(server.serve_forever())
+        async with await dial(server.getsockname(), client_context):
+            os.close(server._port.sock.fileno())
+            server._port.look()
+            with pytest.raises(OSError, match="EBADF|Bad file descriptor|closed the socket"):
+                await serving_
 
     run(main)
