@@ -36,7 +36,7 @@ class DTLSServerConnection(Manners, Knowledge):
     `DTLSListener.accept` returns it before its handshake is finished: `do_handshake`, or the first `send` or `recv`,
     waits for that. One `send` is one record in one datagram, and one `recv` returns one record. A timeout covers a
     whole call; without blocking calls raise `DTLSWantReadError`. Any thread may call any method. Callbacks run in the
-    listener's thread, and cannot wait.
+    listener's thread, `trace` also in one that sends, and cannot wait.
     """
 
     _connection: EndpointConnection

@@ -96,10 +96,19 @@ class Engine(Endpoint):
         locks: list[Any] = [self.lock, self.arrivals, self.waking, *(door._changed for door in doors)]
         return any(lock._is_owned() for lock in locks)
 
+    def check_callback(self) -> None:
+        """Raises `DTLSError` in a callback of another thread's, whose connection the engine's may be waiting for."""
+        if is_callback() and threading.get_ident() != self.thread.ident:
+            raise self._reentered()
+
+    def _reentered(self) -> errors.DTLSError:
+        words = "a callback cannot wait for a connection or a listener"
+        return errors.make(errors.DTLSError, "REENTERED", words)
+
     def wait(self, condition: threading.Condition, deadline: Deadline) -> None:
         """Waits for `condition`, which is held, to be notified; TimeoutError after the deadline."""
         if self.is_current():
-            raise errors.make(errors.DTLSError, "REENTERED", "a callback cannot wait for a connection or a listener")
+            raise self._reentered()
         if not condition.wait(deadline.left()) and deadline.is_over():
             raise TimeoutError(errno.ETIMEDOUT, f"timed out after {deadline.timeout} s")
 

@@ -152,8 +152,7 @@ class DTLSListener(Patience):
     def connections(self) -> list[DTLSServerConnection]:
         """Those that have finished their handshakes, and that somebody holds still, and has not closed."""
         self._engine.check()
-        with self._engine.lock:
-            doors = [connection._subject() for connection in self._engine.connections if connection.is_established]
+        doors = [connection._subject() for connection in self._engine.connections if connection.is_established]
         return [door for door in doors if door is not None and not door._closed]
 
     def listen(self, backlog: int = BACKLOG) -> None:
@@ -198,6 +197,7 @@ class DTLSListener(Patience):
         there is a connection with that address, or the context is not for a client; OSError where the host is unknown.
         """
         self._check()
+        self._engine.check_callback()
         host, port, *more = address
         scope = f"%{more[1]}" if more[1:] and more[1] and "%" not in host else ""
         mapped = socket.AI_V4MAPPED if self.family == socket.AF_INET6 else 0

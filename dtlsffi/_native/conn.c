@@ -247,13 +247,13 @@ int dtlsffi_conn_events(dtlsffi_conn *conn)
 
     if (dtlsffi_conn_lock(conn) != 0)
         return 0;
-    events = conn->events;
-    conn->events = 0;
+    events = conn->events | conn->events_seen;
+    conn->events = conn->events_seen = 0;
     dtlsffi_conn_unlock(conn);
     return events;
 }
 
-/* `dtlsffi_conn_events` with DTLSFFI_NEWS_..., and above those bits the timer of a handshake that goes on: its
+/* The events since the last look, which dtlsffi_conn_events() will tell, too, with DTLSFFI_NEWS_..., and above those bits the timer of a handshake that goes on: its
  * microseconds and one more, 0 for none. */
 int64_t dtlsffi_conn_news(dtlsffi_conn *conn)
 {
@@ -262,6 +262,7 @@ int64_t dtlsffi_conn_news(dtlsffi_conn *conn)
     if (dtlsffi_conn_lock(conn) != 0)
         return 0;
     news = conn->events | (conn->established ? DTLSFFI_NEWS_ESTABLISHED : 0);
+    conn->events_seen |= conn->events;
     conn->events = 0;
     if (!conn->established && !conn->failed)
         timer = dtlsffi_timer_left(conn);

@@ -11,6 +11,7 @@
 #include "core.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 /* How many datagrams a call reads from a socket before Python gets a chance to look at its clock: what is junk, or
@@ -142,14 +143,19 @@ static bool is_full(int number)
     return number == EAGAIN || number == EWOULDBLOCK;
 }
 
-/* Lets go of the GIL until the connection is left: see gil.c. */
+/* Waits for room in a shared socket's send buffer, but not for long, and not again where the last one has in vain. Lets
+ * go of the GIL until the connection is left: see gil.c. */
 static bool wait_for_room(dtlsffi_conn *conn)
 {
+    dtlsffi_udp *udp = conn->udp;
+    struct pollfd room = {.fd = udp->fd, .events = POLLOUT};
     void *gil = dtlsffi_gil_release();
+    bool found = !__atomic_load_n(&udp->in_vain, __ATOMIC_RELAXED) && poll(&room, 1, udp->linger) == 1;
 
     if (gil != NULL)
         conn->gil = gil;
-    return dtlsffi_udp_wait_for_room(conn->udp);
+    __atomic_store_n(&udp->in_vain, !found, __ATOMIC_RELAXED);
+    return found;
 }
 
 #define GOODBYE_TRIES 4 /* others may have the room first */

@@ -86,18 +86,21 @@ void dtlsffi_gil_retake_after(void *token)
 
 static _Thread_local int callbacks;
 
-/* For the time of a callback, which has it: returns what dtlsffi_gil_away() is to be given afterwards. */
+/* For the time of a callback, which has it: returns what dtlsffi_gil_away() is to be given afterwards. Errors of OpenSSL
+ * that a callback leaves behind are none of the connection's, which SSL_get_error(3) would take them for. */
 bool dtlsffi_gil_home(void)
 {
     bool was = is_away;
 
     is_away = false;
     callbacks++;
+    (void)ERR_set_mark();
     return was;
 }
 
 void dtlsffi_gil_away(bool away)
 {
+    (void)ERR_pop_to_mark();
     callbacks--;
     is_away = away;
 }

@@ -73,7 +73,6 @@ void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int lev
                          size_t length);
 void dtlsffi_udp_may_fragment(dtlsffi_udp *udp);
 bool dtlsffi_udp_refuses_source(int number);
-bool dtlsffi_udp_wait_for_room(dtlsffi_udp *udp);
 
 /* scratch.c: memory for the time of a call */
 #define DTLSFFI_SPARE 4
@@ -244,6 +243,8 @@ struct dtlsffi_conn {
     bool abandoned;             /* closed within one of its own callbacks */
     bool warm;                  /* OpenSSL's buffers may be allocated: it is in its table's list of those */
     bool cold;                  /* they have been given back */
+    bool greeted;               /* the client's hello has come; */
+    uint16_t hello_number;      /* among its messages it is this one */
     bool unconfirmed;           /* our flight was the last, and nobody has told yet that it has come */
 
     /* what it is at just now */
@@ -259,6 +260,7 @@ struct dtlsffi_conn {
     uint8_t lulls;              /* calls of its recv() and recv_into() that are to wait before they look */
     int version;                /* that is spoken; 0 before the handshake is finished */
     int events;
+    int events_seen;            /* by an endpoint, and not yet by whoever asks its connection */
     int reads;                  /* datagrams that this call has asked the socket for */
     int io_errno;               /* what the BIO met in this call */
     void *gil;                  /* of the thread that is in, and has let go of it until it leaves; or NULL */

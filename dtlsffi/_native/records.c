@@ -125,10 +125,54 @@ static bool is_answered(dtlsffi_conn *conn, const uint8_t *record, size_t length
     return false;
 }
 
+#define FRAGMENT_HEADER 12
+#define CLIENTS_LAST 3      /* behind its hello: Certificate, ClientKeyExchange, CertificateVerify; Finished is encrypted */
+#define CLIENTS_LENGTH 8192 /* bytes of the latter two at the most, and of a chain that nobody has asked for */
+
+/* Whether a client may have reason to send a part of such a message, `behind` its first hello. */
+static bool is_clients(const dtlsffi_conn *conn, uint8_t type, uint32_t length, uint16_t behind)
+{
+    switch (type) {
+    case SSL3_MT_CLIENT_HELLO: /* a second one where the first was asked for another key share */
+        return behind <= 1 && length <= DTLSFFI_HELLO_MAX;
+    case SSL3_MT_CERTIFICATE:
+        return behind == 1 && (length <= CLIENTS_LENGTH || (SSL_get_verify_mode(conn->ssl) & SSL_VERIFY_PEER) != 0);
+    default:
+        return behind <= CLIENTS_LAST && length <= CLIENTS_LENGTH;
+    }
+}
+
+/* The same of all that a handshake record behind a port holds. OpenSSL keeps ten messages that are yet to come, and has
+ * memory for all of each when a byte of it has come. */
+static bool is_reasonable(dtlsffi_conn *conn, const uint8_t *record, size_t length)
+{
+    size_t at = DTLSFFI_RECORD_HEADER;
+
+    if (record[0] != SSL3_RT_HANDSHAKE || conn->port == NULL || !SSL_is_server(conn->ssl))
+        return true;
+    while (length - at >= FRAGMENT_HEADER) {
+        const uint8_t *fragment = record + at;
+        size_t part = read32(fragment + 8) & 0xffffff;
+
+        if (!conn->greeted)
+            conn->hello_number = read16(fragment + 4);
+        conn->greeted = true;
+        if (!is_clients(conn, fragment[0], read32(fragment) & 0xffffff,
+                        (uint16_t)(read16(fragment + 4) - conn->hello_number)))
+            return false;
+        at += FRAGMENT_HEADER;
+        if (part > length - at)
+            return true; /* OpenSSL finds that, too */
+        at += part;
+    }
+    return true;
+}
+
 /* Whether a plaintext record may reach OpenSSL. */
 static bool accept_plaintext(dtlsffi_conn *conn, uint8_t *record, size_t length)
 {
-    if (record[0] == SSL3_RT_APPLICATION_DATA || !settle_version(conn, record) || is_answered(conn, record, length)) {
+    if (record[0] == SSL3_RT_APPLICATION_DATA || !settle_version(conn, record) || is_answered(conn, record, length)
+        || !is_reasonable(conn, record, length)) {
         DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
         return false;
     }

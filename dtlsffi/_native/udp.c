@@ -10,7 +10,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -176,12 +175,13 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int jo
 
     if (is_parents(udp))
         return;
+    if (udp->born == 0) /* else it may have been found out that the kernel cuts none */
+        udp->segments = DTLSFFI_HAS_GSO && (without & DTLSFFI_WITHOUT_GSO) == 0;
     udp->born = dtlsffi_fork_count;
     udp->fd = fd;
     udp->v6 = v6;
     udp->connected = connected;
     udp->most = FEW;
-    udp->segments = DTLSFFI_HAS_GSO && (without & DTLSFFI_WITHOUT_GSO) == 0;
     if (!connected && !has_one_address(fd)) {
         (void)setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
@@ -437,14 +437,4 @@ int dtlsffi_udp_send(dtlsffi_udp *udp, const dtlsffi_address *to, const dtlsffi_
         return errno;
     DTLSFFI_COUNT(udp->datagrams_sent, 1);
     return 0;
-}
-
-/* Waits for room in the socket's send buffer, but not for long, and not again where the last one has in vain. */
-bool dtlsffi_udp_wait_for_room(dtlsffi_udp *udp)
-{
-    struct pollfd room = {.fd = udp->fd, .events = POLLOUT};
-    bool found = !__atomic_load_n(&udp->in_vain, __ATOMIC_RELAXED) && poll(&room, 1, udp->linger) == 1;
-
-    __atomic_store_n(&udp->in_vain, !found, __ATOMIC_RELAXED);
-    return found;
 }

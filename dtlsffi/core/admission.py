@@ -178,11 +178,15 @@ class Admission:
 
     def _make_room(self, key: bytes) -> bool:
         """Sees that one more handshake may begin; whether it may."""
-        if self._pending.has_room():
+        if self._pending.has_room() or self._evict(key):
             return True
+        self._counts["refused_pending"] += 1
+        return False
+
+    def _evict(self, key: bytes) -> bool:
+        """Has somebody's handshake make room for the one from an address; whether there is one that has to."""
         leaves = self._pending.who_makes_room(host_of(key))
         if leaves is None:
-            self._counts["refused_pending"] += 1
             return False
         self._counts["evicted"] += 1
         self._end(leaves, make(DTLSError, "EVICTED", "too many handshakes are going on: this one had to make room"))
@@ -191,8 +195,10 @@ class Admission:
     def _admit(self, packed: CData, local: CData, key: bytes, now: float) -> EndpointConnection | None:
         """A new server's connection, if there is room for one; beside an older one of the same address, if any."""
         if self.is_full and key not in self._connections:
-            self._refuse()
-            return None
+            self._evict(key)  # who has not proved more than an address keeps nobody out
+            if self.is_full:
+                self._refuse()
+                return None
         if not self._make_room(key):
             return None
         connection = EndpointConnection(

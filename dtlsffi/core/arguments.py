@@ -130,12 +130,10 @@ def host(server_hostname: str) -> tuple[str, bool]:
 def known_host(server_hostname: str) -> tuple[str, bool]:
     """`host`, of what has been looked at before: whoever connects often does so to a few servers."""
     address = server_hostname.partition("%")[0]  # without the scope, which no certificate has
-    try:
-        return str(ipaddress.ip_address(address if ":" in address else server_hostname)), True
-    except ValueError:
-        pass
-    if not server_hostname or server_hostname.startswith("."):
-        raise ValueError("server_hostname cannot be an empty string or start with a leading dot.")
+    found = ip_address(address if ":" in address else server_hostname)
+    if found is not None:
+        return found, True
+    check_dots(server_hostname)
     if "\0" in server_hostname:
         raise ValueError("server_hostname must not contain a NUL character")
     try:
@@ -144,7 +142,23 @@ def known_host(server_hostname: str) -> tuple[str, bool]:
         raise ValueError(f"server_hostname {server_hostname!r} is no host name: {error}") from None
     if len(name) > HOST_MAX:
         raise ValueError(f"server_hostname has at most {HOST_MAX} bytes, not {len(name)}")
-    return c_string(name, "server_hostname").decode("ascii"), False
+    check_dots(name)  # some characters are dots and digits in ASCII (RFC 3491)
+    found = ip_address(name)
+    return c_string(name, "server_hostname").decode("ascii") if found is None else found, found is not None
+
+
+def ip_address(text: str) -> str | None:
+    """An IP address in its usual form; None for what is none."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+def check_dots(name: str) -> None:
+    """Raises ValueError for no name, and for what OpenSSL would take for any name that ends so."""
+    if not name or name.startswith("."):
+        raise ValueError("server_hostname cannot be an empty string or start with a leading dot.")
 
 
 def writable(buffer: Any, call: str) -> memoryview:

@@ -257,6 +257,11 @@ def encode(x509: CData) -> bytes:
     return der(lib.i2d_X509, x509, "a certificate")
 
 
+def encode_trusted(x509: CData) -> bytes:
+    """A certificate in DER, with what it is trusted for, where that is said: X509_add1_trust_object(3)."""
+    return der(lib.i2d_X509_AUX, x509, "a certificate")
+
+
 def encode_list(crl: CData) -> bytes:
     """A revocation list in DER."""
     return der(lib.i2d_X509_CRL, crl, "a revocation list")

@@ -340,7 +340,7 @@ class Endpoint(Draining):
     @property
     def connections(self) -> list[EndpointConnection]:
         """All there are, with handshakes finished or not."""
-        return [*self._connections.values(), *self._replacing.values()]
+        return [*self._connections.copy().values(), *self._replacing.copy().values()]  # as of one moment
 
     def statistics(self) -> dict[str, int]:
         """Counters since the beginning, and how many connections (`connections`) and handshakes (`pending`) there are.

@@ -50,7 +50,7 @@ class Pending:
 
     def who_makes_room(self, newcomer: bytes) -> EndpointConnection | None:
         """Who has to go where there is no room for one more of the host `newcomer`; None: nobody does."""
-        greedy, count = max(self._by_host.items(), key=itemgetter(1))
+        greedy, count = max(self._by_host.items(), key=itemgetter(1), default=(b"", 0))
         if count <= self._by_host.get(newcomer, 0) + 1:
             return None
         return next(connection for connection in self._theirs if host(connection) == greedy)

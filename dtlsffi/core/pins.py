@@ -90,9 +90,11 @@ def pins_of(fingerprints: Fingerprints | Pins | None, keys: Keys | None) -> Pins
 
 
 def shown(store: CData) -> tuple[bytes | None, bytes]:
-    """What the peer has shown of itself: its certificate, or None, and its public key, in DER."""
+    """What the peer has shown of itself: its certificate, or None, and its public key, or b"" for an unknown kind."""
     x509 = lib.X509_STORE_CTX_get0_cert(store)
     if x509 != ffi.NULL:
-        return certificates.encode(x509), certificates.encode_key(lib.X509_get0_pubkey(x509))
-    raw = lib.X509_STORE_CTX_get0_rpk(store) if hasattr(lib, "X509_STORE_CTX_get0_rpk") else ffi.NULL
-    return None, b"" if raw == ffi.NULL else certificates.encode_key(raw)
+        certificate, key = certificates.encode(x509), lib.X509_get0_pubkey(x509)
+    else:
+        certificate = None
+        key = lib.X509_STORE_CTX_get0_rpk(store) if hasattr(lib, "X509_STORE_CTX_get0_rpk") else ffi.NULL
+    return certificate, b"" if key == ffi.NULL else certificates.encode_key(key)

@@ -143,7 +143,7 @@ class Trust(Settings):
                 lib.SSL_CTX_get_security_level(self._ctx),
                 sorted(self._revocations),
                 sorted(self._places),
-                sorted(certificates.encode(x509) for x509 in x509s),
+                sorted(certificates.encode_trusted(x509) for x509 in x509s),
             ]
         return hashlib.sha256(repr(rules).encode()).digest()
 

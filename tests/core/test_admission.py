@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import ssl
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -294,3 +297,50 @@ def test_what_nobody_has_signed_says_nothing_of_a_peer(
             server.receive_datagram(datagram, client_address(0), now)
     server.handle_timers(10.5)
     assert server.statistics()["expired"] == 1
+
+
+def test_handshakes_that_nobody_finishes_keep_nobody_out(
+    net: Net, client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Where all connections that there may be are one host's handshakes; those that are established stay."""
+    server = net.add(SERVER, server_context, max_connections=20)
+    honest = connect(net, 250, client_context)
+    net.settle()
+    for port in range(19):
+        address = ("192.0.2.66", 5000 + port)
+        server.receive_datagram(with_cookie(server, client_context, address)[1], address, 0)
+    assert server.statistics()["connections"] == 20
+    late = connect(net, 1, client_context)
+    net.settle()
+    assert late.is_established
+    counts = server.statistics()
+    assert (counts["evicted"], counts["refused_connections"], counts["connections"]) == (1, 0, 20)
+    server.receive_datagram(with_cookie(server, client_context, ("192.0.2.66", 6000))[1], ("192.0.2.66", 6000), 0)
+    assert server.statistics()["refused_connections"] == 1
+    honest.send(b"still here")
+    net.settle()
+    assert server.recv_many()[0][1] == b"still here"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_client_gets_memory_for_messages_that_it_may_send_only(
+    asked: bool, net: Net, client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """OpenSSL has room for ten that are yet to come as soon as a byte of each is there."""
+    if asked:
+        server_context.verify_mode = ssl.CERT_REQUIRED
+    server = net.add(SERVER, server_context)
+    taken = []
+    for kind, number, length in itertools.product((1, 11, 16, 15), range(8), (100, 8192, 8193, 32768)):
+        address = client_address(len(server.connections))
+        server.receive_datagram(with_cookie(server, client_context, address)[1], address, 0)
+        (connection,) = server.accepted()
+        fragment = bytes([kind, *length.to_bytes(3, "big"), 0, number, 0, 0, 0, 0, 0, 1]) + b"x"
+        with suppress(dtlsffi.DTLSError):
+            connection.receive_datagram(record(22, fragment))
+        if not connection.statistics()["dropped_junk"]:
+            taken.append((kind, number, length))
+    hellos = [(1, number, length) for number in (1, 2) for length in (100, 8192, 8193)]
+    chains = [(11, 2, length) for length in ((100, 8192, 8193, 32768) if asked else (100, 8192))]
+    others = [(kind, number, length) for kind in (16, 15) for number in (1, 2, 3, 4) for length in (100, 8192)]
+    assert taken == hellos + chains + others

@@ -73,3 +73,17 @@ def test_a_number_of_seconds_is_what_float_takes(number: Any) -> None:
     for bad in ("1", b"1", None):
         with pytest.raises(TypeError, match="a number of seconds"):
             check_duration(bad, "timeout")
+
+
+@pytest.mark.parametrize("first", ["\u2024", "\ufe52", "\u2025"])
+def test_what_becomes_a_leading_dot_is_refused(first: str) -> None:
+    """OpenSSL would take a certificate of any subdomain for that name; ssl refuses it, too."""
+    with pytest.raises(ValueError, match="leading dot"):
+        host(f"{first}example.com")
+    with pytest.raises(ValueError, match="leading dot"):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=f"{first}example.com")
+
+
+def test_an_address_in_other_digits_is_an_address() -> None:
+    """As ssl sees it: it is looked for among a certificate's addresses, not among its names."""
+    assert host("\uff11\uff12\uff17.0.0.1") == ("127.0.0.1", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ import pytest
 import dtlsffi
 from dtlsffi.core.callbacks import Parking, Password, adapted
 from dtlsffi.testing import Authority, MemoryLink
-from tests.helpers import FAST, HOST, handshake
+from tests.helpers import FAST, HOST, handshake, record
 
 KEY = bytes(16)
 
@@ -194,3 +195,21 @@ def test_callbacks_get_what_they_require() -> None:
     adapted(lambda *all_of_them: calls.append(all_of_them))(1, 2)
     adapted({1: "x"}.get)(1, 2)
     assert calls == [(1,), (1, 2), (1, None), (1,)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_that_a_callback_leaves_behind_are_not_the_connections(kind: str, authority: Authority) -> None:
+    """Python's ssl leaves one in OpenSSL's queue, where SSL_get_error(3) would find it."""
+
+    def clumsy(_: object) -> None:
+        with suppress(ValueError):
+            ssl.Purpose.fromname("no such purpose")
+
+    situation = Situation(authority, kind, clumsy)
+    link = situation.link()
+    link.shake_hands()
+    assert situation.acted
+    link.server.receive_datagram(record(23, bytes(40), epoch=1))
+    link.client.send(b"still here")
+    link.settle()
+    assert link.received[link.server] == [b"still here"]

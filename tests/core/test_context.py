@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import ssl
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -343,14 +345,44 @@ def test_keys_are_logged_for_wireshark(link: MemoryLink, tmp_path: Path, authori
 
 def test_a_key_log_that_cannot_be_written_is_no_secret(tmp_path: Path, authority: Authority) -> None:
     """The exception comes out of the call in which the line got lost."""
-    file = tmp_path / "keys"
+    pipe = tmp_path / "keys"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     client, server = authority.client_context(), authority.server_context(HOST)
-    client.keylog_filename = file
+    client.keylog_filename = pipe
+    os.close(reader)
     link = MemoryLink(dtlsffi.Connection(client, server_hostname=HOST), dtlsffi.Connection(server, server_side=True))
-    file.unlink()
-    file.mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(BrokenPipeError):
         link.shake_hands()
+
+
+def test_the_key_log_is_the_file_that_was_named(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the process goes afterwards, as in ssl; it is closed with its context, or for another one."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.chdir(first)
+    client, server = authority.client_context(), authority.server_context(HOST)
+    client.keylog_filename = "other.log"
+    client.keylog_filename = "keys.log"
+    monkeypatch.chdir(second)
+    MemoryLink(
+        dtlsffi.Connection(client, server_hostname=HOST), dtlsffi.Connection(server, server_side=True)
+    ).shake_hands()
+    assert len((first / "keys.log").read_text().splitlines()) == 2
+    assert len((first / "other.log").read_text().splitlines()) == 1
+    assert list(second.iterdir()) == []
+    with pytest.raises(OSError, match="No space left"):
+        authority.client_context().keylog_filename = "/dev/full"
+    file = client._keylog
+    assert file is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del client
+        gc.collect()
+    assert file.closed
 
 
 # ---- what is shown ----

@@ -57,3 +57,20 @@ def test_a_record_that_the_kernel_does_not_take_was_not_sent(client_context: DTL
         with pytest.raises(dtlsffi.DTLSZeroReturnError, match="the connection is closed"):
             connection.send(b"x")
         connection.close()
+
+
+def test_its_events_are_told_though_the_endpoint_has_seen_them(
+    net: Net, server: Endpoint, client_context: DTLSContext
+) -> None:
+    """Once, as those of any connection."""
+    client = connect(net, 7, client_context)
+    net.settle()
+    (connection,) = server.accepted()
+    for one in (client, connection):
+        assert one.events_received() == [dtlsffi.HandshakeCompleted()]
+        assert one.events_received() == []
+    client.close()
+    net.settle()
+    assert connection.peer_closed
+    assert dtlsffi.CloseReceived() in connection.events_received()
+    assert connection.events_received() == []

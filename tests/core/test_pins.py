@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -28,6 +29,9 @@ from tests.helpers import FAST, load
 
 def certificate(identity: Identity) -> x509.Certificate:
     return x509.load_pem_x509_certificate(identity.certificate)
+
+
+EC_PUBLIC_KEY, UNKNOWN_KEY = bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0263")
 
 
 @pytest.fixture
@@ -249,3 +253,31 @@ def test_reading_a_fingerprint_fails_in_one_way(text: str) -> None:
         assert pins.valid_fingerprint(text).split()[0] in pins.ALGORITHMS
     except ValueError:
         pass
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_key_of_an_unknown_kind_is_refused_like_any_other(side: str, ours: Identity, theirs: Identity) -> None:
+    """Nobody can encode it, and nobody needs to."""
+    client, server = either(ours), either(theirs)
+    pinned: dict[str, Any] = {"verify_fingerprint": "sha-256 " + ":".join(["AA"] * 32)}
+    right: dict[str, Any] = {
+        "client": {"verify_fingerprint": server.fingerprint()},
+        "server": {"verify_fingerprint": client.fingerprint()},
+    }
+    link = connect(client, server, *(pinned if name == side else right[name] for name in ("client", "server")))
+    refuser, other = (link.client, link.server) if side == "client" else (link.server, link.client)
+    with pytest.raises(dtlsffi.DTLSWantReadError):
+        link.client.do_handshake()
+    failures = []
+    for _ in range(6):
+        for datagram in other.datagrams_to_send():
+            try:
+                refuser.receive_datagram(datagram.replace(EC_PUBLIC_KEY, UNKNOWN_KEY))
+            except dtlsffi.DTLSError as error:
+                failures.append(error)
+        for datagram in refuser.datagrams_to_send():
+            with suppress(dtlsffi.DTLSError):
+                other.receive_datagram(datagram)
+    assert isinstance(failures[0], dtlsffi.DTLSCertVerificationError)
+    with pytest.raises(dtlsffi.DTLSCertVerificationError, match="not sha-256 AA:AA"):
+        refuser.do_handshake()

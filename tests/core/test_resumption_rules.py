@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import subprocess
 from typing import Any
 
 import pytest
@@ -157,3 +158,23 @@ def test_a_client_is_not_held_to_what_is_a_servers(authority: Authority) -> None
     other = either("ECDHE")
     load(other, identity)
     assert resumes(other, server, DTLSSession.from_bytes(session.to_bytes()))
+
+
+def test_an_authority_that_is_not_trusted_for_clients_lets_none_in_by_a_session(authority: Authority) -> None:
+    """What a TRUSTED CERTIFICATE says is a rule like any other: openssl-x509(1)."""
+    command = ["openssl", "x509", "-addreject", "clientAuth", "-trustout"]
+    rejected = subprocess.run(command, input=authority.certificate, capture_output=True, check=True).stdout
+    key, client = os.urandom(80), authority.client_context()
+    load(client, authority.issue("client.example"))
+
+    def one_of_the_fleet(trusted: bytes) -> DTLSContext:
+        server = fleet(authority, key)
+        server.verify_mode = ssl.CERT_REQUIRED
+        server.load_verify_locations(cadata=trusted)
+        server.retransmission = FAST
+        return server
+
+    session = connect(client, one_of_the_fleet(authority.certificate)).client.session
+    assert resumes(client, one_of_the_fleet(authority.certificate), session)
+    with pytest.raises(dtlsffi.DTLSCertVerificationError, match="certificate rejected"):
+        connect(client, one_of_the_fleet(rejected), session)

@@ -12,7 +12,7 @@ import pytest
 import dtlsffi
 from dtlsffi.accepted import DTLSServerConnection
 from dtlsffi.server import DTLSListener, create_server
-from tests.doors.accepting import LOOPBACK, Pair, connect, echo, serving
+from tests.doors.accepting import LOOPBACK, Both, Pair, accept, connect, echo, serving
 
 Lock = Callable[[DTLSListener, DTLSServerConnection], AbstractContextManager[object]]
 
@@ -169,3 +169,30 @@ def test_a_lost_socket_ends_serve_forever_with_an_error(
         engine.thread.join()
         assert engine.bell.fileno() == engine.ear.fileno() == -1
         listener.close()
+
+
+def test_a_callback_may_look_at_all_connections_and_not_open_one(
+    server_context: dtlsffi.DTLSContext, client_context: dtlsffi.DTLSContext, both: Both
+) -> None:
+    """In the thread that sends, which has the connection's lock: the engine's may be waiting for that."""
+    seen: list[object] = []
+
+    def look(_conn: object, _event: object) -> None:
+        if threading.current_thread() is not threading.main_thread() or seen:
+            return
+        found: list[object] = []
+        looking = threading.Thread(target=lambda: found.extend(listener.connections), daemon=True)
+        with listener._engine.lock:
+            looking.start()
+            looking.join(5)
+        seen.extend(found)
+        with pytest.raises(dtlsffi.DTLSError, match="REENTERED"):
+            listener.connect(("127.0.0.1", 9), context=client_context)
+
+    server_context.trace = look
+    with create_server(LOOPBACK, context=server_context) as listener:
+        client, server = both(lambda: connect(listener.getsockname(), client_context), lambda: accept(listener))
+        with client, server:
+            server.do_handshake()
+            server.send(b"x")
+            assert seen == [server]
