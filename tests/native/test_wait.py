@@ -31,16 +31,15 @@ def test_a_datagram_is_opened_without_the_gil(dtls_pair: Pair) -> None:
     client, server = dtls_pair
     counters = lib.dtlsffi_conn_stats(client._connection._conn)  # to look at it lets go of nothing
     client.settimeout(10)
-    opened = 0
     for number in range(1, ROUNDS + 1):
         thread = threading.Thread(target=client.recv)
         thread.start()
         while not client._carrier.is_waited_for:
             time.sleep(0.001)
         server.send(b"x")
-        end = time.monotonic() + 0.5
+        end = time.monotonic() + 5
         while counters.records_received < number and time.monotonic() < end:
             pass
-        opened += counters.records_received == number
+        opened = counters.records_received
         thread.join()
-    assert opened == ROUNDS
+        assert opened == number
