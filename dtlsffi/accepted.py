@@ -16,7 +16,7 @@ from .core.arguments import checked_max, writable
 from .core.batches import Buffer
 from .core.connection import Connection
 from .core.endpoint_connection import EndpointConnection
-from .core.knowledge import Knowledge
+from .made import Door
 from .manners import Manners, check_how, size_of
 from .waiting import Deadline
 
@@ -30,7 +30,7 @@ __all__ = ["DTLSServerConnection"]
 T = TypeVar("T")
 
 
-class DTLSServerConnection(Manners, Knowledge):
+class DTLSServerConnection(Manners, Door):
     """One peer of a `DTLSListener`, with the methods of `DTLSSocket` that need no socket of their own.
 
     `DTLSListener.accept` returns it before its handshake is finished: `do_handshake`, or the first `send` or `recv`,
@@ -39,6 +39,7 @@ class DTLSServerConnection(Manners, Knowledge):
     listener's thread, `trace` also in one that sends, and cannot wait.
     """
 
+    _made_by = "DTLSListener.accept()"
     _connection: EndpointConnection
     _engine: Engine
     _changed: threading.Condition
@@ -48,9 +49,6 @@ class DTLSServerConnection(Manners, Knowledge):
     _rooms: int  # how often there was room again in the socket's send buffer
     _listener: object = None  # kept for as long as somebody has its connection
     _closed = True
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError(f"{type(self).__name__} has no public constructor: DTLSListener.accept() returns instances")
 
     @classmethod
     def _create(cls, connection: EndpointConnection, engine: Engine) -> DTLSServerConnection:
@@ -62,10 +60,6 @@ class DTLSServerConnection(Manners, Knowledge):
         self._rooms = 0
         connection._serve_as(self)
         return self
-
-    @property
-    def _association(self) -> EndpointConnection:
-        return self._connection
 
     def _moved(self, *, room: bool = False) -> None:
         """The listener's thread tells that something has happened."""

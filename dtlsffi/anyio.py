@@ -165,18 +165,9 @@ class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
     """
 
     _ends = (errors.DTLSError, anyio.BrokenResourceError, anyio.EndOfStream)
+    _made_by = "dtlsffi.anyio.connect()"
     _waiters: list[anyio.Event]
     _port: Port
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError(f"{type(self).__name__} has no public constructor: dtlsffi.anyio.connect() returns instances")
-
-    @classmethod
-    def _create(cls, port: Port, connection: EndpointConnection) -> DTLSStream:
-        self = cls.__new__(cls)
-        AwaitedConnection.__init__(self, port, connection)
-        self._waiters = []
-        return self
 
     async def _pause(self) -> None:
         await self._port.follow(self._waiters)

@@ -13,28 +13,31 @@ from .core import errors
 from .core.arguments import checked_max
 from .core.batches import Buffer
 from .core.endpoint_connection import EndpointConnection
-from .core.knowledge import Knowledge
+from .made import Door
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class AwaitedConnection(Knowledge):
+class AwaitedConnection(Door):
     """A connection whose calls are awaited. What is received waits here; a call that is cancelled has taken nothing."""
 
     _ends: tuple[type[BaseException], ...] = (errors.DTLSError,)  # what only the end of a connection raises
     _refusal: OSError | None = None  # what ICMP said, for the next call
     _closed = True
 
-    def __init__(self, port: Any, connection: EndpointConnection) -> None:
-        self._port: Any = port
-        self._connection = connection
+    _connection: EndpointConnection
+    _port: Any
+    _waiters: list[Any]  # what each loop tells those that wait by
+
+    @classmethod
+    def _create(cls, port: Any, connection: EndpointConnection) -> Self:
+        self = cls.__new__(cls)
+        self._port, self._connection = port, connection
+        self._waiters = []
         self._closed = False
         connection._serve_as(self)
-
-    @property
-    def _association(self) -> EndpointConnection:
-        return self._connection
+        return self
 
     # ---- what each loop does in its own way ----
 

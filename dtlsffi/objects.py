@@ -12,7 +12,7 @@ from .core.connection import Connection
 from .core.context import DTLSContext
 from .core.errors import DTLSWantReadError, make, too_large
 from .core.events import CloseReceived
-from .core.knowledge import Knowledge
+from .made import Door
 
 __all__ = ["DTLSObject", "MemoryBIO"]
 
@@ -50,7 +50,7 @@ class MemoryBIO:
         return self._datagrams.popleft()
 
 
-class DTLSObject(Knowledge):
+class DTLSObject(Door):
     """DTLS without I/O, with the methods of `ssl.SSLObject`; from `DTLSContext.wrap_bio`.
 
     What comes from the wire goes into `incoming`, what is in `outgoing` has to go there. Calls that need something of
@@ -58,13 +58,7 @@ class DTLSObject(Knowledge):
     after how many seconds `handle_timer` has to be called, which sends the last flight again.
     """
 
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError(
-            f"{type(self).__name__} does not have a public constructor. Instances are returned by "
-            "DTLSContext.wrap_bio()."
-        )
-
-    _connection: Connection
+    _made_by = "DTLSContext.wrap_bio()"
     _incoming: MemoryBIO
     _outgoing: MemoryBIO
     _received: deque[bytes]
@@ -83,10 +77,6 @@ class DTLSObject(Knowledge):
         self._received = deque()
         self._closed = False
         return self
-
-    @property
-    def _association(self) -> Connection:
-        return self._connection
 
     def _pump(self) -> None:
         """Takes what has come in, gives what has to go out; raises what ends the connection."""

@@ -24,6 +24,7 @@ from .core.association import check_context, check_side
 from .core.context import DTLSContext
 from .core.limits import ServerLimits
 from .engine import BACKLOG, Engine
+from .made import Made
 from .waiting import Deadline, Patience
 
 if TYPE_CHECKING:
@@ -68,13 +69,14 @@ def create_server(
         return make(own, context, **limits)
 
 
-class DTLSListener(Patience):
+class DTLSListener(Made, Patience):
     """A UDP port that accepts DTLS connections from any number of peers; from `create_server`.
 
     A thread of its own carries on the handshakes, so that no client delays another. It is a context manager, and has
     the methods of a listening `socket.socket`.
     """
 
+    _made_by = "dtlsffi.create_server()"
     _engine: Engine
     _context: DTLSContext
     _name: Any
@@ -83,9 +85,6 @@ class DTLSListener(Patience):
     _server: int | None  # the thread in serve_forever
     _shutting: bool
     _closed = True
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError(f"{type(self).__name__} has no public constructor: dtlsffi.create_server() returns instances")
 
     @classmethod
     def _create(cls, sock: socket.socket, context: DTLSContext, **limits: Unpack[ServerLimits]) -> DTLSListener:

@@ -19,8 +19,8 @@ from .core.carrier import WANT_READ, Carrier, equip_socket
 from .core.connection import Connection
 from .core.context import DTLSContext
 from .core.errors import DTLSError, DTLSWantWriteError, DTLSZeroReturnError, HandshakeTimeout, make
-from .core.knowledge import Knowledge
 from .lingering import Lingering, T
+from .made import Door
 from .manners import Manners, check_how, size_of
 from .waiting import Deadline
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("dtlsffi.sockets")
 Socket = socket.socket  # whatever somebody puts into its place later, as gevent does
 
 
-class DTLSSocket(Lingering, Manners, Knowledge, Socket):
+class DTLSSocket(Lingering, Manners, Door, Socket):
     """A UDP socket that speaks DTLS with one peer; from `DTLSContext.wrap_socket` or `create_connection`.
 
     It is a `socket.socket`, and has the methods of `ssl.SSLSocket`. One `send` is one record in one datagram, and one
@@ -39,11 +39,7 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
     be moved on. One thread may send while another receives.
     """
 
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError(
-            f"{type(self).__name__} does not have a public constructor. Instances are returned by "
-            "DTLSContext.wrap_socket() and dtlsffi.create_connection()."
-        )
+    _made_by = "DTLSContext.wrap_socket() or dtlsffi.create_connection()"
 
     @classmethod
     def _create(
@@ -81,10 +77,6 @@ class DTLSSocket(Lingering, Manners, Knowledge, Socket):
                 self.close()
                 raise
         return self
-
-    @property
-    def _association(self) -> Connection:
-        return self._connection
 
     # Slots, since Python is slow to find any other attribute of what inherits from a socket.
     __slots__ = (

@@ -50,8 +50,7 @@ class Port(AwaitedPort):
 
     def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
         """A connection to await."""
-        door: DTLSConnection = DTLSConnection._create(self, connection)
-        return door
+        return DTLSConnection._create(self, connection)
 
     def clock(self) -> float:
         """The loop's."""
@@ -156,17 +155,8 @@ class DTLSConnection(AwaitedConnection):
     there is `asyncio.timeout`: what is cancelled has lost nothing.
     """
 
+    _made_by = "dtlsffi.asyncio.connect()"
     _waiters: list[asyncio.Future[None]]
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError(f"{type(self).__name__} has no public constructor: dtlsffi.asyncio.connect() returns instances")
-
-    @classmethod
-    def _create(cls, port: Port, connection: EndpointConnection) -> Any:
-        self = cls.__new__(cls)
-        AwaitedConnection.__init__(self, port, connection)
-        self._waiters = []
-        return self
 
     async def _pause(self) -> None:
         waiter = self._port.loop.create_future()

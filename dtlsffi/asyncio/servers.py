@@ -15,6 +15,7 @@ from ..core.arguments import check_handler
 from ..core.association import check_side
 from ..core.context import DTLSContext
 from ..core.limits import ServerLimits
+from ..made import Made
 from .connections import DTLSConnection, Port
 
 if TYPE_CHECKING:
@@ -97,15 +98,13 @@ class ServerPort(Port):
         self.server._begin(door)
 
 
-class DTLSServer:
+class DTLSServer(Made):
     """What `serve` returns: an asynchronous context manager; its end closes the server, and waits for the handlers."""
 
+    _made_by = "dtlsffi.asyncio.serve()"
     _port: ServerPort
     _handler: Handler
     _tasks: set[asyncio.Task[None]]
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError(f"{type(self).__name__} has no public constructor: dtlsffi.asyncio.serve() returns instances")
 
     @classmethod
     def _create(cls, port: Any, handler: Handler) -> DTLSServer:

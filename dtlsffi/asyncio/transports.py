@@ -18,6 +18,7 @@ from ..core.constants import PROTOCOL_DTLS_CLIENT, PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
 from ..core.endpoint_connection import EndpointConnection
 from ..core.knowledge import Knowledge
+from ..made import Made
 from .connections import DTLSConnection, Port
 from .sending import Sending
 
@@ -55,8 +56,7 @@ class TransportPort(Port):
 
     def make_door(self, connection: EndpointConnection) -> AwaitedConnection:
         """One that hands on to the transport."""
-        peer: PeerConnection = PeerConnection._create(self, connection)
-        return peer
+        return PeerConnection._create(self, connection)
 
     def tell(self) -> None:
         """Hands on what has arrived: all at once, unless there is news of a connection, which belongs in between.
@@ -116,7 +116,7 @@ class PeerConnection(DTLSConnection):
             self._port.transport._deliver(self)
 
 
-class DTLSTransport(Sending):
+class DTLSTransport(Made, Sending):
     """What a protocol sends by, as over plain UDP; from `create_dtls_endpoint`.
 
     `get_extra_info` knows asyncio's names (`"sockname"`, `"peername"`, `"socket"`) and, of a client's one peer, those
@@ -125,9 +125,7 @@ class DTLSTransport(Sending):
     peers `get_connection(addr)` returns the same.
     """
 
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        raise TypeError(f"{type(self).__name__} has no public constructor: create_dtls_endpoint() returns instances")
-
+    _made_by = "dtlsffi.asyncio.create_dtls_endpoint()"
     _port: TransportPort
     _protocol: Any
     _remote: PeerConnection | None

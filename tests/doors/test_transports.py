@@ -170,7 +170,7 @@ def test_get_extra_info_has_the_names_of_asyncio_ssl_and_dtls(
         assert repr(server) == f"<DTLSTransport {address}, closing>"
 
     run(main)
-    with pytest.raises(TypeError, match="no public constructor"):
+    with pytest.raises(TypeError, match="does not have a public constructor"):
         DTLSTransport()
 
 
