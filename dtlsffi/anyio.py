@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,7 +20,7 @@ from anyio.abc import SocketAttribute, TaskStatus, UnreliableObjectStream
 from anyio.streams.tls import TLSAttribute
 
 from .awaiting import AwaitedConnection, is_cancelled
-from .binding import bound, check_bound, check_place, family_of, host_and_port, open_client, scoped, service
+from .binding import Binding, made_of, open_client, ways
 from .core import errors
 from .core.arguments import check_handler
 from .core.association import check_client, check_side
@@ -29,7 +30,7 @@ from .core.endpoint_connection import EndpointConnection
 from .core.limits import ClientLimits, ServerLimits
 from .core.pins import Fingerprints, Keys, pins_of
 from .core.session import DTLSSession
-from .ordering import ATTEMPT_DELAY, routes
+from .ordering import ATTEMPT_DELAY
 from .turning import AwaitedPort
 
 if TYPE_CHECKING:
@@ -295,28 +296,13 @@ async def connect(
         "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
     }
     check_client(**arguments)
-    found = await anyio.getaddrinfo(host, service(port, 1), family=family, type=socket.SOCK_DGRAM)
-    local: Any = None
-    if local_addr is not None:
-        source = host_and_port(local_addr, "local_addr")
-        local = await anyio.getaddrinfo(*source, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    port_of = partial(Port, context=None, connected=True, **limits)
 
     async def attempt(place: Any, source: Any) -> DTLSStream:
-        sock = open_client(place, source)
-        try:
-            port = Port(sock, None, connected=True, **limits)
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            conn: DTLSStream = port.begin(scoped(place[4]), anyio.current_time(), **arguments)
-            await conn._finish_handshake()
-        except BaseException:
-            port.abandon()
-            raise
-        return conn
+        stream: DTLSStream = await made_of(open_client(place, source), port_of).reach(place[4], **arguments)
+        return stream
 
-    return await Race(attempt).winner(routes(found, local))
+    return await Race(attempt).winner(await ways(anyio.getaddrinfo, (host, port), local_addr, family))
 
 
 class Race:
@@ -396,21 +382,8 @@ async def serve(
     """
     check_handler(handler)
     check_side(context, True, None, None)
-    check_place(local_port, sock, local_host, family, reuse_port, dualstack_ipv6)
-    if sock is not None:
-        check_bound(sock)
-        port = DTLSServerPort(sock, context, **limits)
-    else:
-        family = family_of(local_host, family, dualstack_ipv6)
-        found = await anyio.getaddrinfo(
-            local_host or None, service(local_port), family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )  # fmt: skip
-        sock = bound(found, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6)
-        try:
-            port = DTLSServerPort(sock, context, **limits)
-        except BaseException:
-            sock.close()
-            raise
+    bind = Binding(local_host, local_port, sock, family, reuse_port, dualstack_ipv6)
+    port = await bind.open(anyio.getaddrinfo, partial(DTLSServerPort, context=context, **limits))
     try:
         async with anyio.create_task_group() as group:
             port._new = lambda stream: group.start_soon(handle, handler, stream)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from .core.arguments import checked_port
+from .ordering import routes
+
+T = TypeVar("T")
+LookUp = Callable[..., Awaitable[list[Any]]]
+"""An event loop's `getaddrinfo`."""
 
 
 def family_of(host: str | None, family: int | None, dualstack_ipv6: bool) -> int:
@@ -105,6 +110,48 @@ def open_client(place: Any, local_place: Any, *, reuse_port: bool = False) -> so
         sock.close()
         raise
     return sock
+
+
+def made_of(sock: socket.socket, make: Callable[[socket.socket], T]) -> T:
+    """What is made of a socket of ours, which is closed where that fails."""
+    try:
+        return make(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+class Binding(NamedTuple):
+    """Where an event loop's port is to be: a host and a port, or a UDP socket that is bound."""
+
+    host: str | None
+    port: int | None
+    sock: socket.socket | None
+    family: int | None = None
+    reuse_port: bool = False
+    dualstack_ipv6: bool = False
+
+    async def open(self, look_up: LookUp, make: Callable[[socket.socket], T]) -> T:
+        """What is made of its socket; what goes wrong is raised before anything is used up."""
+        check_place(self.port, self.sock, self.host, self.family, self.reuse_port, self.dualstack_ipv6)
+        if self.sock is not None:
+            check_bound(self.sock)
+            return make(self.sock)
+        family = family_of(self.host, self.family, self.dualstack_ipv6)
+        found = await look_up(
+            self.host or None, service(self.port), family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )
+        return made_of(bound(found, reuse_port=self.reuse_port, dualstack_ipv6=self.dualstack_ipv6), make)
+
+
+async def ways(look_up: LookUp, address: Any, local_addr: Any, family: int) -> list[tuple[Any, Any]]:
+    """`routes` to a host, from an address where one is given; ValueError, TypeError or OSError where there are none."""
+    found = await look_up(*host_and_port(address, "remote_addr", 1), family=family, type=socket.SOCK_DGRAM)
+    local = None
+    if local_addr is not None:
+        source = host_and_port(local_addr, "local_addr")
+        local = await look_up(*source, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    return routes(found, local)
 
 
 def check_udp(sock: socket.socket) -> None:

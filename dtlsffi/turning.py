@@ -11,6 +11,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .binding import scoped
 from .core.context import DTLSContext
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
@@ -175,12 +176,22 @@ class AwaitedPort(Endpoint):
                     door._refusal = error
                     self._ready[connection] = None
 
-    def begin(self, address: Any, now: float, **arguments: Any) -> Any:
+    def start(self, address: Any, **arguments: Any) -> Any:
         """A client's connection, whose handshake has just begun; the arguments are `Endpoint.connect`'s."""
-        connection = self.connect(address, now, **arguments)
+        connection = self.connect(address, self.clock(), **arguments)
         if connection.gone:  # there is no way to that address, for instance
             self.wake()
         return self.unclaimed.pop(connection)
+
+    async def reach(self, address: Any, **arguments: Any) -> Any:
+        """The same when its handshake is finished; the port ends where that fails."""
+        try:
+            conn = self.start(scoped(address), **arguments)
+            await conn._finish_handshake()
+        except BaseException:
+            self.abandon()
+            raise
+        return conn
 
     def abandon(self) -> None:
         """Ends an attempt. One that has been finished meanwhile, which nobody has seen, gets its close_notify."""

@@ -7,10 +7,11 @@ import os
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..awaiting import AwaitedConnection
-from ..binding import host_and_port, open_client
+from ..binding import made_of, open_client, ways
 from ..core.association import check_client
 from ..core.context import DTLSContext
 from ..core.endpoint_connection import NEVER, EndpointConnection
@@ -18,7 +19,7 @@ from ..core.errors import DTLSCertVerificationError
 from ..core.limits import ClientLimits
 from ..core.pins import Fingerprints, Keys, pins_of
 from ..core.session import DTLSSession
-from ..ordering import ATTEMPT_DELAY, routes
+from ..ordering import ATTEMPT_DELAY
 from ..turning import AwaitedPort
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Port(AwaitedPort):
 
     def start(self, address: Any, **arguments: Any) -> Any:
         """A client's connection, whose handshake has just begun; the arguments are `Endpoint.connect`'s."""
-        door = self.begin(address, self.loop.time(), **arguments)
+        door = super().start(address, **arguments)
         self._set_timer()
         return door
 
@@ -216,29 +217,13 @@ async def reach(
     """A connection with the first of a host's addresses to finish its handshake."""
     loop = asyncio.get_running_loop()
     check_client(**arguments)
-    to = host_and_port(address, "remote_addr", 1)
-    found = await loop.getaddrinfo(*to, family=family, type=socket.SOCK_DGRAM)
-    local: Any = None
-    if local_addr is not None:
-        source = host_and_port(local_addr, "local_addr")
-        local = await loop.getaddrinfo(*source, family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    port_of = partial(make_port, loop, context=None, connected=True, **limits)
 
     async def attempt(place: Any, source: Any) -> Any:
-        sock = open_client(place, source, reuse_port=reuse_port)
-        try:
-            port = make_port(loop, sock, None, connected=True, **limits)
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            conn = port.start(place[4], **arguments)
-            await conn._finish_handshake()
-        except BaseException:
-            port.abandon()
-            raise
-        return conn
+        port = made_of(open_client(place, source, reuse_port=reuse_port), port_of)
+        return await port.reach(place[4], **arguments)
 
-    return await first_of(attempt(*way) for way in routes(found, local))
+    return await first_of(attempt(*way) for way in await ways(loop.getaddrinfo, address, local_addr, family))
 
 
 async def first_of(attempts: Iterator[Coroutine[Any, Any, Any]]) -> Any:

@@ -6,9 +6,10 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..binding import check_port, check_udp
+from ..binding import Binding, check_port, check_udp
 from ..core.association import check_context, check_resumes, check_side
 from ..core.constants import PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
@@ -16,7 +17,6 @@ from ..core.limits import Limits
 from ..core.pins import Fingerprints, Keys, pins_of
 from ..core.session import DTLSSession
 from .connections import reach
-from .servers import Binding
 from .transports import DTLSTransport, PeerConnection, TransportPort
 
 if TYPE_CHECKING:
@@ -75,7 +75,10 @@ async def create_dtls_endpoint(
         check_serving(identity)
         host, number = local_addr or (None, None)
         bind = Binding(host, number, None, family or None, reuse_port, dualstack_ipv6)
-        port = await bind.open(TransportPort, context, verify_fingerprint=identity["verify_fingerprint"], **limits)
+        loop = asyncio.get_running_loop()
+        pins = identity["verify_fingerprint"]
+        port_of = partial(TransportPort, loop, context=context, verify_fingerprint=pins, **limits)
+        port = await bind.open(loop.getaddrinfo, port_of)
     port.identity = identity
     try:
         protocol = protocol_factory()
@@ -122,12 +125,7 @@ async def take_over(
         identity["server_hostname"] = address[0]
     check_side(context, False, identity["server_hostname"], None)
     port = TransportPort(loop, sock, None, connected=True, **limits)
-    try:
-        peer: PeerConnection = port.start(address, **identity)
-        await peer._finish_handshake()
-    except BaseException:
-        port.end()
-        raise
+    peer: PeerConnection = await port.reach(address, **identity)
     return port, peer
 
 

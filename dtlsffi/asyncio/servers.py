@@ -7,10 +7,11 @@ import logging
 import socket
 from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..awaiting import AwaitedConnection
-from ..binding import bound, check_bound, check_place, family_of, service
+from ..binding import Binding
 from ..core.arguments import check_handler
 from ..core.association import check_side
 from ..core.context import DTLSContext
@@ -25,35 +26,6 @@ __all__ = ["DTLSServer", "serve"]
 
 logger = logging.getLogger("dtlsffi.server")
 Handler = Callable[[DTLSConnection], Awaitable[object]]
-
-
-class Binding(NamedTuple):
-    """Where a port is to be: a host and a port, or a UDP socket that is bound."""
-
-    host: str | None
-    port: int | None
-    sock: socket.socket | None
-    family: int | None = None
-    reuse_port: bool = False
-    dualstack_ipv6: bool = False
-
-    async def open(self, make_port: Callable[..., Port], context: DTLSContext, **limits: Unpack[ServerLimits]) -> Any:
-        """The port; what goes wrong is raised before anything is used up."""
-        loop = asyncio.get_running_loop()
-        check_place(self.port, self.sock, self.host, self.family, self.reuse_port, self.dualstack_ipv6)
-        if self.sock is not None:
-            check_bound(self.sock)
-            return make_port(loop, self.sock, context, **limits)
-        family = family_of(self.host, self.family, self.dualstack_ipv6)
-        found = await loop.getaddrinfo(
-            self.host or None, service(self.port), family=family, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )
-        sock = bound(found, reuse_port=self.reuse_port, dualstack_ipv6=self.dualstack_ipv6)
-        try:
-            return make_port(loop, sock, context, **limits)
-        except BaseException:
-            sock.close()
-            raise
 
 
 async def serve(
@@ -85,7 +57,9 @@ async def serve(
     check_handler(handler)
     check_side(context, True, None, None)
     bind = Binding(host, port, sock, family, reuse_port, dualstack_ipv6)
-    return DTLSServer._create(await bind.open(ServerPort, context, **limits), handler)
+    loop = asyncio.get_running_loop()
+    port_of = partial(ServerPort, loop, context=context, **limits)
+    return DTLSServer._create(await bind.open(loop.getaddrinfo, port_of), handler)
 
 
 class ServerPort(Port):

@@ -102,7 +102,6 @@ def go_to(monkeypatch: pytest.MonkeyPatch) -> GoTo:
             ((family, socket.SOCK_DGRAM, 0, "", address), None)
             for family, address in zip(families, addresses, strict=True)
         ]
-        for door in ("dtlsffi.asyncio.connections", "dtlsffi.anyio"):
-            monkeypatch.setattr(f"{door}.routes", lambda *_: ways)
+        monkeypatch.setattr("dtlsffi.binding.routes", lambda *_: ways)
 
     return replace
