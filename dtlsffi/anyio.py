@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["DTLSAttribute", "DTLSServerPort", "DTLSStream", "connect", "serve"]
 
 logger = logging.getLogger("dtlsffi.server")
+PAUSE = 0.1  # seconds without looking at a socket behind which something has just failed
 
 
 class Port(AwaitedPort):
@@ -126,6 +127,14 @@ class DTLSServerPort(Port):
 
     _new: Callable[[Any], object]
 
+    async def wait(self) -> None:
+        """The same; what a callback raises is logged, and ends nobody else."""
+        try:
+            await super().wait()
+        except Exception:
+            logger.exception("something went wrong behind %s, which goes on", self.sock)
+            await anyio.sleep(PAUSE)
+
     def claimed(self, door: AwaitedConnection) -> None:
         """Gives a client to the handler."""
         self._new(door)
@@ -165,7 +174,6 @@ class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
     otherwise. `recv` has the manners of `ssl`.
     """
 
-    _ends = (errors.DTLSError, anyio.BrokenResourceError, anyio.EndOfStream)
     _made_by = "dtlsffi.anyio.connect()"
     _waiters: list[anyio.Event]
     _port: Port
@@ -218,8 +226,8 @@ class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
         with self._as_broken():
             try:
                 await self._await_data()
-            except errors.DTLSZeroReturnError:
-                raise anyio.EndOfStream from None
+            except errors.DTLSZeroReturnError as end:
+                raise anyio.EndOfStream from end
         return self._connection._records.pop(0)
 
     async def __anext__(self) -> bytes:
@@ -399,15 +407,17 @@ async def serve(
 
 async def handle(handler: Callable[[DTLSStream], Awaitable[object]], stream: DTLSStream) -> None:
     """One client, to its end."""
-    async with stream:
-        try:
-            await handler(stream)
-        except anyio.get_cancelled_exc_class():
-            if is_cancelled():
-                raise
-            logger.exception("the handler of %s was cancelled by something of its own", stream.peer)
-        except Exception as error:
-            if stream._is_its_end(error):
+    try:
+        async with stream:
+            try:
+                await handler(stream)
+            except anyio.get_cancelled_exc_class():
+                if is_cancelled():
+                    raise
+                logger.exception("the handler of %s was cancelled by something of its own", stream.peer)
+            except Exception as error:
+                if not stream._is_its_end(error):
+                    raise
                 logger.info("%s: %s", stream.peer, stream._ending())
-            else:
-                logger.exception("the handler of %s failed", stream.peer)
+    except Exception:
+        logger.exception("the handler of %s failed", stream.peer)

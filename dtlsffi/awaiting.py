@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 class AwaitedConnection(Door):
     """A connection whose calls are awaited. What is received waits here; a call that is cancelled has taken nothing."""
 
-    _ends: tuple[type[BaseException], ...] = (errors.DTLSError,)  # what only the end of a connection raises
     _refusal: OSError | None = None  # what ICMP said, for the next call
     _closed = True
 
@@ -82,7 +81,7 @@ class AwaitedConnection(Door):
     def _is_its_end(self, error: BaseException) -> bool:
         """Whether what a handler has raised is but what has ended the connection, and no fault of its own."""
         ending = self._ending()
-        return ending is not None and errors.is_end(error, ending, self._ends)
+        return ending is not None and errors.is_end(error, ending)
 
     async def _finish_handshake(self) -> None:
         while not self.is_established:

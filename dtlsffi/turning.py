@@ -127,11 +127,13 @@ class AwaitedPort(Endpoint):
     def _see_to_the_rest(self, now: float, refusals: list[OSError]) -> None:
         if refusals:
             self._refused(refusals[-1])
-        if self.left or self.look_at() <= now:
-            self.handle_timers(now)
-            self.let_go()
-        self._accepted.clear()  # doors are claimed instead
-        self.tell()
+        try:
+            if self.left or self.look_at() <= now:
+                self.handle_timers(now)
+                self.let_go()
+        finally:  # also where a callback has raised something: whoever has been ended is to hear of it
+            self._accepted.clear()  # doors are claimed instead
+            self.tell()
 
     def tell(self) -> None:
         """Tells whom it concerns."""

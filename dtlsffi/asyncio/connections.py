@@ -123,7 +123,10 @@ class Port(AwaitedPort):
         if not self.ended:
             waiter = self.loop.create_future()
             self._for_end.append(waiter)
-            await waiter
+            try:
+                await waiter
+            finally:
+                self._for_end.remove(waiter)
 
     def end(self) -> None:
         """Closes every connection, and the socket."""

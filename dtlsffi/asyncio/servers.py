@@ -79,11 +79,12 @@ class DTLSServer(Made):
     _port: ServerPort
     _handler: Handler
     _tasks: set[asyncio.Task[None]]
+    _waiting: list[asyncio.Task[Any] | None]  # handlers in wait_closed()
 
     @classmethod
     def _create(cls, port: Any, handler: Handler) -> DTLSServer:
         self = cls.__new__(cls)
-        self._port, self._handler, self._tasks = port, handler, set()
+        self._port, self._handler, self._tasks, self._waiting = port, handler, set(), []
         port.server = self
         return self
 
@@ -94,15 +95,16 @@ class DTLSServer(Made):
         task.add_done_callback(lambda _: door.close())  # one that was cancelled before it has begun closes nothing
 
     async def _handle(self, conn: DTLSConnection) -> None:
-        async with conn:
-            try:
-                await self._handler(conn)
-            except Exception as error:  # noqa: BLE001 - a handler ends its own connection only
-                networks = isinstance(error, OSError) or hasattr(error, "exceptions")  # of a task group
-                if networks and conn._is_its_end(error):
+        try:
+            async with conn:
+                try:
+                    await self._handler(conn)
+                except Exception as error:
+                    if not conn._is_its_end(error):
+                        raise
                     logger.info("%s: %s", conn.peer, conn._ending())
-                else:
-                    self._complain(conn, error)
+        except Exception as error:  # noqa: BLE001 - a handler, or a callback at the end, ends its own connection only
+            self._complain(conn, error)
 
     def _complain(self, conn: DTLSConnection, error: Exception) -> None:
         self._port.loop.call_exception_handler(
@@ -141,12 +143,22 @@ class DTLSServer(Made):
         self._port.end()
 
     async def wait_closed(self) -> None:
-        """Waits until it is closed and all handlers have ended, but for one that waits here itself."""
-        while (others := self._tasks - {asyncio.current_task()}) or self.is_serving():
-            if others:
-                await asyncio.wait(others)
-            else:
-                await self._port.until_ended()
+        """Waits until it is closed and all handlers have ended; a handler's own task, for those that do not wait here.
+
+        What a handler has wait here in another task, as `asyncio.wait_for` does before Python 3.12, waits for that
+        handler.
+        """
+        task = asyncio.current_task()
+        excused = self._waiting if task in self._tasks else []
+        excused.append(task)
+        try:
+            while (others := self._tasks.difference(excused)) or self.is_serving():
+                if others:
+                    await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await self._port.until_ended()
+        finally:
+            excused.remove(task)
 
     async def serve_forever(self) -> None:
         """Waits until somebody closes it; closes it, and waits for the handlers, when cancelled.

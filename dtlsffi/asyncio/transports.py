@@ -201,6 +201,9 @@ class DTLSTransport(Made, Sending):
         self._announce(peer)
 
     def _announce(self, peer: PeerConnection) -> None:
+        if self._closing:
+            peer.close()
+            return
         peer._announced = True
         told = self._protocol
         if isinstance(told, DTLSDatagramProtocol) and not self._call(told.peer_connected, peer.getpeername()):

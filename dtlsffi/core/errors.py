@@ -280,15 +280,13 @@ def is_again(error: BaseException, earlier: BaseException) -> bool:
     return error is earlier or (type(error) is type(earlier) and error.args == earlier.args)
 
 
-def is_end(error: BaseException, ending: BaseException, kinds: tuple[type[BaseException], ...] = (DTLSError,)) -> bool:
+def is_end(error: BaseException, ending: BaseException) -> bool:
     """Whether what a handler has raised is but what has ended its connection, and no fault of the handler's.
 
-    Nothing but the end of a connection raises one of these `kinds`. An error that was raised from the end (`from`) is
-    that, too, one that came up while it was handled is not; a group of errors is where each of them is.
+    An error that was raised from the end (`from`) is that, too, one that came up while it was handled is not; a group
+    of errors is where each of them is.
     """
     several = getattr(error, "exceptions", None)  # of a task group
     if several:
-        return all(is_end(each, ending, kinds) for each in several)
-    if isinstance(error, kinds):
-        return True
+        return all(is_end(each, ending) for each in several)
     return any(is_again(each, ending) for each in (error, error.__cause__) if each)
