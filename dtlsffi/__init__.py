@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -72,11 +73,16 @@ if not TYPE_CHECKING:  # to which any name would be one
 
     def __getattr__(name: str) -> ModuleType:
         """The doors of event loops, and the help for tests, are imported when they are asked for."""
-        if name in _LATER:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
             return importlib.import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        except ModuleNotFoundError as error:
+            words = f"{__name__}.{name} needs what the extra {__name__}[{name}] installs: {error}"
+            raise AttributeError(words) from error
 
 
 def __dir__() -> list[str]:
-    """What there is, with what is yet to be imported."""
-    return sorted({*globals(), *_LATER})
+    """What there is, with what is yet to be imported, and can be."""
+    missing = {"anyio"} if importlib.util.find_spec("anyio") is None else set()
+    return sorted({*globals(), *_LATER} - missing)

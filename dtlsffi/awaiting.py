@@ -18,6 +18,8 @@ from .made import Door
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+OF_A_SOCKET = ("datagrams_segmented", "datagrams_joined", "gso", "gro", "dropped_overflow")
+
 
 class AwaitedConnection(Door):
     """A connection whose calls are awaited. What is received waits here; a call that is cancelled has taken nothing."""
@@ -96,6 +98,14 @@ class AwaitedConnection(Door):
             self._check_on()
             await self._pause()
         self._check()
+
+    def statistics(self) -> dict[str, int]:
+        """Those of every connection; of a client's, what `Endpoint.statistics` tells of its socket, too."""
+        counters = super().statistics()
+        if self._port.connected:
+            port = self._port.statistics()
+            counters |= {name: port[name] for name in OF_A_SOCKET}
+        return counters
 
     # ---- data ----
 

@@ -240,14 +240,23 @@ def run_server(options: argparse.Namespace) -> None:
         verify_fingerprint=options.fingerprint,
     ) as listener:
         tell(options, f"listening on {listener.getsockname()}")
-        if options.keep:
-            with said("dtlsffi.server"):
-                listener.serve_forever(partial(serve, options), threads=None if options.echo else 1)
-        else:
-            conn, client = listener.accept()
-            with conn:
-                conn.do_handshake()
+        failures: list[Exception] = []
+
+        def serve_one(conn: DTLSServerConnection, client: Any) -> None:
+            try:
                 serve(options, conn, client)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+            finally:
+                listener.shutdown()
+
+        with said("dtlsffi.server"):
+            if options.keep:
+                listener.serve_forever(partial(serve, options), threads=None if options.echo else 1)
+            else:
+                listener.serve_forever(serve_one, threads=1)
+        if failures:
+            raise failures[0]
 
 
 def serve(options: argparse.Namespace, conn: DTLSServerConnection, client: Any) -> None:
@@ -260,8 +269,9 @@ class Teller(logging.Handler):
     """What is logged, as a line on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it."""
-        print(f"dtlsffi: {printable(record.getMessage())}", file=sys.stderr)
+        """Print it, with what was raised."""
+        raised = f": {record.exc_info[1]}" if record.exc_info else ""
+        print(f"dtlsffi: {printable(record.getMessage() + raised)}", file=sys.stderr)
 
 
 @contextmanager

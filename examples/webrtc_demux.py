@@ -6,14 +6,15 @@ for SDP:
 
     python webrtc_demux.py 5004
 
-STUN is answered by an ICE library, and SRTP opened by an SRTP library; here both are but counted. Peers may show any
-certificate: compare `conn.getpeercert(True)` with the fingerprint in the peer's SDP before you trust its keys.
+STUN is answered by an ICE library, and SRTP opened by an SRTP library; here both are but counted. Peers show whatever
+certificate they have: compare `conn.peer_fingerprint()` with the one in the peer's SDP before you trust its keys.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import ssl
 import subprocess
 from typing import Any
 
@@ -26,9 +27,11 @@ NEW_CERTIFICATE = (
 
 
 def make_context() -> dtlsffi.DTLSContext:
-    """A server's context with a new certificate."""
+    """A server's context with a new certificate, which asks every peer for its own."""
     context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
     context.load_cert_chain(subprocess.run(NEW_CERTIFICATE.split(), capture_output=True, check=True).stdout)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.accept_any_certificate = True  # its fingerprint says whose it is, once SDP has told
     context.set_srtp_profiles(PROFILES)
     return context
 
@@ -88,7 +91,7 @@ class MediaPort(asyncio.DatagramProtocol):
             print(f"data from {conn.address}: {len(conn.received)} records", flush=True)
             conn.received.clear()
         elif conn.is_established:
-            print(f"{conn.address} has keys for {conn.selected_srtp_profile()}", flush=True)
+            print(f"{conn.address} has keys for {conn.selected_srtp_profile()}: {conn.peer_fingerprint()}", flush=True)
 
 
 async def main(port: int) -> None:

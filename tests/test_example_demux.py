@@ -7,6 +7,7 @@ import socket
 import pytest
 
 import dtlsffi
+from dtlsffi.testing import Authority
 from tests.interop.programs import free_port
 from tests.test_examples import Example
 
@@ -18,6 +19,8 @@ def test_stun_dtls_and_srtp_share_a_port() -> None:
         fingerprint = program.match(r"a=fingerprint:(.+)\n")
         context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT)
         context.set_srtp_profiles(["SRTP_AES128_CM_SHA1_80"])
+        identity = Authority().issue("peer.example")
+        context.load_cert_chain(identity.certificate, identity.key)
         client = dtlsffi.Connection(context, verify_fingerprint=fingerprint)
         sock.connect(("127.0.0.1", port))
         sock.settimeout(10)
@@ -33,6 +36,7 @@ def test_stun_dtls_and_srtp_share_a_port() -> None:
         client.close()
         for datagram in client.datagrams_to_send():
             sock.send(datagram)
-        for words in ("STUN from", "has keys for SRTP_AES128_CM_SHA1_80", "SRTP from", "data from", "has closed"):
+        keys = f"has keys for SRTP_AES128_CM_SHA1_80: {context.fingerprint()}"
+        for words in ("STUN from", keys, "SRTP from", "data from", "has closed"):
             program.expect(words)
         assert program.output.index("STUN from") < program.output.index("has keys for")

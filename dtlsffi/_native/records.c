@@ -172,7 +172,7 @@ static bool is_reasonable(dtlsffi_conn *conn, const uint8_t *record, size_t leng
 static bool accept_plaintext(dtlsffi_conn *conn, uint8_t *record, size_t length)
 {
     if (record[0] == SSL3_RT_APPLICATION_DATA || !settle_version(conn, record) || is_answered(conn, record, length)
-        || !is_reasonable(conn, record, length)) {
+        || !is_reasonable(conn, record, length) || (record[0] == SSL3_RT_ALERT && conn->established)) {
         DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
         return false;
     }

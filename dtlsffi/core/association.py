@@ -253,6 +253,10 @@ class Association(Parking, Holder):
         if error.reason in REFUSALS and self._server_side and self._refusal is not None:
             who = self._who()
             return make(DTLSError, error.reason, f"{self._refusal}{who and f' (peer: {who})'}")
+        if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE" and not self._server_side:
+            who = self._who() or "the server"
+            words = f"{who} has shown no certificate, so that the pin cannot be checked: its suite may be one with keys"
+            return make(DTLSError, error.reason, words)
         if error.reason != "CERTIFICATE_VERIFY_FAILED":
             return error
         return certificate_refused(code, self._verify_words(code), self._who())
@@ -280,7 +284,11 @@ ANSWERS: dict[int, tuple[type[DTLSError], str, str]] = {
     lib.DTLSFFI_WANT_READ: (DTLSWantReadError, "WANT_READ", "nothing yet: a datagram or the timer has to come first"),
     lib.DTLSFFI_WANT_WRITE: (DTLSWantWriteError, "WANT_WRITE", "nothing was sent: the socket's send buffer is full"),
     lib.DTLSFFI_CLOSED: (DTLSZeroReturnError, "ZERO_RETURN", "the peer has closed the connection"),
-    lib.DTLSFFI_SHUT: (DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed: close() was called"),
+    lib.DTLSFFI_SHUT: (
+        DTLSZeroReturnError,
+        "PROTOCOL_IS_SHUTDOWN",
+        "the connection is closed: close() or shutdown() was called",
+    ),
     lib.DTLSFFI_NOT_READY: (DTLSWantReadError, "HANDSHAKE_NOT_FINISHED", "the handshake is not finished"),
     lib.DTLSFFI_FAILED: (DTLSError, "FAILED", "the connection has failed earlier"),
     lib.DTLSFFI_FORKED: (

@@ -184,8 +184,19 @@ class Connection(Association, Knowledge):
         if answer < 0:
             self._raise(answer)
 
+    def _fault(self) -> OSError:
+        """The same, and where OpenSSL has given a handshake up by itself, what can be said of why."""
+        error = super()._fault()
+        if isinstance(error, HandshakeTimeout):
+            return self._given_up("nothing that was sent again was answered", error.reason)
+        return error
+
     def _unfinished(self, seconds: float | None) -> HandshakeTimeout:
-        """The exception for a handshake that has not finished in time, with what can be said of why."""
+        """The exception for a handshake that has not finished in time."""
+        return self._given_up(f"it did not finish within {seconds} s", "HANDSHAKE_TIMEOUT")
+
+    def _given_up(self, what: str, reason: str) -> HandshakeTimeout:
+        """One for a handshake that is not finished, with what can be said of why."""
         alert, counters, unsent = self.alert_held(), self.statistics(), lib.dtlsffi_conn_unsent(self._conn)
         if alert is not None:
             why = f"the last that came was an alert that nobody signed: {alert}"
@@ -199,9 +210,8 @@ class Connection(Association, Knowledge):
             why = "nothing came back: is it a DTLS server, is the port right, does a firewall drop UDP?"
         return make(
             HandshakeTimeout,
-            "HANDSHAKE_TIMEOUT",
-            f"the handshake with {self.peer} timed out: it did not finish within {seconds} s "
-            f"({counters['datagrams_sent']} datagrams sent): {why}",
+            reason,
+            f"the handshake with {self.peer} timed out: {what} ({counters['datagrams_sent']} datagrams sent): {why}",
         )
 
     # ---- what there is to take ----

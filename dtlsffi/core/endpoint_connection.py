@@ -108,7 +108,9 @@ class EndpointConnection(Connection):
         if self.failure is not None:
             return again(self.failure)
         if self.peer_closed:
-            return make(DTLSZeroReturnError, "ZERO_RETURN", "the peer has closed the connection")
+            closed = lib.dtlsffi_conn_closed(self._conn)
+            words = "the peer has closed the connection" if closed else "the peer has been silent for idle_timeout"
+            return make(DTLSZeroReturnError, "ZERO_RETURN", words)
         if self.gone:
             return make(DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
         return None

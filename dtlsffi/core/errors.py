@@ -136,6 +136,7 @@ ALERT_REASONS: dict[int, str] = {
 ALERT_ADVICE: dict[int, str] = {
     40: "usually there is no cipher suite, group or signature algorithm that both sides allow, or it wants a "
     "certificate from us",
+    41: "it wants a certificate from us",
     42: "it could not read or check our certificate",
     43: "it does not take certificates of this kind",
     44: "our certificate is on its revocation list",
@@ -162,6 +163,7 @@ ADVICE: dict[str, str] = {
     "NO_CERTIFICATE_SET": "the server has neither a certificate nor a pre-shared key: call load_cert_chain()",
     "NO_CIPHERS_AVAILABLE": "no cipher suite is left for the versions and the security level allowed",
     "NO_PROTOCOLS_AVAILABLE": "no protocol version is left between minimum_version and maximum_version",
+    "TOO_MANY_WARN_ALERTS": "the peer has sent a warning, over which OpenSSL ends the connection",
     "UNSUPPORTED_PROTOCOL": "the other side speaks a version that this side does not allow",
 }
 

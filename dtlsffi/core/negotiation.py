@@ -39,7 +39,7 @@ class Negotiation(Settings):
 
     def __init__(self, protocol: DTLSProtocol) -> None:
         super().__init__(protocol)
-        self._bounds = {"minimum": DTLSVersion.MINIMUM_SUPPORTED, "maximum": DTLSVersion.MAXIMUM_SUPPORTED}
+        self._bounds = {"minimum": DTLSVersion.DTLSv1_2, "maximum": DTLSVersion.MAXIMUM_SUPPORTED}
         self._ciphers_chosen = False
         self._sni_callback: ServerNameCallback | None = None
 

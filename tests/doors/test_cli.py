@@ -13,7 +13,7 @@ import pytest
 import dtlsffi
 from dtlsffi import cli
 from dtlsffi.core import pins
-from dtlsffi.testing import Authority
+from dtlsffi.testing import Authority, Identity
 from tests.helpers import only, start
 from tests.interop.programs import Files, Program, free_port, wait_until_bound
 
@@ -228,20 +228,28 @@ def test_the_script_is_installed() -> None:
 def test_a_server_may_want_one_certificate_and_no_other(
     which: str, files: Files, authority: Authority, stranger: Authority
 ) -> None:
-    """--fingerprint on its side: whoever does not show it is refused."""
+    """--fingerprint on its side: whoever does not show it is refused, and it waits for one who does."""
     port = free_port()
     own, other = stranger.issue("one.example"), stranger.issue("other.example")
     pinned = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS)
     pinned.load_cert_chain(own.certificate, own.key)
     shown = {"right": own, "wrong": other, "none": None}[which]
-    certificate = [] if shown is None else ["--cert", files.write(shown.certificate), "--key", files.write(shown.key)]
     ca = files.write(authority.certificate)
-    with serve(files, authority, port, "--echo", "--fingerprint", str(pinned.fingerprint())) as server:
-        result = run(
-            "client", "127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.3", *certificate, stdin="hi\n"
+
+    def client(identity: Identity | None) -> str:
+        show = (
+            []
+            if identity is None
+            else ["--cert", files.write(identity.certificate), "--key", files.write(identity.key)]
         )
-        assert result.stdout == ("hi\n" if which == "right" else "")
-        assert server.result() == (0 if which == "right" else 1)
+        to = ("127.0.0.1", str(port), "--ca", ca, "--name", HOST, "--linger", "0.3")
+        return run("client", *to, *show, stdin="hi\n").stdout
+
+    with serve(files, authority, port, "--echo", "--fingerprint", str(pinned.fingerprint())) as server:
+        assert client(shown) == ("hi\n" if which == "right" else "")
+        if which != "right":
+            assert client(own) == "hi\n"
+        assert server.result() == 0
 
 
 @pytest.mark.parametrize(
