@@ -122,10 +122,10 @@ class Port(AwaitedPort):
                 event.set()
 
 
-class DTLSServerPort(Port):
-    """What `serve` tells its task group of: where it listens, and what it has counted."""
+class ServerPort(Port):
+    """A port whose connections go to a handler."""
 
-    _new: Callable[[Any], object]
+    new: Callable[[Any], object]
 
     async def wait(self) -> None:
         """The same; what a callback raises is logged, and ends nobody else."""
@@ -137,11 +137,36 @@ class DTLSServerPort(Port):
 
     def claimed(self, door: AwaitedConnection) -> None:
         """Gives a client to the handler."""
-        self._new(door)
+        self.new(door)
+
+
+class DTLSServerPort:
+    """What `serve` tells its task group of: where it listens, who is there, what it has counted."""
+
+    def __init__(self, port: ServerPort) -> None:
+        self._port = port
+
+    @property
+    def connections(self) -> list[DTLSStream]:
+        """The streams whose handlers are running."""
+        doors = (connection._subject() for connection in self._port.connections if connection.is_established)
+        return [door for door in doors if door is not None]
 
     def getsockname(self) -> Any:
         """The address it is bound to."""
-        return self.name
+        return self._port.name
+
+    def statistics(self) -> dict[str, int]:
+        """`Endpoint.statistics`."""
+        return self._port.statistics()
+
+    def close(self) -> None:
+        """Closes all connections with close_notify, and the socket; `serve` returns when its handlers have ended."""
+        self._port.end()
+
+    def __repr__(self) -> str:
+        """Name the address."""
+        return f"<{type(self).__name__} {self._port.name}{', closed' if self._port.ended else ''}>"
 
 
 class DTLSAttribute(anyio.TypedAttributeSet):
@@ -382,21 +407,21 @@ async def serve(
     """Serves any number of clients on a UDP port, until cancelled: `await handler(stream)` in a task for each.
 
     The arguments are those of `dtlsffi.asyncio.serve`. `await group.start(...)` returns a `DTLSServerPort`, with
-    `getsockname()` and `statistics()`. The handler is called when a client's handshake is finished; when it ends, its
-    stream is closed. What it raises is logged (`dtlsffi.server`) and ends nothing else. When `serve` is cancelled, all
-    connections are closed with close_notify.
+    `getsockname()`, `connections`, `statistics()` and `close()`. The handler is called when a client's handshake is
+    finished; when it ends, its stream is closed. What it raises is logged (`dtlsffi.server`) and ends nothing else.
+    When `serve` is cancelled, all connections are closed with close_notify.
 
     Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
     """
     check_handler(handler)
     check_side(context, True, None, None)
     bind = Binding(local_host, local_port, sock, family, reuse_port, dualstack_ipv6)
-    port = await bind.open(anyio.getaddrinfo, partial(DTLSServerPort, context=context, **limits))
+    port = await bind.open(anyio.getaddrinfo, partial(ServerPort, context=context, **limits))
     try:
         async with anyio.create_task_group() as group:
-            port._new = lambda stream: group.start_soon(handle, handler, stream)
+            port.new = lambda stream: group.start_soon(handle, handler, stream)
             port.led = True
-            task_status.started(port)
+            task_status.started(DTLSServerPort(port))
             while not port.ended:
                 await port.wait()
     finally:

@@ -96,9 +96,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--ciphers", type=something, help="the cipher suites to allow: openssl-ciphers(1)")
         command.add_argument("--mtu", type=int, help="the ceiling for a datagram's UDP payload, in bytes")
         command.add_argument("--timeout", type=duration, default=10.0, help="seconds for the handshake (default: 10)")
-        command.add_argument("--binary", action="store_true", help="print what comes as it is, escape nothing")
-        command.add_argument("--trace", action="store_true", help="tell on stderr every record and handshake message")
-        command.add_argument("--verbose", action="store_true", help="tell on stderr what was agreed, and count")
+        command.add_argument("--binary", action="store_true", help="print received data as it is, without escaping")
+        command.add_argument("--trace", action="store_true", help="print every record and handshake message on stderr")
+        command.add_argument("--verbose", action="store_true", help="print on stderr what was negotiated, and counters")
 
     demo = commands.add_parser("demo", help="a client and a server over a wire that loses a third of the datagrams")
     demo.set_defaults(run=run_demo)

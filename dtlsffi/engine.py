@@ -49,7 +49,7 @@ class Engine(Endpoint):
         make_door: Callable[[EndpointConnection, Engine], DTLSServerConnection],
         **limits: Unpack[ServerLimits],
     ) -> None:
-        super().__init__(context, fileno=sock.fileno(), v6_socket=sock.family == socket.AF_INET6, **limits)
+        super().__init__(context, fileno=sock.fileno(), **limits)
         self._linger()  # no loop has to wait for that
         self.make_door = make_door
         self.sock = sock

@@ -50,7 +50,7 @@ def create_server(
     The manner is that of `socket.create_server`. `context` is a server's. Or `sock` is a UDP socket that is bound, and
     used up: systemd's, for instance, or one with options of its own. `family` follows from the host unless given.
     `dualstack_ipv6` takes IPv4 in, too. With `reuse_port` processes share the port; they need one `cookie_secret`.
-    When one of them ends or begins, the kernel deals peers out anew, so that most of the others' lose theirs, too.
+    When one of them starts or ends, the kernel assigns peers to sockets anew, which breaks most connections.
     `limits` are `Endpoint`'s, by name: `cookies` (bool), `cookie_secret` (bytes), `max_pending`, `max_connections`,
     `max_queue` (numbers), `handshake_timeout` and `idle_timeout` (seconds), `verify_fingerprint` and
     `verify_public_key` (what every client has to show).
@@ -149,7 +149,7 @@ class DTLSListener(Made, Patience):
 
     @property
     def connections(self) -> list[DTLSServerConnection]:
-        """Those that have finished their handshakes, and that somebody holds still, and has not closed."""
+        """Those whose handshake is finished, that are not closed, and that the program still has a reference to."""
         self._engine.check()
         doors = [connection._subject() for connection in self._engine.connections if connection.is_established]
         return [door for door in doors if door is not None and not door._closed]

@@ -140,8 +140,8 @@ class DTLSSocket(Lingering, Manners, Door, Socket):
     def do_handshake(self, block: bool = False) -> None:
         """Finishes the handshake; raises `HandshakeTimeout` when the timeout, with all retransmissions, has expired.
 
-        Without blocking it does one step, and raises `DTLSWantReadError` until it is finished. `block` waits for ever
-        where the socket would not wait at all, as in `ssl`. Raises `DTLSCertVerificationError` or another `DTLSError`
+        Without blocking it does one step, and raises `DTLSWantReadError` until it is finished. With `block` a
+        non-blocking socket waits without limit, as in `ssl`. Raises `DTLSCertVerificationError` or another `DTLSError`
         where it fails, and ConnectionRefusedError where nothing listens; it may be tried again then.
         """
         self._check_open()
@@ -192,7 +192,7 @@ class DTLSSocket(Lingering, Manners, Door, Socket):
 
         Raises `DatagramTooLarge` above `data_mtu`, ValueError for nothing, TimeoutError where the socket's buffer
         stays full, ConnectionRefusedError where the last datagram found nobody listening (the connection goes on).
-        It does not look for what comes in: a peer that has closed is noticed by `recv` only.
+        It does not read from the socket: only `recv` notices that the peer has closed.
         """
         raise NotImplementedError  # socket_methods.c
 

@@ -44,7 +44,7 @@ class AwaitedPort(Endpoint):
         connected: bool = False,
         **limits: Unpack[ServerLimits],
     ) -> None:
-        super().__init__(context, fileno=sock.fileno(), v6_socket=sock.family == socket.AF_INET6, **limits)
+        super().__init__(context, fileno=sock.fileno(), **limits)
         sock.setblocking(False)
         self.sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
         self._udp.connected = connected

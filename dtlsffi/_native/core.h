@@ -168,7 +168,7 @@ typedef struct {
 } dtlsffi_batch;
 
 uint64_t dtlsffi_udp_overflowed(const dtlsffi_udp *udp);
-void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int joined);
+void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int connected, int joined);
 void dtlsffi_udp_release(dtlsffi_udp *udp);
 dtlsffi_batch *dtlsffi_batch_new(void);
 void dtlsffi_batch_free(dtlsffi_batch *batch);

@@ -43,6 +43,7 @@ static void flush(replies *what, dtlsffi_udp *udp)
             what->messages[done].msg_hdr.msg_controllen = 0;
             sent = sendmsg(udp->fd, &what->messages[done].msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
             done += sent == 0;
+            DTLSFFI_COUNT(udp->dropped_unsent, (uint64_t)(sent == 0));
         }
         done += sent;
         DTLSFFI_COUNT(udp->datagrams_sent, (uint64_t)sent);

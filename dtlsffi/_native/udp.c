@@ -112,10 +112,14 @@ static bool is_parents(const dtlsffi_udp *udp)
 
 static bool has_peer(int fd)
 {
-    dtlsffi_sockaddr peer;
-    socklen_t length = sizeof(peer);
+    return getpeername(fd, &(dtlsffi_sockaddr){0}.any, &(socklen_t){sizeof(dtlsffi_sockaddr)}) == 0;
+}
 
-    return getpeername(fd, &peer.any, &length) == 0;
+static bool is_v6(int fd)
+{
+    dtlsffi_sockaddr own = {0};
+
+    return getsockname(fd, &own.any, &(socklen_t){sizeof(own)}) == 0 && own.any.sa_family == AF_INET6;
 }
 
 /* How many messages, each a datagram or several that were joined, the kernel has thrown away for want of room in the
@@ -169,7 +173,7 @@ void dtlsffi_udp_may_fragment(dtlsffi_udp *udp)
 
 /* Makes the most of a socket: `joined` where it may join datagrams, which nobody else may read then. What the kernel
  * refuses is done without. */
-void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int joined)
+void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int connected, int joined)
 {
     int on = 1;
 
@@ -179,7 +183,7 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int v6, int connected, int jo
         udp->segments = DTLSFFI_HAS_GSO && (without & DTLSFFI_WITHOUT_GSO) == 0;
     udp->born = dtlsffi_fork_count;
     udp->fd = fd;
-    udp->v6 = v6;
+    udp->v6 = is_v6(fd);
     udp->connected = connected;
     udp->most = FEW;
     if (!connected && !has_one_address(fd)) {

@@ -44,8 +44,8 @@ async def serve(
 
     `host` is `""` or None for all addresses, `port` 0 for any that is free; or `sock` is a UDP socket that is bound,
     and used up. `family` follows from the host unless given; `dualstack_ipv6` takes IPv4 in, too; with `reuse_port`
-    processes share the port, and need one `cookie_secret`; when one of them ends or begins, the kernel deals peers out
-    anew, so that most of the others' lose theirs, too. `limits` are `Endpoint`'s, by name: `cookies` (bool),
+    processes share the port, and need one `cookie_secret`; when one of them starts or ends, the kernel assigns peers to
+    sockets anew, which breaks most connections. `limits` are `Endpoint`'s, by name: `cookies` (bool),
     `cookie_secret` (bytes), `max_pending`, `max_connections`, `max_queue` (numbers), `handshake_timeout` and
     `idle_timeout` (seconds), `verify_fingerprint` and `verify_public_key` (what every client has to show).
 
@@ -113,7 +113,7 @@ class DTLSServer(Made):
 
     @property
     def connections(self) -> list[DTLSConnection]:
-        """Those that handlers have."""
+        """The connections whose handlers are running."""
         doors = (connection._subject() for connection in self._port.connections if connection.is_established)
         return [door for door in doors if door is not None]
 

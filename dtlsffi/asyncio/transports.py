@@ -37,7 +37,7 @@ class DTLSDatagramProtocol(asyncio.DatagramProtocol):
         """
 
     def peer_lost(self, addr: Any, exc: BaseException | None) -> None:
-        """The connection with a peer that had connected is closed (None), or has failed; before `connection_lost`."""
+        """The connection with a peer is closed (None) or has failed (`exc`); called before `connection_lost`."""
 
 
 class TransportPort(Port):
@@ -269,8 +269,8 @@ class DTLSTransport(Made, Sending):
     def sendto(self, data: Buffer, addr: Any = None) -> None:
         """Sends `data`, a bytes-like object, as one record in one datagram to the peer at `addr`, or to the only one.
 
-        An address is no identity: another peer may have come to it meanwhile, from behind the same NAT. An answer that
-        is for one peer alone goes to what `get_connection` has given for `addr`: that connection, or nowhere.
+        An address does not identify a peer: another one may have it by now, behind the same NAT. To answer one peer and
+        no other, pass as `addr` the connection that `get_connection` returned: once it is closed, nothing is sent.
 
         What goes wrong later is told by the protocol's `error_received`: `DatagramTooLarge` above `data_mtu`,
         `DTLSError` where there is no connection with `addr`, or too much waits for its handshake. Raises TypeError or

@@ -82,7 +82,7 @@ def checked_port(port: Any, least: int = 0) -> int:
     if not 0 <= number <= PORT_MAX:
         raise OverflowError(f"a port is a number from 0 to {PORT_MAX}, not {number}")
     if number < least:
-        raise ValueError("nobody can be at port 0: give the number of the peer's")
+        raise ValueError("port 0 cannot be connected to: give the port of the peer")
     return number
 
 

@@ -297,7 +297,7 @@ ANSWERS: dict[int, tuple[type[DTLSError], str, str]] = {
         "the connection belongs to the parent process: two processes that go on with it would reuse its nonces; "
         "connect anew after fork",
     ),
-    lib.DTLSFFI_REENTERED: (DTLSError, "REENTERED", "a callback cannot move its own connection on"),
+    lib.DTLSFFI_REENTERED: (DTLSError, "REENTERED", "a callback cannot send or receive on its own connection"),
 }
 
 

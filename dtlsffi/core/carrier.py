@@ -30,7 +30,7 @@ class Carrier:
         self._connection = connection
         self._udp = ffi.new("dtlsffi_udp *")
         self._at = address_of(self._udp)
-        lib.dtlsffi_udp_prepare(self._udp, fileno, False, True, False)
+        lib.dtlsffi_udp_prepare(self._udp, fileno, True, False)
         self._queue: list[bytes] = []
         self._joins = False  # the kernel has been asked to join datagrams
         self._batches = False  # all that comes in comes by the batch
@@ -159,7 +159,7 @@ class Carrier:
     def _join(self) -> None:
         """Has the kernel join datagrams from now on, unless a thread that reads without us waits for the next still."""
         if not self.is_waited_for:
-            lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, False, True, True)
+            lib.dtlsffi_udp_prepare(self._udp, self._udp.fd, True, True)
             self._joins = True
 
     def _open(self, batch: Batch) -> list[bytes]:

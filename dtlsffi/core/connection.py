@@ -35,8 +35,8 @@ class Connection(Association, Knowledge):
 
     `server_side` says which part it takes in the handshake. `server_hostname` is the name (or IP address) that a client
     asks for (SNI, RFC 6066 section 3) and that the certificate must be for. `session` is one to resume.
-    `peer` is what errors call the other side. `fileno` is for `dtlsffi`'s own doors: a connected, non-blocking UDP
-    socket that carries the datagrams in place of memory (`core/carrier.py`).
+    `peer` is what errors call the other side. `fileno` is for `dtlsffi`'s own sockets: a connected, non-blocking UDP
+    socket that datagrams are read from and sent to directly (`core/carrier.py`).
 
     `verify_fingerprint` authenticates the peer by its certificate alone, with no authority and no host name, as WebRTC
     does: it is one of these fingerprints, each as in SDP (`"sha-256 AB:CD:..."`, RFC 8122). `verify_public_key` does so
@@ -217,15 +217,15 @@ class Connection(Association, Knowledge):
     # ---- what there is to take ----
 
     def datagrams_to_send(self) -> list[bytes]:
-        """Takes the datagrams that have to go to the peer now, in their order."""
+        """Returns the datagrams to be sent to the peer now, each once, in their order."""
         raise NotImplementedError  # methods.c
 
     def data_received(self) -> list[bytes]:
-        """Takes the plaintext received so far: one bytes object a record, in the order of their arrival."""
+        """Returns the records received since the last call, one bytes object each, in the order of their arrival."""
         raise NotImplementedError  # methods.c
 
     def events_received(self) -> list[Event]:
-        """Takes what has happened beside data since the last call: `dtlsffi.core.events`."""
+        """Returns the events (handshake, alert, close, MTU) since the last call: `dtlsffi.core.events`."""
         flags = lib.dtlsffi_conn_events(self._conn)
         if not flags:
             return []
@@ -243,7 +243,7 @@ class Connection(Association, Knowledge):
     def get_timer(self) -> float | None:
         """Seconds until `handle_timer` is due, or None while nothing is waited for: DTLSv1_get_timeout(3).
 
-        OpenSSL reckons by the wall clock, so make it a deadline of your own, monotonic clock at once.
+        OpenSSL uses the wall clock: turn the answer into a deadline by a monotonic clock at once.
         """
         microseconds = lib.dtlsffi_conn_timer(self._conn)
         return None if microseconds < 0 else microseconds / 1e6

@@ -121,7 +121,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
 
     @property
     def security_level(self) -> int:
-        """0 to 5, what is too weak to be used: SSL_CTX_set_security_level(3). 2 unless set."""
+        """0 to 5: the higher, the fewer weak keys and algorithms. 2 unless set. SSL_CTX_set_security_level(3)."""
         level: int = lib.SSL_CTX_get_security_level(self._ctx)
         return level
 
@@ -134,7 +134,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
 
     @property
     def options(self) -> Options:
-        """Switches: `Options`. `OP_NO_RENEGOTIATION` stays among them, whatever they are set to.
+        """OpenSSL's options, as `Options`. `OP_NO_RENEGOTIATION` is always set, whatever is assigned.
 
         Raises ValueError for SSL_OP_COOKIE_EXCHANGE: cookies are what an `Endpoint` asks for by itself.
         """
@@ -213,7 +213,7 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
         verify_fingerprint: Fingerprints | None = None,
         verify_public_key: Keys | None = None,
     ) -> DTLSSocket | DTLSListener:
-        """Speaks DTLS over a UDP socket, which is used up: `DTLSSocket`.
+        """Returns a `DTLSSocket` that speaks DTLS over a UDP socket, and owns it: `sock` itself is detached.
 
         With a socket that is connected the handshake takes place at once, within the socket's timeout, unless
         `do_handshake_on_connect` is false; a client's may also be connected later, by `DTLSSocket.connect`. A server's

@@ -76,7 +76,8 @@ class Draining(Admission):
         self._left: list[tuple[int, EndpointConnection]] = []  # who has gone in a pump, with the number they had
         self._waiting: deque[tuple[bytes, CData, CData, bytes]] = deque()  # for a step of their handshakes
         if fileno >= 0:
-            lib.dtlsffi_udp_prepare(self._udp, fileno, v6_socket, False, True)
+            lib.dtlsffi_udp_prepare(self._udp, fileno, False, True)
+            self.v6_socket = bool(self._udp.v6)
 
     def _linger(self) -> None:
         """Has each close_notify wait for room in the socket's send buffer, but not again where one has in vain."""
@@ -93,9 +94,10 @@ class Draining(Admission):
     # ---- in ----
 
     def pump(self, now: float) -> bool:
-        """Takes what the socket has, a batch at the most; whether there may be more. Raises the socket's OSError.
+        """Receives one batch of datagrams from the socket and processes them; returns whether there may be more.
 
-        Handshakes move on by a few steps only, so that records of others do not wait for all of them.
+        Of handshakes only a few steps are done in each call, so that data of other peers need not wait for all of them.
+        Raises the socket's OSError.
         """
         batch, waiting = batches.take(), self._waiting
         outer, self._pumping = self._pumping, True
@@ -188,9 +190,9 @@ class Draining(Admission):
         self._counts["dropped_queue_full"] += lost
 
     def recv_many(self) -> list[tuple[EndpointConnection, bytes]]:
-        """Takes the records that have arrived since the last call, each with its connection, in their order.
+        """Returns the records received since the last call, each with its connection, in the order of their arrival.
 
-        `ready` does not tell of these any more, and they are not in their connection's `received`.
+        They are handed out once: `ready` does not list their connections for them, nor does `received` have them.
         """
         if self._pumping:  # a callback asks, and C adds to this very list
             arrived = self._arrived[:]

@@ -38,8 +38,8 @@ class Endpoint(Draining):
 
     `fileno` is a non-blocking UDP socket, bound and not connected. It stays its owner's; until `close` the endpoint
     sets UDP_GRO and IP_PKTINFO on it, and IP_MTU_DISCOVER unless the owner has. Without a socket, datagrams go in and
-    out by `receive_datagram` and `datagrams_to_send`. With `v6_socket` addresses are written as an AF_INET6 socket
-    does, IPv4 ones as `::ffff:192.0.2.1`; otherwise as an AF_INET socket does. Times are seconds of the owner's
+    out by `receive_datagram` and `datagrams_to_send`; addresses are written there as an AF_INET6 socket does with
+    `v6_socket`, IPv4 ones as `::ffff:192.0.2.1`, otherwise as an AF_INET socket does. Times are seconds of the owner's
     monotonic clock.
 
     A client has to prove its address by a cookie before anything is kept for it (RFC 6347 section 4.2.1), unless
@@ -87,7 +87,7 @@ class Endpoint(Draining):
     # ---- what comes in ----
 
     def receive_datagram(self, data: Buffer, address: Any, now: float) -> None:
-        """Takes one datagram that came from `address`. Whatever it is, nothing is raised: `ready` tells of failures."""
+        """Processes one datagram from `address`. No datagram makes it raise: `ready` has what has failed."""
         datagram, packed, now = exactly(data, "data"), addresses.pack(address), checked_time(now)
         if datagram:
             self._counts["datagrams_received"] += 1
@@ -208,7 +208,7 @@ class Endpoint(Draining):
     ) -> EndpointConnection:
         """Begins a handshake with the server at `address`; the arguments are `Connection`'s.
 
-        Where the system refuses to send there, it has failed already: `failure` is that OSError.
+        If the system refuses to send to `address`, the connection has failed at once: `failure` is the OSError.
 
         Raises ValueError where there is a connection with that address already, or no room for one.
         """
@@ -255,14 +255,14 @@ class Endpoint(Draining):
         return None if due == NEVER else max(0.0, due - now)
 
     def look_at(self) -> float:
-        """When to call `handle_timers` at the latest, by the owner's clock: quick to tell, and sometimes too early."""
+        """The time by the owner's clock when `handle_timers` is due. Cheaper than `get_timer`, but may be early."""
         if self._waiting:
             return 0.0
         heap, tidy_at = self._schedule.heap, self._tidy_at
         return heap[0][0] if heap and heap[0][0] < tidy_at else tidy_at
 
     def handle_timers(self, now: float) -> None:
-        """Sends flights again, goes on with handshakes, and ends what takes, or has been silent for, too long."""
+        """Retransmits flights, continues handshakes that waited, enforces `handshake_timeout` and `idle_timeout`."""
         if now < self.look_at():
             return
         self._go_on(now)
@@ -339,7 +339,7 @@ class Endpoint(Draining):
 
     @property
     def connections(self) -> list[EndpointConnection]:
-        """All there are, with handshakes finished or not."""
+        """All connections, including those whose handshake is not finished."""
         return [*self._connections.copy().values(), *self._replacing.copy().values()]  # as of one moment
 
     def statistics(self) -> dict[str, int]:

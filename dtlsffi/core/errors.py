@@ -28,7 +28,7 @@ __all__ = [
 
 
 class DTLSError(ssl.SSLError):
-    """Something went wrong in DTLS. It ends its connection, unless the class says otherwise."""
+    """A DTLS error. The connection has failed for good, unless the subclass says that it goes on."""
 
     library: str = ""
     """The part of OpenSSL that failed, such as `"SSL"` or `"X509"`, as in `ssl.SSLError`."""
@@ -37,7 +37,7 @@ class DTLSError(ssl.SSLError):
 
 
 class DTLSWantReadError(DTLSError, ssl.SSLWantReadError):
-    """Nothing to hand out before a datagram comes or the timer runs out. The connection goes on."""
+    """The call needs a datagram, or the timer to expire, and has to be repeated then. The connection goes on."""
 
 
 class DTLSWantWriteError(DTLSError, ssl.SSLWantWriteError):
@@ -65,8 +65,8 @@ class DatagramTooLarge(DTLSError):
     """A record is larger than one datagram, or the buffer given, can hold (`errno.EMSGSIZE`).
 
     The connection goes on, and nothing is lost: what could not be sent was not sent, and what did not fit into the
-    buffer is still there for a larger one. Only where the path turns out to be narrower than the kernel knew, the
-    record that found it out is lost, and the next call says so.
+    buffer is still there for a larger one. There is one exception: if the path carries less than the kernel knew, a
+    record that was sent is lost, and the next call raises this exception.
     """
 
 

@@ -58,7 +58,7 @@ class Knowledge(Peer):
 
     @property
     def peer(self) -> str:
-        """The peer's name in error messages."""
+        """How error messages name the peer: its host name, its address, or both."""
         return self._association._who() or "the peer"
 
     @property
@@ -105,7 +105,7 @@ class Knowledge(Peer):
     def statistics(self) -> dict[str, int]:
         """Counters since the beginning: datagrams, bytes and records in and out, retransmissions, and what was dropped.
 
-        `dropped_junk` counts datagrams that hold nothing of DTLS, records in plaintext that have no business there, and
+        `dropped_junk` counts datagrams that are not DTLS, plaintext records where only encrypted ones are allowed, and
         datagrams of several large records of which `recv` had no room for all; `dropped_replayed` and
         `dropped_unauthenticated` application records that were seen before, or whose MAC did not fit, as far as that
         can be seen from outside of OpenSSL; `dropped_unsent` handshake datagrams that the kernel would not take;

@@ -65,8 +65,8 @@ class PreSharedKeys(Negotiation):
         on. None takes the callback away.
 
         Unless `set_ciphers` has been called, PSK suites are allowed from now on, before those with certificates, and
-        with forward secrecy first. While the callback runs, other handshakes wait, and so does data where one thread or
-        loop serves all connections: look up beforehand what takes long. Raises ValueError for a context of servers
+        with forward secrecy first. While the callback runs, other handshakes wait, and where one thread or loop
+        serves all connections, so does data: do no I/O here. Raises ValueError for a context of servers
         only.
         """
         self._changing()

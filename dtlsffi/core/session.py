@@ -82,7 +82,7 @@ class DTLSSession:
     def from_bytes(cls, data: bytes) -> DTLSSession:
         """The session that `to_bytes` made bytes of; ValueError where it is none.
 
-        A context can resume it that verifies servers by the same rules as the one it was made with, for the same host.
+        It can be resumed for the same host, with a context whose rules of verification are those it was made under.
         """
         exact = exactly(data, "data")
         lib.ERR_clear_error()

@@ -198,7 +198,7 @@ class Trust(Settings):
         """Called as `verify_callback(connection, check)` for each certificate of the peer's chain, and each fault.
 
         `check` is a `CertificateCheck`. The callback has the last word, except over pins that do not match: it returns
-        True to accept, even in spite of a fault, and False to end the handshake. It is called where
+        True to accept the certificate, whatever is wrong with it, and False to end the handshake. It is called where
         `verify_mode` asks for certificates, and in full handshakes only: whoever resumes a session was looked at then.
         """
         return self._verify_callback

@@ -9,6 +9,7 @@ import math
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ import pytest
 from anyio.abc import SocketAttribute
 
 import dtlsffi
-from dtlsffi.anyio import DTLSStream, serve
+from dtlsffi.anyio import DTLSServerPort, DTLSStream, serve
 from dtlsffi.core.errors import make
 from tests.doors.loops import LOOPBACK, anyio_runner
 from tests.doors.streams import AnyRun, dial, echo, serving, settled
@@ -47,8 +48,8 @@ def test_a_handlers_exception_is_logged_and_ends_its_stream_only(
                 await one.receive()
             await two.send(b"5")
             assert await two.receive() == b"2"
-            stream = next(connection._subject() for connection in server.connections)
-            server._end(stream._connection, make(dtlsffi.DTLSError, "BROKEN", "for once"))
+            (stream,) = server.connections
+            server._port._end(stream._connection, make(dtlsffi.DTLSError, "BROKEN", "for once"))
             stream._moved()
             await settled()
 
@@ -187,3 +188,32 @@ def test_a_lost_socket_is_what_serve_raises(
 
     anyrun(main)
     assert [(error.errno, error.strerror) for error in failures] == [(errno.EBADF, "somebody has closed the socket")]
+
+
+def test_serve_can_be_ended_by_its_port(
+    anyrun: AnyRun, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """Which knows who is there, and nothing that could break the server; `serve` returns when handlers have ended."""
+    heard: list[bytes] = []
+
+    async def handler(stream: DTLSStream) -> None:
+        await stream.send(b"here")
+        heard.append(await stream.recv())
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            port = await group.start(partial(serve, handler, LOOPBACK, 0, context=server_context))
+            assert isinstance(port, DTLSServerPort)
+            assert repr(port) == f"<DTLSServerPort {port.getsockname()}>"
+            async with await dial(port.getsockname(), client_context) as client:
+                assert await client.recv() == b"here"
+                (stream,) = port.connections
+                assert stream.getpeername() == client.getsockname()
+                assert not {"pump", "turn", "abandon", "recv_many"} & set(dir(port))
+                port.close()
+                assert await client.recv() == b""
+        assert port.statistics()["connections"] == 0
+        assert repr(port).endswith(", closed>")
+        assert heard == [b""]
+
+    anyrun(main)

@@ -172,7 +172,7 @@ def test_names_of_services_are_looked_up() -> None:
     assert service("5684") == "5684"
     assert service(None) is None
     assert service(0) == 0
-    with pytest.raises(ValueError, match="nobody can be at port 0"):
+    with pytest.raises(ValueError, match="port 0 cannot be connected to"):
         service(0, 1)
 
 

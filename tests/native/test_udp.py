@@ -332,7 +332,7 @@ def test_a_narrow_path_does_not_end_cutting_for_others(
 def asked(sock: socket.socket, *messages: int) -> list[int]:
     """How many messages come in each of some batches, so many having been sent before it."""
     udp, batch = ffi.new("dtlsffi_udp *"), Batch()
-    lib.dtlsffi_udp_prepare(udp, sock.fileno(), False, False, True)
+    lib.dtlsffi_udp_prepare(udp, sock.fileno(), False, True)
     came = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for count in messages:
@@ -353,7 +353,7 @@ def test_fewer_messages_are_asked_for_where_each_holds_many_datagrams(size: int,
     """Those of one sender, joined by the kernel: more of them would not stay in the nearer caches."""
     udp, batch = ffi.new("dtlsffi_udp *"), Batch()
     with bound("127.0.0.1") as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        lib.dtlsffi_udp_prepare(udp, sock.fileno(), False, False, True)
+        lib.dtlsffi_udp_prepare(udp, sock.fileno(), False, True)
         sender.connect(sock.getsockname())
         try:
             sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
@@ -367,3 +367,26 @@ def test_fewer_messages_are_asked_for_where_each_holds_many_datagrams(size: int,
             pytest.skip("this kernel joins no datagrams")
         assert batch.memory.joined == 80
         assert udp.most == most
+
+
+def test_a_sockets_family_is_the_kernels_to_know(client_context: DTLSContext, server_context: DTLSContext) -> None:
+    """Nobody has to say that it is of AF_INET6; answers that cannot be sent are counted."""
+    with (
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client,
+    ):
+        sock.bind(("::1", 0))
+        sock.setblocking(False)
+        endpoint = Endpoint(server_context, fileno=sock.fileno())
+        connection = dtlsffi.Connection(client_context, server_hostname=HOST)
+        client.connect(sock.getsockname())
+        with pytest.raises(dtlsffi.DTLSWantReadError):
+            connection.do_handshake()
+        for datagram in connection.datagrams_to_send():
+            client.send(datagram)
+        select.select([sock], [], [], 5)
+        endpoint.pump(1)
+        counts = endpoint.statistics()
+        assert (counts["cookies_sent"], counts["datagrams_sent"], counts["dropped_unsent"]) == (1, 1, 0)
+        assert client.recv(1000)[13] == 3  # HelloVerifyRequest
+        endpoint.close()
