@@ -236,9 +236,10 @@ class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
             return await super().send(item)
 
     async def send_many(self, buffers: Iterable[Buffer]) -> int:
-        """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many there were.
+        """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many have gone.
 
-        Where one fails, those before it have been sent.
+        That is fewer than given where one fails, as one that is too large does. If none was sent, it raises what `send`
+        does. A call that is cancelled may have sent some.
         """
         await anyio.lowlevel.checkpoint()
         self._port.glance()

@@ -127,21 +127,32 @@ class AwaitedConnection(Door):
                 await self._port.room()
 
     async def send_many(self, buffers: Iterable[Buffer]) -> int:
-        """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many there were.
+        """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many have gone.
 
-        Where one fails, those before it have been sent.
+        That is fewer than given where one fails, as one that is too large does. If none was sent, it raises what `send`
+        does. A call that is cancelled may have sent some.
         """
         items = list(buffers)
         if self._port.is_others_turn(len(items)):
             await self._port.give_way()
         done = 0
-        while done < len(items):
-            self._check()
-            try:
-                done += self._connection.send_many(items[done:])
-            except errors.DTLSWantWriteError:
-                await self._port.room()
+        try:
+            while done < len(items):
+                if not done:
+                    self._check()
+                done += await self._send_some(items[done:] if done else items)
+        except OSError:
+            if not done:
+                raise
         return done
+
+    async def _send_some(self, items: list[Buffer]) -> int:
+        """How many are gone: none where the socket's send buffer had no room, and has some now."""
+        try:
+            return self._connection.send_many(items)
+        except errors.DTLSWantWriteError:
+            await self._port.room()
+            return 0
 
     async def recv(self) -> bytes:
         """Receives one record, whole; `b""` after the peer's close_notify, or its silence for `idle_timeout`.

@@ -6,6 +6,8 @@ import select
 import socket
 
 from dtlsffi import DTLSContext, Endpoint
+from dtlsffi.core.address import pack
+from dtlsffi.core.draining import WAITING
 from tests.core.net import client_context, hello
 
 __all__ = ["client_context"]
@@ -44,3 +46,13 @@ def test_malformed_hellos_take_nobodys_time(client_context: DTLSContext, server_
         for own, _ in clients:
             own.close()
         server.close()
+
+
+def test_what_waits_for_its_handshake_is_bounded(server_context: DTLSContext) -> None:
+    """However much comes: the rest is counted, and its sender says it again."""
+    endpoint = Endpoint(server_context)
+    somewhere = pack(("192.0.2.1", 5684))
+    for _ in range(WAITING + 5):
+        endpoint._defer(b"x", somewhere, somewhere, b"")
+    assert len(endpoint._waiting) == WAITING
+    assert endpoint.statistics()["dropped_flood"] == 5

@@ -11,6 +11,8 @@ def test_a_host_is_an_address_or_a_network() -> None:
     assert host_of(key(pack(("192.0.2.7", 1)))) == host_of(key(pack(("192.0.2.7", 2))))
     assert host_of(key(pack(("192.0.2.7", 1)))) != host_of(key(pack(("192.0.2.8", 1))))
     assert host_of(key(pack(("2001:db8::1", 1)))) == host_of(key(pack(("2001:db8::ffff:2", 1))))
+    assert host_of(key(pack(("2001:db8:0:1::1", 1)))) == host_of(key(pack(("2001:db8:0:1:ff00::1", 1))))
+    assert host_of(key(pack(("2001:db8:0:1::1", 1)))) != host_of(key(pack(("2001:db8:0:2::1", 1))))
     assert host_of(key(pack(("2001:db8::1", 1)))) != host_of(key(pack(("2001:db8:1::1", 1))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import socket
 from typing import Any
@@ -250,7 +251,13 @@ def test_a_closing_transport_takes_nobody_in(
 def test_an_end_is_known_again() -> None:
     """By what it is and says, in groups too; and by what was raised from it."""
     end = make(DTLSZeroReturnError, "ZERO_RETURN", "the peer has closed the connection")
-    for error, is_it in ((end, True), (foreign(), False), (OSError(9, "x"), False), (ExceptionLike([end]), True)):
+    for error, is_it in (
+        (end, True),
+        (copy.copy(end), True),
+        (foreign(), False),
+        (OSError(9, "x"), False),
+        (ExceptionLike([end]), True),
+    ):
         assert dtlsffi.core.errors.is_end(error, end) is is_it
     assert not dtlsffi.core.errors.is_end(ExceptionLike([end, foreign()]), end)
     translated = RuntimeError()

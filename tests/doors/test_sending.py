@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import dtlsffi
+from dtlsffi.asyncio.sending import GATHERED
 from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from tests.doors.loops import Listening, Runner, client_of, server_with, until
@@ -143,5 +145,33 @@ def test_a_peer_that_is_awaited_and_its_transport_wait_for_room_side_by_side(
             full(False)
             assert await waiting == 17
             await until(lambda: len(at_server.datagrams) == 3)
+
+    run(main)
+
+
+class Eager(Listening):
+    """One that answers a datagram with very many."""
+
+    most = 0
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        for _ in range(100):
+            self.transport.sendto(bytes(1000), addr)
+            self.most = max(self.most, self.transport.get_write_buffer_size())
+
+
+def test_what_is_answered_in_one_turn_does_not_pile_up(
+    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+) -> None:
+    """It is gathered, to be sent by the batch, up to 32 kB."""
+
+    async def main() -> None:
+        async with (
+            server_with(Eager, server_context) as (server, at_server),
+            client_of(Listening, server, client_context) as (client, protocol),
+        ):
+            client.sendto(b"go on")
+            await until(lambda: len(protocol.datagrams) == 100)
+            assert GATHERED - 1000 < at_server.most <= GATHERED
 
     run(main)
