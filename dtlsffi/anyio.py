@@ -412,7 +412,7 @@ async def serve(
     finished; when it ends, its stream is closed. What it raises is logged (`dtlsffi.server`) and ends nothing else.
     When `serve` is cancelled, all connections are closed with close_notify.
 
-    Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
+    Raises OSError where the address cannot be had; TypeError, ValueError or OverflowError for senseless arguments.
     """
     check_handler(handler)
     check_side(context, True, None, None)

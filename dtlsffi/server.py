@@ -55,7 +55,7 @@ def create_server(
     `max_queue` (numbers), `handshake_timeout` and `idle_timeout` (seconds), `verify_fingerprint` and
     `verify_public_key` (what every client has to show).
 
-    Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
+    Raises OSError where the address cannot be had; TypeError, ValueError or OverflowError for senseless arguments.
     """
     check_context(context)
     host, port = (None, None) if address is None else host_and_port(address, "address")

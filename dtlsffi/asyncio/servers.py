@@ -52,7 +52,7 @@ async def serve(
     The handler is called when a client's handshake is finished; when it ends, its connection is closed. What it raises
     goes to the loop's exception handler, or to the log where the peer is to blame, and ends nothing else.
 
-    Raises OSError where the address cannot be had, ValueError or TypeError for arguments that make no sense.
+    Raises OSError where the address cannot be had; TypeError, ValueError or OverflowError for senseless arguments.
     """
     check_handler(handler)
     check_side(context, True, None, None)

@@ -157,7 +157,7 @@ class Endpoint(Draining):
         """Takes what there is to take from a connection."""
         if connection.gone:
             return
-        records = connection.data_received()
+        records = Connection.data_received(connection)
         if records:
             self._arrive([(connection, record) for record in records])
         news = lib.dtlsffi_conn_news(connection._conn)

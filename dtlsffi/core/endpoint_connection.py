@@ -78,6 +78,11 @@ class EndpointConnection(Connection):
             self._records = []
         return self._records
 
+    def data_received(self) -> list[bytes]:
+        """Returns `received`, each record once, and what has come by the connection's own `receive_datagram`."""
+        taken, self._records = self.received, NONE
+        return taken + Connection.data_received(self)
+
     def _hand_over(self, record: bytes) -> bool:
         """Whether there was room for one more."""
         if self._records is NONE:

@@ -74,3 +74,20 @@ def test_its_events_are_told_though_the_endpoint_has_seen_them(
     assert connection.peer_closed
     assert dtlsffi.CloseReceived() in connection.events_received()
     assert connection.events_received() == []
+
+
+def test_its_data_can_be_taken_as_any_connections(net: Net, server: Endpoint, client_context: DTLSContext) -> None:
+    """Whichever way it came in; it is handed out once."""
+    client = connect(net, 7, client_context)
+    net.settle()
+    (connection,) = server.accepted()
+    client.send(b"one")
+    net.settle()
+    client.send(b"two")
+    for datagram, _ in net.endpoints[client_address(7)].datagrams_to_send():
+        connection.receive_datagram(datagram)
+    assert connection.data_received() == [b"one", b"two"]
+    assert connection.data_received() == connection.received == []
+    client.send(b"three")
+    net.settle()
+    assert connection.received == [b"three"]
