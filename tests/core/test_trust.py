@@ -98,7 +98,10 @@ def test_a_bad_certificate_is_refused_in_words(name: str, authority: Authority) 
     with pytest.raises(dtlsffi.DTLSError, match=rf"\(alert {case.alert}\)") as at_the_server:
         wait_for(link.server)
     assert at_the_server.value.reason.startswith(("SSLV3_ALERT", "TLSV1_ALERT"))
-    assert link.server.events_received() == [dtlsffi.AlertReceived(case.alert)]
+    events = link.server.events_received()  # on a busy machine flights have been lost, too
+    assert [event for event in events if not isinstance(event, dtlsffi.MTUChanged)] == [
+        dtlsffi.AlertReceived(case.alert)
+    ]
 
 
 def test_a_missing_client_certificate_is_refused(authority: Authority) -> None:
