@@ -84,5 +84,8 @@ if not TYPE_CHECKING:  # to which any name would be one
 
 def __dir__() -> list[str]:
     """What there is, with what is yet to be imported, and can be."""
-    missing = {"anyio"} if importlib.util.find_spec("anyio") is None else set()
+    try:
+        missing = set() if importlib.util.find_spec("anyio") else {"anyio"}
+    except ValueError:  # somebody has put something in its place
+        missing = set()
     return sorted({*globals(), *_LATER} - missing)

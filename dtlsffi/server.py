@@ -310,7 +310,8 @@ class DTLSListener(Made, Patience):
         self._engine.check()
         with self._engine.arrivals:
             self._shutting = True
-            self._engine.wake()  # which notifies, also where a signal has come just before serve_forever() waits
+            self._engine.arrivals.notify_all()
+            self._engine.wake()  # which notifies again, where a signal has come just before serve_forever() waits
             self._wait_for_the_server()
 
     def _wait_for_the_server(self) -> None:

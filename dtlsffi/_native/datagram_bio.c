@@ -150,12 +150,16 @@ static bool wait_for_room(dtlsffi_conn *conn)
     dtlsffi_udp *udp = conn->udp;
     struct pollfd room = {.fd = udp->fd, .events = POLLOUT};
     void *gil = dtlsffi_gil_release();
-    bool found = !__atomic_load_n(&udp->in_vain, __ATOMIC_RELAXED) && poll(&room, 1, udp->linger) == 1;
+    int found = 0;
 
     if (gil != NULL)
         conn->gil = gil;
-    __atomic_store_n(&udp->in_vain, !found, __ATOMIC_RELAXED);
-    return found;
+    if (!__atomic_load_n(&udp->in_vain, __ATOMIC_RELAXED))
+        do {
+            found = poll(&room, 1, udp->linger);
+        } while (found < 0 && errno == EINTR);
+    __atomic_store_n(&udp->in_vain, found != 1, __ATOMIC_RELAXED);
+    return found == 1;
 }
 
 #define GOODBYE_TRIES 4 /* others may have the room first */

@@ -183,10 +183,13 @@ class Admission:
         self._counts["refused_pending"] += 1
         return False
 
-    def _evict(self, key: bytes) -> bool:
-        """Has somebody's handshake make room for the one from an address; whether there is one that has to."""
+    def _evict(self, key: bytes, *, with_its_place: bool = False) -> bool:
+        """Has somebody's handshake make room for the one from an address; whether there is one that has to.
+
+        One that is to replace an older connection has no place of its own among all that there may be.
+        """
         leaves = self._pending.who_makes_room(host_of(key))
-        if leaves is None:
+        if leaves is None or (with_its_place and self._connections.get(leaves._key) is not leaves):
             return False
         self._counts["evicted"] += 1
         self._end(leaves, make(DTLSError, "EVICTED", "too many handshakes are going on: this one had to make room"))
@@ -194,11 +197,10 @@ class Admission:
 
     def _admit(self, packed: CData, local: CData, key: bytes, now: float) -> EndpointConnection | None:
         """A new server's connection, if there is room for one; beside an older one of the same address, if any."""
-        if self.is_full and key not in self._connections:
-            self._evict(key)  # who has not proved more than an address keeps nobody out
-            if self.is_full:
-                self._refuse()
-                return None
+        # Who has not proved more than an address keeps nobody out.
+        if self.is_full and key not in self._connections and not self._evict(key, with_its_place=True):
+            self._refuse()
+            return None
         if not self._make_room(key):
             return None
         connection = EndpointConnection(

@@ -39,7 +39,7 @@ QUIET: int = COUNT | FULL
 MESSAGE_MAX: int = lib.DTLSFFI_MESSAGE_MAX
 GRACE = 1.0
 """Seconds for which nobody is held to be silent while the socket has more than has been taken: its owner has slept,"""
-SOON = 0.001
+SOON = 0.05
 """and looks again after so long."""
 LINGER = 100
 """Milliseconds."""

@@ -54,7 +54,7 @@ class Observation(Settings):
         if self._keylog is not None:
             self._keylog.close()
         if file is not None:
-            weakref.finalize(self, file.close)  # nobody else knows it, to close it
+            weakref.finalize(self, file.close).atexit = False  # nobody else knows it, to close it
         self._keylog_filename, self._keylog = filename, file
         lib.dtlsffi_ctx_log_keys(self._ctx, file is not None)
 

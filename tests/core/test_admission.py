@@ -344,3 +344,23 @@ def test_a_client_gets_memory_for_messages_that_it_may_send_only(
     chains = [(11, 2, length) for length in ((100, 8192, 8193, 32768) if asked else (100, 8192))]
     others = [(kind, number, length) for kind in (16, 15) for number in (1, 2, 3, 4) for length in (100, 8192)]
     assert taken == hellos + chains + others
+
+
+def test_who_begins_again_loses_that_to_nobody_for_whom_there_is_no_place(
+    net: Net, client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """Such a handshake has no place of its own among all connections that there may be."""
+    server = net.add(SERVER, server_context, max_connections=3)
+    for port in range(3):
+        address = ("192.0.2.66", 5000 + port)
+        net.add(address).connect(SERVER, net.now, context=client_context, server_hostname=HOST)
+    net.settle()
+    assert server.statistics()["handshakes_completed"] == 3
+    for port in range(3):
+        address = ("192.0.2.66", 5000 + port)
+        server.receive_datagram(with_cookie(server, client_context, address)[1], address, 0)
+    assert server.statistics()["pending"] == 3
+    newcomer = client_address(0)
+    server.receive_datagram(with_cookie(server, client_context, newcomer)[1], newcomer, 0)
+    counts = server.statistics()
+    assert (counts["evicted"], counts["pending"], counts["refused_connections"]) == (0, 3, 1)

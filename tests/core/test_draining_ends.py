@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from dtlsffi import DTLSContext, EndpointConnection
-from dtlsffi.core.draining import GRACE
+from dtlsffi.core.draining import GRACE, SOON
 from tests.core.test_draining import Port, joined_pair, ports, settle
 from tests.helpers import HOST, record
 
@@ -41,12 +41,12 @@ def test_who_has_spoken_while_we_slept_is_not_silent(
     assert server.pump(woken)
     server.handle_timers(woken)
     assert server.statistics()["expired"] == 0
-    assert server.get_timer(woken) == pytest.approx(0.001)
+    assert server.get_timer(woken) == pytest.approx(SOON)
     while server.pump(woken):
         server.handle_timers(woken)
-    server.handle_timers(woken + 0.01)
+    server.handle_timers(woken + SOON)
     assert server.statistics()["expired"] == 1
-    server.handle_timers(woken + IDLE + 0.01)
+    server.handle_timers(woken + IDLE + SOON)
     assert server.statistics()["expired"] == 20
 
 

@@ -196,3 +196,29 @@ def test_a_callback_may_look_at_all_connections_and_not_open_one(
             server.do_handshake()
             server.send(b"x")
             assert seen == [server]
+
+
+@pytest.mark.parametrize("where", ["engine", "handler"])
+def test_a_callback_may_shut_it_down(
+    where: str, server_context: dtlsffi.DTLSContext, client_context: dtlsffi.DTLSContext
+) -> None:
+    """In the engine's own thread, or in a handler's while the engine waits for its connection."""
+    armed = threading.Event()
+
+    def trace(*_: object) -> None:
+        if armed.is_set() and (threading.current_thread() is listener._engine.thread) == (where == "engine"):
+            armed.clear()
+            listener.shutdown()
+
+    server_context.trace = trace
+    with create_server(LOOPBACK, context=server_context) as listener:
+        server = threading.Thread(target=listener.serve_forever, args=(echo,), daemon=True)
+        server.start()
+        with connect(listener.getsockname(), client_context) as client:
+            client.send(b"x")
+            assert client.recv() == b"x"
+            armed.set()
+            client.send(b"y")
+            server.join(5)
+            assert not server.is_alive()
+            assert client.recv() == b"y"
