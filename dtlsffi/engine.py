@@ -157,10 +157,8 @@ class Engine(Endpoint):
 
     def _move(self, *, readable: bool) -> None:
         now = time.monotonic()
-        readable = (
-            readable or self.look_at() <= now
-        )  # the process may have slept since it was told that nothing is there
-        for _ in range(BATCHES if readable else 0):
+        # Where somebody is to be ended, too: the process may have slept since poll() found nothing.
+        for _ in range(BATCHES if readable or self.look_at() <= now else 0):
             if not self.pump(now):
                 break
         self.handle_timers(now)
