@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -65,3 +67,25 @@ def test_every_module_has_its_tests(module: ModuleType) -> None:
     if hasattr(module, "__path__"):
         return
     assert (ROOT / "tests" / ("core" if floor == "core" else "doors") / f"test_{name}.py").exists()
+
+
+def test_without_anyio_its_door_is_an_attribute_that_is_not_there() -> None:
+    """Tools that walk over modules find nothing to stumble on; who asks for it is told what to install."""
+    script = """
+import sys
+class Without:
+    def find_spec(self, name, *_):
+        if name == "anyio":
+            raise ModuleNotFoundError("No module named 'anyio'", name=name)
+sys.meta_path.insert(0, Without())
+import inspect, importlib.util, dtlsffi
+importlib.util.find_spec = lambda name: None
+assert not hasattr(dtlsffi, "anyio")
+assert "anyio" not in dir(dtlsffi)
+inspect.getmembers(dtlsffi)
+try:
+    dtlsffi.anyio
+except AttributeError as error:
+    assert "dtlsffi[anyio]" in str(error)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

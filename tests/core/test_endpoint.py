@@ -315,3 +315,16 @@ def test_limits_are_named(limit: dict[str, Any]) -> None:
     """By a TypeError."""
     with pytest.raises(TypeError, match=next(iter(limit))):
         Endpoint(None, **limit)
+
+
+def test_silence_is_not_called_a_close(net: Net, client_context: DTLSContext, server_context: DTLSContext) -> None:
+    """By whoever sends to a peer that has been silent for too long, or that has closed."""
+    server = net.add(SERVER, server_context, idle_timeout=10.0)
+    clients = [connect(net, number, client_context) for number in range(2)]
+    net.settle()
+    connections = {connection.address: connection for connection in server.accepted()}
+    clients[0].close()
+    net.settle()
+    server.handle_timers(net.now + 11)
+    for number, words in ((0, "the peer has closed the connection"), (1, "the peer has been silent for idle_timeout")):
+        assert words in str(connections[client_address(number)]._ending())

@@ -13,6 +13,7 @@ import pytest
 import dtlsffi
 from dtlsffi.testing import Authority
 from tests.core.test_callbacks import Situation
+from tests.helpers import HOST, wait_for
 
 
 class BrokenError(Exception):
@@ -113,3 +114,15 @@ def test_it_leaves_nothing_to_the_garbage_collector(kind: str, authority: Author
         assert [side() for side in fail()] == [None, None]
     finally:
         gc.enable()
+
+
+def test_a_handshake_that_openssl_gives_up_says_why(authority: Authority) -> None:
+    """In the words of the one that its caller gives up."""
+    client = authority.client_context()
+    client.retransmission = (0.001, 1.0, 0.001)
+    connection = dtlsffi.Connection(client, server_hostname=HOST)
+    with pytest.raises(dtlsffi.DTLSWantReadError):
+        connection.do_handshake()
+    with pytest.raises(dtlsffi.HandshakeTimeout, match=r"datagrams sent\): nothing came back: is it a DTLS server"):
+        while True:
+            wait_for(connection)

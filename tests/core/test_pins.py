@@ -281,3 +281,17 @@ def test_a_key_of_an_unknown_kind_is_refused_like_any_other(side: str, ours: Ide
     assert isinstance(failures[0], dtlsffi.DTLSCertVerificationError)
     with pytest.raises(dtlsffi.DTLSCertVerificationError, match="not sha-256 AA:AA"):
         refuser.do_handshake()
+
+
+def test_a_client_does_not_blame_itself_for_a_server_without_certificate(theirs: Identity) -> None:
+    """Where a suite with a pre-shared key has been agreed on, there is nothing that a pin could be checked against."""
+    client, server = (
+        dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_CLIENT),
+        dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER),
+    )
+    client.set_psk_client_callback(lambda _: ("me", b"secret"))
+    client.set_ciphers("PSK")
+    server.set_psk_server_callback({"me": b"secret"}.get)
+    pinned = {"verify_fingerprint": str(either(theirs).fingerprint())}
+    with pytest.raises(dtlsffi.DTLSError, match="has shown no certificate, so that the pin cannot be checked"):
+        connect(client, server, pinned, {}).shake_hands()
