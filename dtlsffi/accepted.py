@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import threading
@@ -16,7 +15,7 @@ from .core.arguments import checked_max, writable
 from .core.batches import Buffer
 from .core.connection import Connection
 from .core.endpoint_connection import EndpointConnection
-from .made import Door
+from .made import Served
 from .manners import Manners, check_how, size_of
 from .waiting import Deadline
 
@@ -30,7 +29,7 @@ __all__ = ["DTLSServerConnection"]
 T = TypeVar("T")
 
 
-class DTLSServerConnection(Manners, Door):
+class DTLSServerConnection(Manners, Served):
     """One peer of a `DTLSListener`, with the methods of `DTLSSocket` that need no socket of their own.
 
     `DTLSListener.accept` returns it before its handshake is finished: `do_handshake`, or the first `send` or `recv`,
@@ -74,9 +73,6 @@ class DTLSServerConnection(Manners, Door):
         self._closed = True
         self._moved()
 
-    def _closed_error(self) -> OSError:
-        return OSError(errno.EBADF, f"this {type(self).__name__} is closed")
-
     def _check_open(self) -> None:
         self._engine.check()
         if self._closed:
@@ -88,10 +84,10 @@ class DTLSServerConnection(Manners, Door):
             return errors.make(errors.DTLSZeroReturnError, "PROTOCOL_IS_SHUTDOWN", "the connection is closed")
         return self._connection._ending() if self._told else None
 
-    def _is_its_end(self, error: BaseException) -> bool:
-        """Whether what a handler has raised is but the end of the connection, or of the listener, and no fault."""
+    def _its_end(self, error: BaseException) -> str:
+        """The listener's end, too."""
         endings = [self._over(), self._closed_error() if self._engine.stopping else None]
-        return any(ending is not None and errors.is_end(error, ending) for ending in endings)
+        return str(error) if any(ending is not None and errors.is_end(error, ending) for ending in endings) else ""
 
     def _until(self, look: Callable[[], T | None], deadline: Deadline) -> T:
         """Waits until `look` finds something; raises what ends the connection, or the waiting."""

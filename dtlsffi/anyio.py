@@ -31,7 +31,7 @@ from .core.limits import ClientLimits, ServerLimits
 from .core.pins import Fingerprints, Keys, pins_of
 from .core.session import DTLSSession
 from .ordering import ATTEMPT_DELAY
-from .turning import AwaitedPort
+from .turning import AwaitedPort, ServerFace
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -140,33 +140,11 @@ class ServerPort(Port):
         self.new(door)
 
 
-class DTLSServerPort:
-    """What `serve` tells its task group of: where it listens, who is there, what it has counted."""
+class DTLSServerPort(ServerFace["DTLSStream"]):
+    """What `serve` tells its task group of. When it is closed, `serve` returns as soon as its handlers have ended."""
 
     def __init__(self, port: ServerPort) -> None:
         self._port = port
-
-    @property
-    def connections(self) -> list[DTLSStream]:
-        """The streams whose handlers are running."""
-        doors = (connection._subject() for connection in self._port.connections if connection.is_established)
-        return [door for door in doors if door is not None]
-
-    def getsockname(self) -> Any:
-        """The address it is bound to."""
-        return self._port.name
-
-    def statistics(self) -> dict[str, int]:
-        """`Endpoint.statistics`."""
-        return self._port.statistics()
-
-    def close(self) -> None:
-        """Closes all connections with close_notify, and the socket; `serve` returns when its handlers have ended."""
-        self._port.end()
-
-    def __repr__(self) -> str:
-        """Name the address."""
-        return f"<{type(self).__name__} {self._port.name}{', closed' if self._port.ended else ''}>"
 
 
 class DTLSAttribute(anyio.TypedAttributeSet):
@@ -436,14 +414,11 @@ async def handle(handler: Callable[[DTLSStream], Awaitable[object]], stream: DTL
     try:
         async with stream:
             try:
-                await handler(stream)
+                with stream._excused():
+                    await handler(stream)
             except anyio.get_cancelled_exc_class():
                 if is_cancelled():
                     raise
                 logger.exception("the handler of %s was cancelled by something of its own", stream.peer)
-            except Exception as error:
-                if not stream._is_its_end(error):
-                    raise
-                logger.info("%s: %s", stream.peer, stream._ending())
     except Exception:
         logger.exception("the handler of %s failed", stream.peer)

@@ -13,15 +13,13 @@ from .core import errors
 from .core.arguments import checked_max
 from .core.batches import Buffer
 from .core.endpoint_connection import EndpointConnection
-from .made import Door
+from .made import Served
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-OF_A_SOCKET = ("datagrams_segmented", "datagrams_joined", "gso", "gro", "dropped_overflow")
 
-
-class AwaitedConnection(Door):
+class AwaitedConnection(Served):
     """A connection whose calls are awaited. What is received waits here; a call that is cancelled has taken nothing."""
 
     _refusal: OSError | None = None  # what ICMP said, for the next call
@@ -50,9 +48,6 @@ class AwaitedConnection(Door):
         """Something has happened: whoever waits has a look."""
         raise NotImplementedError
 
-    def _closed_error(self) -> Exception:
-        return OSError(errno.EBADF, f"this {type(self).__name__} is closed")
-
     # ---- waiting ----
 
     def _check(self) -> None:
@@ -80,10 +75,9 @@ class AwaitedConnection(Door):
         trouble: OSError | None = self._port.trouble
         return self._connection._ending() if trouble is None else errors.again(trouble)
 
-    def _is_its_end(self, error: BaseException) -> bool:
-        """Whether what a handler has raised is but what has ended the connection, and no fault of its own."""
+    def _its_end(self, error: BaseException) -> str:
         ending = self._ending()
-        return ending is not None and errors.is_end(error, ending)
+        return str(ending) if ending is not None and errors.is_end(error, ending) else ""
 
     async def _finish_handshake(self) -> None:
         while not self.is_established:
@@ -101,11 +95,7 @@ class AwaitedConnection(Door):
 
     def statistics(self) -> dict[str, int]:
         """Those of every connection; of a client's, what `Endpoint.statistics` tells of its socket, too."""
-        counters = super().statistics()
-        if self._port.connected:
-            port = self._port.statistics()
-            counters |= {name: port[name] for name in OF_A_SOCKET}
-        return counters
+        return super().statistics() | (self._port._socket_statistics() if self._port.connected else {})
 
     # ---- data ----
 

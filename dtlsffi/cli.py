@@ -250,11 +250,9 @@ def run_server(options: argparse.Namespace) -> None:
             finally:
                 listener.shutdown()
 
+        handler = partial(serve, options) if options.keep else serve_one
         with said("dtlsffi.server"):
-            if options.keep:
-                listener.serve_forever(partial(serve, options), threads=None if options.echo else 1)
-            else:
-                listener.serve_forever(serve_one, threads=1)
+            listener.serve_forever(handler, threads=None if options.keep and options.echo else 1)
         if failures:
             raise failures[0]
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from .core.connection import Connection
 from .core.knowledge import Knowledge
+
+logger = logging.getLogger("dtlsffi.server")
 
 
 class Made:
@@ -25,3 +31,25 @@ class Door(Made, Knowledge):
     @property
     def _association(self) -> Connection:
         return self._connection
+
+
+class Served(Door):
+    """One that a server gives to a handler."""
+
+    def _closed_error(self) -> Exception:
+        return OSError(errno.EBADF, f"this {type(self).__name__} is closed")
+
+    def _its_end(self, error: BaseException) -> str:
+        """What has ended it, where what a handler has raised is but that; "" where it is a fault of the handler's."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _excused(self) -> Iterator[None]:
+        """Passes over what a handler raises since its connection has ended: that is a line in the log."""
+        try:
+            yield
+        except Exception as error:
+            end = self._its_end(error)
+            if not end:
+                raise
+            logger.info("%s: %s", self.peer, end)

@@ -292,13 +292,8 @@ class DTLSListener(Made, Patience):
     def _careful(self, handler: Callable[..., object], conn: DTLSServerConnection) -> None:
         """To the end of the connection, whatever the handler, or the last callback, raises."""
         try:
-            with conn:
-                try:
-                    handler(conn, conn.getpeername())
-                except Exception as error:
-                    if not conn._is_its_end(error):
-                        raise
-                    logger.info("%s: %s", conn.peer, error)
+            with conn, conn._excused():
+                handler(conn, conn.getpeername())
         except Exception:
             logger.exception("the handler of %s failed", conn.peer)
 

@@ -9,7 +9,7 @@ import socket
 import warnings
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .binding import scoped
 from .core.context import DTLSContext
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .awaiting import AwaitedConnection
 
+D = TypeVar("D")  # a connection as its loop has it
 logger = logging.getLogger("dtlsffi.server")
 FAIR = 64  # records sent by connections of one port before others in the loop have their turn
 BATCHES = 4  # taken from the socket before somebody else has a turn
@@ -238,3 +239,32 @@ class AwaitedPort(Endpoint):
                 self.sock.close()
             if not self.left:  # otherwise it has been said already
                 warnings.warn(f"unclosed DTLS port {self.name}", ResourceWarning, source=self, stacklevel=2)
+
+
+class ServerFace(Generic[D]):
+    """What a server shows of its port."""
+
+    _port: Any
+
+    @property
+    def connections(self) -> list[D]:
+        """The connections whose handlers are running."""
+        doors = (connection._subject() for connection in self._port.connections if connection.is_established)
+        return [door for door in doors if door is not None]
+
+    def getsockname(self) -> Any:
+        """The address it is bound to."""
+        return self._port.name
+
+    def statistics(self) -> dict[str, int]:
+        """`Endpoint.statistics`."""
+        counters: dict[str, int] = self._port.statistics()
+        return counters
+
+    def close(self) -> None:
+        """Closes all connections with close_notify, and the socket; nobody is waited for. Handlers see the end."""
+        self._port.end()
+
+    def __repr__(self) -> str:
+        """Name the address."""
+        return f"<{type(self).__name__} {self._port.name}{', closed' if self._port.ended else ''}>"

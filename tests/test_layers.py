@@ -139,3 +139,9 @@ def test_versions_are_looked_at_in_one_place(path: Path) -> None:
 def test_no_file_is_too_long(path: Path) -> None:
     """Above 450 lines a file is two rooms."""
     assert len(path.read_text().splitlines()) <= 450
+
+
+@pytest.mark.parametrize("path", [p for p in C_FILES if p.name != "_openssl.c"], ids=lambda path: path.name)
+def test_no_line_of_c_is_too_long(path: Path) -> None:
+    """As ruff sees to it for Python."""
+    assert [line for line in path.read_text().splitlines() if len(line) > 120] == []

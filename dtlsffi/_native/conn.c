@@ -253,8 +253,8 @@ int dtlsffi_conn_events(dtlsffi_conn *conn)
     return events;
 }
 
-/* The events since the last look, which dtlsffi_conn_events() will tell, too, with DTLSFFI_NEWS_..., and above those bits the timer of a handshake that goes on: its
- * microseconds and one more, 0 for none. */
+/* What happened since the last look, which dtlsffi_conn_events() still tells, with DTLSFFI_NEWS_..., and above those
+ * bits the timer of a handshake that goes on: its microseconds and one more, 0 for none. */
 int64_t dtlsffi_conn_news(dtlsffi_conn *conn)
 {
     int64_t news, timer = -1;
@@ -291,8 +291,8 @@ int dtlsffi_conn_alert_held(dtlsffi_conn *conn)
 /* Bytes of a handshake message of clients, behind a shared port: OpenSSL keeps ten that are yet to come of each. */
 #define MESSAGE_MAX 32768
 
-/* Has a new connection's datagrams go to `address`, over a socket that others use, too, or from memory (NULL). Those
- * for it are fed by hand. */
+/* Has a new connection's datagrams go to `address`, over a socket that others use, too, or from memory. Those for it
+ * are fed by hand. */
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, int in_memory, const dtlsffi_address *address)
 {
     conn->port = udp;

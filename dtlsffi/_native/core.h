@@ -141,7 +141,7 @@ typedef struct {
     uint32_t message;
     uint32_t offset;
     uint32_t length;
-    uint32_t proven;                    /* a ClientHello, or a first fragment, with a cookie of ours: here is its random */
+    uint32_t proven;                    /* a hello, or its first fragment, with a cookie of ours: here is its random */
     uint8_t random[DTLSFFI_HELLO_RANDOM];
 } dtlsffi_stranger;
 

@@ -81,7 +81,7 @@ static size_t take_from_socket(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
         conn->stats.bytes_received += (size_t)got;
         return dtlsffi_conn_kept(conn, (size_t)got, size);
     }
-    if (errno != EAGAIN && errno != EWOULDBLOCK)
+    if (!dtlsffi_would_block(errno))
         dtlsffi_conn_hear(conn, errno);
     return 0;
 }
@@ -138,11 +138,6 @@ static void lose(dtlsffi_conn *conn, int number)
         conn->io_errno = number;
 }
 
-static bool is_full(int number)
-{
-    return number == EAGAIN || number == EWOULDBLOCK;
-}
-
 /* Waits for room in a shared socket's send buffer, but not for long, and not again where the last one has in vain. Lets
  * go of the GIL until the connection is left: see gil.c. */
 static bool wait_for_room(dtlsffi_conn *conn)
@@ -164,39 +159,36 @@ static bool wait_for_room(dtlsffi_conn *conn)
 
 #define GOODBYE_TRIES 4 /* others may have the room first */
 
-/* Nobody sends close_notify again: it waits for room where it may, and is counted where it is lost. */
-static void send_goodbye(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+/* Nobody sends close_notify again: it waits for room where it may. Returns 0, or an errno. */
+static int send_goodbye(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 {
     int number = send_now(conn, data, length);
 
     if (number == 0 && conn->udp != NULL)
         __atomic_store_n(&conn->udp->in_vain, 0, __ATOMIC_RELAXED);
-    for (int i = 0; i < GOODBYE_TRIES && is_full(number) && conn->udp != NULL && wait_for_room(conn); i++)
+    for (int i = 0; i < GOODBYE_TRIES && dtlsffi_would_block(number) && conn->udp != NULL && wait_for_room(conn); i++)
         number = send_now(conn, data, length);
-    if (number != 0 && !is_full(number)) /* of an older datagram, perhaps */
+    if (number != 0 && !dtlsffi_would_block(number)) /* of an older datagram, perhaps */
         number = send_now(conn, data, length);
-    if (number != 0) {
-        DTLSFFI_COUNT_BOTH(conn, dropped_unsent, 1);
-        return;
-    }
-    conn->stats.datagrams_sent++;
-    conn->stats.bytes_sent += length;
+    return number;
 }
 
 /* Returns whether the datagram is dealt with; false means: not yet, try again. Over a shared socket nobody would: there
  * a flight that finds no room is sent again when its timer runs out. */
 static bool put_into_socket(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 {
-    int number = send_now(conn, data, length);
+    int number = conn->parting ? send_goodbye(conn, data, length) : send_now(conn, data, length);
 
     if (number != 0 && conn->udp != NULL && !conn->sending)
         number = send_now(conn, data, length); /* the kernel tells of an older datagram's fate, whoever comes next */
     if (number == 0) {
         conn->stats.datagrams_sent++;
         conn->stats.bytes_sent += length;
+    } else if (conn->parting) {
+        DTLSFFI_COUNT_BOTH(conn, dropped_unsent, 1);
     } else if (conn->sending) {
         conn->io_errno = number;
-    } else if (conn->fd >= 0 && is_full(number)) {
+    } else if (conn->fd >= 0 && dtlsffi_would_block(number)) {
         return false;
     } else {
         lose(conn, number);
@@ -263,10 +255,6 @@ static int write_datagram(BIO *bio, const char *buffer, int size)
     size_t done = 0;
 
     BIO_clear_retry_flags(bio);
-    if (conn->parting && (conn->fd >= 0 || conn->udp != NULL)) {
-        send_goodbye(conn, data, length);
-        return size;
-    }
     if (conn->sending) { /* what became of it is in io_errno */
         (void)put(conn, data, length);
         return size;

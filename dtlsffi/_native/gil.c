@@ -86,8 +86,8 @@ void dtlsffi_gil_retake_after(void *token)
 
 static _Thread_local int callbacks;
 
-/* For the time of a callback, which has it: returns what dtlsffi_gil_away() is to be given afterwards. Errors of OpenSSL
- * that a callback leaves behind are none of the connection's, which SSL_get_error(3) would take them for. */
+/* For the time of a callback, which has it: returns what dtlsffi_gil_away() is to be given afterwards. Errors that a
+ * callback leaves in OpenSSL's queue are none of the connection's, which SSL_get_error(3) would take them for. */
 bool dtlsffi_gil_home(void)
 {
     bool was = is_away;

@@ -107,7 +107,7 @@ static bool peek(dtlsffi_conn *conn, uint8_t *header)
 
     if (got < DTLSFFI_RECORD_HEADER)
         memset(header, 0, DTLSFFI_RECORD_HEADER);
-    if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+    if (got < 0 && !dtlsffi_would_block(errno) && errno != EINTR)
         dtlsffi_conn_hear(conn, errno);
     return got >= 0;
 }

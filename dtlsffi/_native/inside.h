@@ -4,6 +4,7 @@
 
 #include "core.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,6 +19,12 @@
         if ((conn)->port != NULL) \
             DTLSFFI_COUNT((conn)->port->counter, (by)); \
     } while (0)
+
+/* Whether a call of a socket's has failed only since it does not wait. */
+static inline bool dtlsffi_would_block(int number)
+{
+    return number == EAGAIN || number == EWOULDBLOCK;
+}
 
 /* OpenSSL calls a timer run out 15 ms early (d1_lib.c: dtls1_get_timeout). Ours are longer by as much. */
 #define DTLSFFI_TIMER_SLACK 15000
@@ -248,8 +255,8 @@ struct dtlsffi_conn {
     bool unconfirmed;           /* our flight was the last, and nobody has told yet that it has come */
 
     /* what it is at just now */
-    bool sending;               /* an application record is on its way through the BIO */
-    bool parting;               /* close_notify is */
+    bool sending;               /* an application record, or close_notify, is on its way through the BIO */
+    bool parting;               /* and it is close_notify */
     bool alone;                 /* what OpenSSL has read last is one record, and nothing behind it */
     bool fed;                   /* datagrams come by hand just now, though there is a socket of our own */
     bool detached;              /* there was a socket, and it is gone */

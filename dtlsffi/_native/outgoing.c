@@ -70,7 +70,7 @@ typedef struct {
     run runs[MESSAGES];
 } flight;
 
-/* Addresses a message, unless it may leave from anywhere with the address it is to leave from. */
+/* Makes a message of a run, which leaves from the address that its peer has sent to, or from `anywhere`. */
 static void load(flight *f, int i, const dtlsffi_outgoing *out, const dtlsffi_udp *udp, bool anywhere)
 {
     static const dtlsffi_address nowhere = {0};
@@ -171,7 +171,7 @@ static uint32_t flush(dtlsffi_outgoing *out, dtlsffi_udp *udp, int *number)
 
 static int refusal(int number)
 {
-    if (number == EAGAIN || number == EWOULDBLOCK)
+    if (dtlsffi_would_block(number))
         return DTLSFFI_WANT_WRITE;
     return number == EMSGSIZE ? DTLSFFI_TOO_LARGE : dtlsffi_fault_system(number);
 }

@@ -126,10 +126,21 @@ static bool is_answered(dtlsffi_conn *conn, const uint8_t *record, size_t length
 }
 
 #define FRAGMENT_HEADER 12
-#define CLIENTS_LAST 3      /* behind its hello: Certificate, ClientKeyExchange, CertificateVerify; Finished is encrypted */
+#define CLIENTS_LAST 3      /* Certificate, ClientKeyExchange, CertificateVerify: Finished is encrypted */
 #define CLIENTS_LENGTH 8192 /* bytes of the latter two at the most, and of a chain that nobody has asked for */
 
-/* Whether a client may have reason to send a part of such a message, `behind` its first hello. */
+/* How many messages behind the client's hello, which is the first to come, a part of a message is. */
+static uint16_t behind_hello(dtlsffi_conn *conn, const uint8_t *fragment)
+{
+    uint16_t number = read16(fragment + 4);
+
+    if (!conn->greeted)
+        conn->hello_number = number;
+    conn->greeted = true;
+    return (uint16_t)(number - conn->hello_number);
+}
+
+/* Whether a client may have reason to send a part of such a message, so far behind its hello. */
 static bool is_clients(const dtlsffi_conn *conn, uint8_t type, uint32_t length, uint16_t behind)
 {
     switch (type) {
@@ -154,11 +165,7 @@ static bool is_reasonable(dtlsffi_conn *conn, const uint8_t *record, size_t leng
         const uint8_t *fragment = record + at;
         size_t part = read32(fragment + 8) & 0xffffff;
 
-        if (!conn->greeted)
-            conn->hello_number = read16(fragment + 4);
-        conn->greeted = true;
-        if (!is_clients(conn, fragment[0], read32(fragment) & 0xffffff,
-                        (uint16_t)(read16(fragment + 4) - conn->hello_number)))
+        if (!is_clients(conn, fragment[0], read32(fragment) & 0xffffff, behind_hello(conn, fragment)))
             return false;
         at += FRAGMENT_HEADER;
         if (part > length - at)

@@ -89,18 +89,25 @@ void dtlsffi_udp_do_without(int what)
     without = what;
 }
 
-/* Whether the socket has one address, which all it sends leaves from anyway. */
-static bool has_one_address(int fd)
+/* Where a socket is; of no family where that cannot be told. */
+static dtlsffi_sockaddr own_address(int fd)
 {
     dtlsffi_sockaddr own = {0};
     socklen_t length = sizeof(own);
-    const struct in6_addr *v6 = &own.v6.sin6_addr;
 
     if (getsockname(fd, &own.any, &length) != 0)
-        return false;
-    if (own.any.sa_family == AF_INET)
-        return own.v4.sin_addr.s_addr != htonl(INADDR_ANY) && !IN_MULTICAST(ntohl(own.v4.sin_addr.s_addr));
-    return own.any.sa_family == AF_INET6 && !IN6_IS_ADDR_UNSPECIFIED(v6) && !IN6_IS_ADDR_MULTICAST(v6)
+        own.any.sa_family = AF_UNSPEC;
+    return own;
+}
+
+/* Whether that is one address, which all it sends leaves from anyway. */
+static bool is_one_address(const dtlsffi_sockaddr *own)
+{
+    const struct in6_addr *v6 = &own->v6.sin6_addr;
+
+    if (own->any.sa_family == AF_INET)
+        return own->v4.sin_addr.s_addr != htonl(INADDR_ANY) && !IN_MULTICAST(ntohl(own->v4.sin_addr.s_addr));
+    return own->any.sa_family == AF_INET6 && !IN6_IS_ADDR_UNSPECIFIED(v6) && !IN6_IS_ADDR_MULTICAST(v6)
            && !IN6_IS_ADDR_V4MAPPED(v6);
 }
 
@@ -112,14 +119,10 @@ static bool is_parents(const dtlsffi_udp *udp)
 
 static bool has_peer(int fd)
 {
-    return getpeername(fd, &(dtlsffi_sockaddr){0}.any, &(socklen_t){sizeof(dtlsffi_sockaddr)}) == 0;
-}
+    dtlsffi_sockaddr peer;
+    socklen_t length = sizeof(peer);
 
-static bool is_v6(int fd)
-{
-    dtlsffi_sockaddr own = {0};
-
-    return getsockname(fd, &own.any, &(socklen_t){sizeof(own)}) == 0 && own.any.sa_family == AF_INET6;
+    return getpeername(fd, &peer.any, &length) == 0;
 }
 
 /* How many messages, each a datagram or several that were joined, the kernel has thrown away for want of room in the
@@ -175,18 +178,20 @@ void dtlsffi_udp_may_fragment(dtlsffi_udp *udp)
  * refuses is done without. */
 void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int connected, int joined)
 {
+    dtlsffi_sockaddr own;
     int on = 1;
 
     if (is_parents(udp))
         return;
+    own = own_address(fd);
     if (udp->born == 0) /* else it may have been found out that the kernel cuts none */
         udp->segments = DTLSFFI_HAS_GSO && (without & DTLSFFI_WITHOUT_GSO) == 0;
     udp->born = dtlsffi_fork_count;
     udp->fd = fd;
-    udp->v6 = is_v6(fd);
+    udp->v6 = own.any.sa_family == AF_INET6;
     udp->connected = connected;
     udp->most = FEW;
-    if (!connected && !has_one_address(fd)) {
+    if (!connected && !is_one_address(&own)) {
         (void)setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on));
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
     }
@@ -287,7 +292,7 @@ int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch)
     do {
         count = dtlsffi_recvmmsg(udp->fd, messages, (unsigned int)most, MSG_DONTWAIT);
     } while (count < 0 && errno == EINTR);
-    if (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+    if (count < 0 && !dtlsffi_would_block(errno))
         return -errno;
     count = count < 0 ? 0 : count;
     batch->count = (uint32_t)count;

@@ -118,7 +118,7 @@ static int await_datagram(dtlsffi_conn *conn, uint8_t *datagram, const dtlsffi_r
 
     if (got > 0)
         return open_datagram(conn, datagram, (size_t)got, room);
-    if (got == 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+    if (got == 0 || dtlsffi_would_block(errno) || errno == EINTR)
         return DTLSFFI_WANT_READ;
     answer = dtlsffi_fault_system(errno);
     if (errno == EMSGSIZE)

@@ -17,6 +17,7 @@ from ..core.association import check_side
 from ..core.context import DTLSContext
 from ..core.limits import ServerLimits
 from ..made import Made
+from ..turning import ServerFace
 from .connections import DTLSConnection, Port
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class ServerPort(Port):
         self.server._begin(door)
 
 
-class DTLSServer(Made):
+class DTLSServer(Made, ServerFace[DTLSConnection]):
     """What `serve` returns: an asynchronous context manager; its end closes the server, and waits for the handlers."""
 
     _made_by = "dtlsffi.asyncio.serve()"
@@ -97,12 +98,8 @@ class DTLSServer(Made):
     async def _handle(self, conn: DTLSConnection) -> None:
         try:
             async with conn:
-                try:
+                with conn._excused():
                     await self._handler(conn)
-                except Exception as error:
-                    if not conn._is_its_end(error):
-                        raise
-                    logger.info("%s: %s", conn.peer, conn._ending())
         except Exception as error:  # noqa: BLE001 - a handler, or a callback at the end, ends its own connection only
             self._complain(conn, error)
 
@@ -110,16 +107,6 @@ class DTLSServer(Made):
         self._port.loop.call_exception_handler(
             {"message": f"the handler of {conn.peer} failed", "exception": error, "connection": conn}
         )
-
-    @property
-    def connections(self) -> list[DTLSConnection]:
-        """The connections whose handlers are running."""
-        doors = (connection._subject() for connection in self._port.connections if connection.is_established)
-        return [door for door in doors if door is not None]
-
-    def getsockname(self) -> Any:
-        """The address it is bound to."""
-        return self._port.name
 
     @property
     def sockets(self) -> tuple[TransportSocket, ...]:
@@ -130,17 +117,9 @@ class DTLSServer(Made):
         """The loop it serves in."""
         return self._port.loop
 
-    def statistics(self) -> dict[str, int]:
-        """`Endpoint.statistics`."""
-        return self._port.statistics()
-
     def is_serving(self) -> bool:
         """Whether it is open."""
         return not self._port.ended
-
-    def close(self) -> None:
-        """Closes all connections with close_notify, and the socket; nobody is waited for. Handlers see the end."""
-        self._port.end()
 
     async def wait_closed(self) -> None:
         """Waits until it is closed and all handlers have ended; a handler's own task, for those that do not wait here.
@@ -181,7 +160,3 @@ class DTLSServer(Made):
         """Close it, and wait for the handlers."""
         self.close()
         await self.wait_closed()
-
-    def __repr__(self) -> str:
-        """Name the address."""
-        return f"<{type(self).__name__} {self._port.name}{'' if self.is_serving() else ', closed'}>"

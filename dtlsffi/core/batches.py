@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Generic, NoReturn, TypeVar
 
-from .._native import address_of, ffi, lib
+from .._native import CData, address_of, ffi, lib
 from .errors import DatagramTooLarge, DTLSError, DTLSWantWriteError, from_errno, from_fault, make
 
 Buffer = bytes | bytearray | memoryview
@@ -25,6 +25,18 @@ def not_received(answer: int, who: object) -> OSError:
         return from_errno(-answer, str(who))
     words = f"the socket belongs to the parent process, whose datagrams a child would take ({who})"
     return make(DTLSError, "USED_AFTER_FORK", f"{words}: make one anew after fork")
+
+
+def socket_statistics(udp: CData) -> dict[str, int]:
+    """Datagrams that the kernel has cut from longer messages, and joined to such, so far; whether it still may.
+
+    `dropped_overflow` are messages for which the socket's buffer (SO_RCVBUF) had no room: with `gro` each may be as
+    many as 64 datagrams.
+    """
+    return {
+        "datagrams_segmented": udp.segmented, "datagrams_joined": udp.joined, "gso": udp.segments, "gro": udp.joins,
+        "dropped_overflow": lib.dtlsffi_udp_overflowed(udp),
+    }  # fmt: skip
 
 
 class Pool(Generic[T]):

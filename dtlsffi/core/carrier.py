@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import NoReturn
 
 from .._native import CData, address_of, calls, ffi, lib
-from .batches import Batch, Buffer, Pool, batches, not_received
+from .batches import Batch, Buffer, Pool, batches, not_received, socket_statistics
 from .connection import RECORD_MAX, Connection
 from .errors import DTLSError, too_large
 
@@ -192,13 +192,5 @@ class Carrier:
         lib.dtlsffi_udp_release(self._udp)
 
     def statistics(self) -> dict[str, int]:
-        """Datagrams that the kernel has cut from longer messages, and joined to such, so far; whether it still may.
-
-        `dropped_overflow` are messages for which the socket's buffer (SO_RCVBUF) had no room: with `gro` each may be as
-        many as 64 datagrams.
-        """
-        udp = self._udp
-        return {
-            "datagrams_segmented": udp.segmented, "datagrams_joined": udp.joined, "gso": udp.segments, "gro": udp.joins,
-            "dropped_overflow": lib.dtlsffi_udp_overflowed(udp),
-        }  # fmt: skip
+        """What the kernel does for it: `socket_statistics`."""
+        return socket_statistics(self._udp)

@@ -15,7 +15,7 @@ from typing import Any
 from .._native import CData, address_of, calls, ffi, lib
 from .address import key as key_of
 from .admission import Admission
-from .batches import Batch, Buffer, batches, not_received, refused
+from .batches import Batch, Buffer, batches, not_received, refused, socket_statistics
 from .cookies import is_fragment, is_whole_hello
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSWantReadError, DTLSZeroReturnError
@@ -72,7 +72,7 @@ class Draining(Admission):
         self._slots: list[EndpointConnection | None] = []  # by the number that the table has for them
         self._free_slots: list[int] = []
         self._pumping = False
-        self._is_behind, self._behind_since = False, NEVER  # there was more in the socket than the last pump took
+        self._behind_since = NEVER  # there has been more in the socket than was taken
         self._left: list[tuple[int, EndpointConnection]] = []  # who has gone in a pump, with the number they had
         self._waiting: deque[tuple[bytes, CData, CData, bytes]] = deque()  # for a step of their handshakes
         if fileno >= 0:
@@ -82,6 +82,10 @@ class Draining(Admission):
     def _linger(self) -> None:
         """Has each close_notify wait for room in the socket's send buffer, but not again where one has in vain."""
         self._udp.linger, self._udp.in_vain = LINGER, False
+
+    def _socket_statistics(self) -> dict[str, int]:
+        """The part of `statistics` that any UDP socket of this package has."""
+        return socket_statistics(self._udp)
 
     # ---- what the rest does ----
 
@@ -116,13 +120,15 @@ class Draining(Admission):
         if came and (self._tidy_at == NEVER or len(self._arrived) > MANY):
             self._notice(now)
         more = came > COUNT or bool(waiting)
-        if more != self._is_behind:
-            self._is_behind, self._behind_since = more, now
+        if not more:
+            self._behind_since = NEVER
+        elif self._behind_since == NEVER:
+            self._behind_since = now
         return more
 
     def _may_have_come(self, now: float) -> bool:
         """Whether what is missed may wait in the socket yet: when its owner has slept, but not for ever in a flood."""
-        return self._is_behind and now < self._behind_since + GRACE
+        return self._behind_since != NEVER and now < self._behind_since + GRACE
 
     def _bury(self) -> None:
         """Nothing knows those any more who have gone in a pump."""

@@ -23,7 +23,7 @@ from .cookies import seems_hello
 from .draining import SOON, TIDY, WARM, Draining, attempt, raise_first
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, from_errno, make
-from .limits import checked_limits
+from .limits import check_limits
 from .pins import Fingerprints, Keys, pins_of
 from .schedule import Schedule
 from .session import DTLSSession
@@ -74,7 +74,7 @@ class Endpoint(Draining):
     ) -> None:
         if context is not None and not isinstance(context, DTLSContext):
             raise TypeError(f"context is a DTLSContext or None, not {type(context).__name__}")
-        checked_limits(max_pending, max_connections, max_queue, handshake_timeout, idle_timeout)
+        check_limits(max_pending, max_connections, max_queue, handshake_timeout, idle_timeout)
         pins = pins_of(verify_fingerprint, verify_public_key)
         if pins is not None and context is None:
             raise ValueError("pins are for the clients of a server, and there is no context for them")
@@ -358,24 +358,23 @@ class Endpoint(Draining):
         `dont_fragment` (IP_PMTUDISC_DO) is 1 while nobody may fragment what goes over IPv4: until a path is too narrow.
         """
         udp = self._udp
-        return {name: self._counts[name] for name in COUNTERS} | {
-            "datagrams_received": self._counts["datagrams_received"] + udp.datagrams_received,
-            "dropped_truncated": udp.datagrams_cut,
-            "dropped_junk": self._counts["dropped_junk"] + udp.dropped_junk,
-            "dropped_replayed": udp.dropped_replayed,
-            "dropped_unauthenticated": udp.dropped_unauthenticated,
-            "datagrams_sent": udp.datagrams_sent,
-            "dropped_unsent": udp.dropped_unsent,
-            "flights_retransmitted": udp.flights_retransmitted,
-            "datagrams_segmented": udp.segmented,
-            "datagrams_joined": udp.joined,
-            "gso": udp.segments,
-            "gro": udp.joins,
-            "dont_fragment": udp.whole,
-            "dropped_overflow": lib.dtlsffi_udp_overflowed(udp),
-            "connections": len(self._connections) + len(self._replacing),
-            "pending": len(self._pending),
-        }
+        return (
+            {name: self._counts[name] for name in COUNTERS}
+            | self._socket_statistics()
+            | {
+                "datagrams_received": self._counts["datagrams_received"] + udp.datagrams_received,
+                "dropped_truncated": udp.datagrams_cut,
+                "dropped_junk": self._counts["dropped_junk"] + udp.dropped_junk,
+                "dropped_replayed": udp.dropped_replayed,
+                "dropped_unauthenticated": udp.dropped_unauthenticated,
+                "datagrams_sent": udp.datagrams_sent,
+                "dropped_unsent": udp.dropped_unsent,
+                "flights_retransmitted": udp.flights_retransmitted,
+                "dont_fragment": udp.whole,
+                "connections": len(self._connections) + len(self._replacing),
+                "pending": len(self._pending),
+            }
+        )
 
     # ---- the end ----
 

@@ -32,7 +32,7 @@ class ServerLimits(Limits, total=False):
     verify_public_key: Keys | None
 
 
-def checked_limits(
+def check_limits(
     max_pending: int, max_connections: int, max_queue: int, handshake_timeout: float, idle_timeout: float | None
 ) -> None:
     """Raises TypeError or ValueError, by name, where an endpoint's limit makes no sense."""

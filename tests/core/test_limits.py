@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import dtlsffi
-from dtlsffi.core.limits import ServerLimits, checked_limits
+from dtlsffi.core.limits import ServerLimits, check_limits
 
 GOOD: dict[str, Any] = {
     "max_pending": 1, "max_connections": 2, "max_queue": 3, "handshake_timeout": 0.5, "idle_timeout": None,
@@ -35,6 +35,6 @@ def test_type_checkers_know_what_an_endpoint_takes() -> None:
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_name(name: str, value: object, error: type[Exception]) -> None:
     """Each limit."""
-    checked_limits(**GOOD)
+    check_limits(**GOOD)
     with pytest.raises(error, match=f"^{name} is a"):
-        checked_limits(**{**GOOD, name: value})
+        check_limits(**{**GOOD, name: value})

@@ -21,19 +21,7 @@ from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, serving
 from tests.doors.streams import AnyRun
 from tests.doors.streams import dial as dial_stream
 from tests.doors.streams import serving as serving_streams
-
-
-class Trap:
-    """A trace callback that raises once, when it is armed."""
-
-    def __init__(self, context: dtlsffi.DTLSContext) -> None:
-        self.armed = False
-        context.trace = self.trace
-
-    def trace(self, *_: object) -> None:
-        if self.armed:
-            self.armed = False
-            raise ZeroDivisionError
+from tests.doors.traps import Trap
 
 
 @pytest.mark.parametrize("end", ["handler", "silence"])
@@ -45,7 +33,7 @@ def test_anyios_serve_outlives_what_a_callback_raises(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """When one of its clients is said goodbye to: the others go on."""
-    trap = Trap(server_context)
+    trap = Trap(server_context, once=True)
     over = anyio.Event()
 
     async def handler(stream: DTLSStream) -> None:
@@ -87,7 +75,7 @@ def test_who_is_ended_hears_of_it_whatever_a_callback_raises(
     run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
 ) -> None:
     """Though there is no timer any more that would have the loop look again."""
-    trap = Trap(server_context)
+    trap = Trap(server_context, once=True)
     ended: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def handler(conn: DTLSConnection) -> None:

@@ -17,18 +17,7 @@ from dtlsffi import Connection
 from dtlsffi.server import create_server
 from tests.doors.accepting import LOOPBACK, Both, accept, connect, raises_in_thread, waits_in
 from tests.doors.loops import Runner, dial, serving
-
-
-class Trap:
-    """A trace callback that raises once it is armed."""
-
-    def __init__(self, context: dtlsffi.DTLSContext) -> None:
-        self.armed = False
-        context.trace = self.trace
-
-    def trace(self, *_: object) -> None:
-        if self.armed:
-            raise ZeroDivisionError
+from tests.doors.traps import Trap
 
 
 def next_good(listener: dtlsffi.DTLSListener) -> dtlsffi.DTLSServerConnection:

@@ -19,7 +19,9 @@ import dtlsffi
 from dtlsffi import DTLSContext, Endpoint
 from dtlsffi._native import ffi, lib
 from dtlsffi.core.batches import Batch
+from dtlsffi.core.cookies import make_jar
 from dtlsffi.testing import Authority
+from tests.core.net import hello
 from tests.helpers import HOST
 
 
@@ -370,7 +372,7 @@ def test_fewer_messages_are_asked_for_where_each_holds_many_datagrams(size: int,
 
 
 def test_a_sockets_family_is_the_kernels_to_know(client_context: DTLSContext, server_context: DTLSContext) -> None:
-    """Nobody has to say that it is of AF_INET6; answers that cannot be sent are counted."""
+    """Nobody has to say that it is of AF_INET6."""
     with (
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock,
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client,
@@ -390,3 +392,17 @@ def test_a_sockets_family_is_the_kernels_to_know(client_context: DTLSContext, se
         assert (counts["cookies_sent"], counts["datagrams_sent"], counts["dropped_unsent"]) == (1, 1, 0)
         assert client.recv(1000)[13] == 3  # HelloVerifyRequest
         endpoint.close()
+
+
+def test_answers_to_strangers_that_are_not_sent_are_counted(client_context: DTLSContext) -> None:
+    """They ask again; whoever runs the server sees why."""
+    with bound("127.0.0.1") as sock, bound("127.0.0.1") as client:
+        udp, batch = ffi.new("dtlsffi_udp *"), Batch().memory
+        lib.dtlsffi_udp_prepare(udp, sock.fileno(), False, False)
+        _, first = hello(client_context)
+        client.sendto(first, sock.getsockname())
+        assert lib.dtlsffi_udp_receive(udp, batch) == 1
+        batch.stranger_count, batch.strangers[0].length = 1, batch.length[0]
+        udp.fd = -1
+        lib.dtlsffi_strangers_answer_untrusted(udp, make_jar(None), batch, False)
+        assert (batch.answered, udp.dropped_unsent, udp.datagrams_sent) == (1, 1, 0)
