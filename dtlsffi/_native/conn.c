@@ -23,10 +23,14 @@ static void note_alert(const SSL *ssl, int where, int value)
 {
     dtlsffi_conn *conn = SSL_get_app_data(ssl);
 
+    if (where == SSL_CB_WRITE_ALERT && (value & 0xff) == SSL_AD_NO_RENEGOTIATION)
+        conn->refused = true;
     if (where != SSL_CB_READ_ALERT)
         return;
     conn->alert_received = value & 0xff;
     conn->events |= DTLSFFI_EVENT_ALERT;
+    if (conn->alert_received == SSL_AD_CLOSE_NOTIFY)
+        conn->events |= DTLSFFI_EVENT_CLOSED;
 }
 
 static bool attach(dtlsffi_conn *conn, SSL_CTX *ctx, int server_side)
@@ -197,6 +201,13 @@ const dtlsffi_fault *dtlsffi_conn_fault(const dtlsffi_conn *conn)
     return conn->failed && conn->fault != NULL ? conn->fault : dtlsffi_fault_last();
 }
 
+/* Whether the peer has said close_notify, at whatever level: where it is fatal (tinydtls) OpenSSL calls it an error, and
+ * has nothing more to say. */
+static bool is_over(dtlsffi_conn *conn)
+{
+    return conn->alert_received == SSL_AD_CLOSE_NOTIFY && dtlsffi_conn_closed(conn);
+}
+
 /* What an SSL call that did not succeed means. */
 int dtlsffi_conn_result(dtlsffi_conn *conn, int ret)
 {
@@ -210,16 +221,20 @@ int dtlsffi_conn_result(dtlsffi_conn *conn, int ret)
     case SSL_ERROR_WANT_WRITE:
         return DTLSFFI_WANT_WRITE;
     case SSL_ERROR_ZERO_RETURN:
-        conn->events |= DTLSFFI_EVENT_CLOSED;
         return DTLSFFI_CLOSED;
     case SSL_ERROR_SYSCALL:
         /* Our BIO notes its errors elsewhere, and has none that end a connection. OpenSSL says this without any reason
          * over an out-of-sequence message it cannot place (its issue 25698): one more datagram to be dropped. */
-        if (ERR_peek_error() == 0)
-            return conn->io_errno != 0 ? dtlsffi_fault_system(conn->io_errno) : DTLSFFI_WANT_READ;
-        return dtlsffi_conn_fail(conn);
+        if (ERR_peek_error() == 0 && conn->io_errno != 0)
+            return dtlsffi_fault_system(conn->io_errno);
+        if (ERR_peek_error() == 0 && !is_over(conn))
+            return DTLSFFI_WANT_READ;
+        /* fall through */
     default:
-        return dtlsffi_conn_fail(conn);
+        if (!is_over(conn))
+            return dtlsffi_conn_fail(conn);
+        ERR_clear_error();
+        return DTLSFFI_CLOSED;
     }
 }
 

@@ -252,6 +252,7 @@ struct dtlsffi_conn {
     bool cold;                  /* they have been given back */
     bool greeted;               /* the client's hello has come; */
     uint16_t hello_number;      /* among its messages it is this one */
+    bool refused;               /* we have said no_renegotiation */
     bool unconfirmed;           /* our flight was the last, and nobody has told yet that it has come */
 
     /* what it is at just now */

@@ -234,9 +234,14 @@ static int spoken(const dtlsffi_conn *conn)
     return conn->version != 0 ? conn->version : SSL_version(conn->ssl);
 }
 
-/* Whether an encrypted record may reach OpenSSL. */
+/* Whether an encrypted record may reach OpenSSL. Who has asked for another handshake has got all of the first one; if
+ * it asks again, OpenSSL waits for the rest of a handshake that it has refused, and lets no data pass until then. */
 static bool accept_encrypted(dtlsffi_conn *conn, const uint8_t *record, size_t length)
 {
+    if (record[0] == SSL3_RT_HANDSHAKE && conn->refused) {
+        DTLSFFI_COUNT_BOTH(conn, dropped_junk, 1);
+        return false;
+    }
     if (length >= DTLSFFI_RECORD_HEADER + conn->shortest && read16(record + 1) == spoken(conn))
         return true;
     DTLSFFI_COUNT_BOTH(conn, dropped_unauthenticated, 1);

@@ -105,12 +105,12 @@ class Knowledge(Peer):
     def statistics(self) -> dict[str, int]:
         """Counters since the beginning: datagrams, bytes and records in and out, retransmissions, and what was dropped.
 
-        `dropped_junk` counts datagrams that are not DTLS, plaintext records where only encrypted ones are allowed, and
-        datagrams of several large records of which `recv` had no room for all; `dropped_replayed` and
-        `dropped_unauthenticated` application records that were seen before, or whose MAC did not fit, as far as that
-        can be seen from outside of OpenSSL; `dropped_unsent` handshake datagrams that the kernel would not take;
-        `dropped_queue_full` records for which there was no room (`max_queue`); `alerts_held` plaintext alerts that were
-        held back.
+        `dropped_junk` counts datagrams that are not DTLS, plaintext records where only encrypted ones are allowed,
+        another handshake that is asked for once more, and datagrams of several large records of which `recv` had no
+        room for all; `dropped_replayed` and `dropped_unauthenticated` application records that were seen before, or
+        whose MAC did not fit, as far as that can be seen from outside of OpenSSL; `dropped_unsent` handshake datagrams
+        that the kernel would not take; `dropped_queue_full` records for which there was no room (`max_queue`);
+        `alerts_held` plaintext alerts that were held back.
         """
         counters = lib.dtlsffi_conn_stats(self._association._conn)
         return {name: int(getattr(counters, name)) for name in COUNTERS}
