@@ -58,7 +58,8 @@ class Sealing:
                 receiver.receive_datagram(datagram)
             flight = receiver.datagrams_to_send()
             ends.reverse()
-        assert self.client.is_established and self.server.is_established
+        assert self.client.is_established
+        assert self.server.is_established
         return randoms
 
     def seal(self, sender: Connection, kind: int, fragment: bytes) -> bytes:
