@@ -182,9 +182,18 @@ static inline int SSL_get0_peer_signature_name(const SSL *ssl, const char **name
 #define dtlsffi_malloc_trim() ((void)0)
 #endif
 
+/* What the kernel tells of a socket besides datagrams, where somebody has asked for it: IP_RECVERR, SO_TIMESTAMPING. */
+#include <sys/socket.h>
+#ifdef MSG_ERRQUEUE
+#define DTLSFFI_HAS_ERROR_QUEUE 1
+#define dtlsffi_read_error_queue(fd) recv(fd, NULL, 0, MSG_ERRQUEUE | MSG_DONTWAIT)
+#else
+#define DTLSFFI_HAS_ERROR_QUEUE 0
+#define dtlsffi_read_error_queue(fd) (-1)
+#endif
+
 /* Many messages in one call; elsewhere one call a message. */
 #include <errno.h>
-#include <sys/socket.h>
 #if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__)
 #define DTLSFFI_HAS_MMSG 1
 #define dtlsffi_recvmmsg(fd, messages, count, flags) recvmmsg(fd, messages, count, flags, NULL)

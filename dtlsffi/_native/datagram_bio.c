@@ -83,6 +83,8 @@ static size_t take_from_socket(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
     }
     if (!dtlsffi_would_block(errno))
         dtlsffi_conn_hear(conn, errno);
+    else
+        dtlsffi_clear_error_queue(conn->fd);
     return 0;
 }
 

@@ -26,6 +26,17 @@ static inline bool dtlsffi_would_block(int number)
     return number == EAGAIN || number == EWOULDBLOCK;
 }
 
+#define ERRORS_AT_MOST 64
+
+/* For a socket on which nothing has come: what it tells besides, unread, would wake whoever waits for datagrams again
+ * and again. Returns 0. */
+static inline int dtlsffi_clear_error_queue(int fd)
+{
+    for (int i = 0; i < ERRORS_AT_MOST && dtlsffi_read_error_queue(fd) >= 0; i++)
+        continue;
+    return 0;
+}
+
 /* OpenSSL calls a timer run out 15 ms early (d1_lib.c: dtls1_get_timeout). Ours are longer by as much. */
 #define DTLSFFI_TIMER_SLACK 15000
 

@@ -294,7 +294,7 @@ int dtlsffi_udp_receive(dtlsffi_udp *udp, dtlsffi_batch *batch)
     } while (count < 0 && errno == EINTR);
     if (count < 0 && !dtlsffi_would_block(errno))
         return -errno;
-    count = count < 0 ? 0 : count;
+    count = count < 0 ? dtlsffi_clear_error_queue(udp->fd) : count;
     batch->count = (uint32_t)count;
     for (int i = 0; i < count; i++)
         take_message(udp, batch, (uint32_t)i, &messages[i], &from[i]);

@@ -1,0 +1,54 @@
+"""What a socket tells besides datagrams (IP_RECVERR, SO_TIMESTAMPING): its owner has asked for it, and nobody reads."""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import time
+
+import pytest
+
+import dtlsffi
+from dtlsffi import DTLSContext, Endpoint
+from tests.helpers import HOST
+
+SO_TIMESTAMPING, TX_SOFTWARE, SOFTWARE = 37, 1 << 1, 1 << 4  # linux/net_tstamp.h
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no other system has such a queue")
+
+
+def have_told(sock: socket.socket) -> None:
+    """Each datagram that leaves is told of."""
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, TX_SOFTWARE | SOFTWARE)
+
+
+def wakes(sock: socket.socket) -> bool:
+    """Whether whoever waits for datagrams is woken."""
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def test_it_wakes_nobody_for_ever(dtls_pair: tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]) -> None:
+    """A socket of its own: once it has been looked at, there is nothing."""
+    client, _ = dtls_pair
+    have_told(client)
+    client.settimeout(0)
+    for _ in range(3):
+        client.send(b"told of")
+    assert wakes(client)
+    with pytest.raises(dtlsffi.DTLSWantReadError):
+        client.recv()
+    assert not wakes(client)
+
+
+def test_it_wakes_no_port_for_ever(client_context: DTLSContext, udp_pair: tuple[socket.socket, socket.socket]) -> None:
+    """A port's likewise."""
+    port, peer = udp_pair
+    have_told(port)
+    endpoint = Endpoint(fileno=port.fileno())
+    endpoint.connect(peer.getsockname(), time.monotonic(), context=client_context, server_hostname=HOST)
+    assert peer.recv(2000)
+    assert wakes(port)
+    assert not endpoint.pump(time.monotonic())
+    assert not wakes(port)
