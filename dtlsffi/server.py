@@ -125,6 +125,26 @@ class DTLSListener(Made, Patience):
         """AF_INET or AF_INET6."""
         return socket.AddressFamily(self._engine.sock.family)
 
+    @property
+    def type(self) -> socket.SocketKind:
+        """SOCK_DGRAM."""
+        return socket.SocketKind(self._engine.sock.type)
+
+    @property
+    def proto(self) -> int:
+        """The UDP socket's, mostly 0."""
+        return self._engine.sock.proto
+
+    def get_inheritable(self) -> bool:
+        """Whether child processes that execute another program get the UDP socket: `socket.get_inheritable`."""
+        self._check()
+        return self._engine.sock.get_inheritable()
+
+    def set_inheritable(self, inheritable: bool) -> None:
+        """Changes that."""
+        self._check()
+        self._engine.sock.set_inheritable(inheritable)
+
     def fileno(self) -> int:
         """The UDP socket's descriptor, -1 after `close`. Not to be read from: the listener does."""
         return -1 if self._closed else self._engine.sock.fileno()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import threading
 import time
@@ -383,6 +384,10 @@ def test_it_takes_a_socket_that_is_bound(
         assert sock.fileno() == -1, "it is used up"
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 100_000
+        assert (listener.type, listener.proto) == (socket.SOCK_DGRAM, 0)
+        assert not listener.get_inheritable()
+        listener.set_inheritable(True)
+        assert os.get_inheritable(listener.fileno())
         listener.settimeout(10)
         client, server = both(lambda: connect(listener.getsockname(), client_context), lambda: accept(listener))
         with client, server:
