@@ -102,6 +102,16 @@ def test_every_target_is_of_a_suite_that_tells_its_metric() -> None:
     assert all(target.metric in metrics[target.suite] for target in TARGETS)
 
 
+@pytest.mark.slow
+def test_a_record_takes_no_more_instructions_than_were_recorded() -> None:
+    """Of ours and of the interpreter's, where this build has been counted."""
+    command = [sys.executable, "-m", "benchmarks", "--instructions"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
+    if done.returncode == instructions.OTHER_BUILD:
+        pytest.skip(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_instructions_are_added_up_without_what_callees_took() -> None:
     lines = """\
 ob=(1) /x/dtlsffi/_native/_openssl.abi3.so
