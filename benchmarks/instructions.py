@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import dtlsffi
@@ -63,7 +65,7 @@ def add_up(lines: list[str]) -> Counter[str]:
     return counts
 
 
-def count(scenario: str, records: int, files: list[str]) -> Counter[str]:
+def count(scenario: str, files: list[str], records: int) -> Counter[str]:
     """Instructions of a whole run."""
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory, "out")
@@ -81,7 +83,8 @@ def count(scenario: str, records: int, files: list[str]) -> Counter[str]:
 
 def per_record(scenario: str, files: list[str]) -> dict[str, float]:
     """Instructions for one more record."""
-    few, many = count(scenario, FEW, files), count(scenario, MANY, files)
+    with ThreadPoolExecutor(2) as pool:
+        few, many = pool.map(partial(count, scenario, files), (FEW, MANY))
     return {whose: round((many[whose] - few[whose]) / (MANY - FEW), 1) for whose in (OURS, INTERPRETER)}
 
 
