@@ -35,7 +35,10 @@ def check_place(place: object, sock: object, *of_its_own: object) -> None:
 
 def service(port: Any, least: int = 0) -> Any:
     """A port as `getaddrinfo` is to get it, which takes numbers modulo 65536; names of services are left to it."""
-    return port if port is None or isinstance(port, (str, bytes)) else checked_port(port, least)
+    if port is None or (isinstance(port, (str, bytes)) and port.isascii() and port.isdigit()):
+        checked_port(int(port or 0), least)
+        return port
+    return port if isinstance(port, (str, bytes)) else checked_port(port, least)
 
 
 def host_and_port(address: Any, name: str, least: int = 0) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,20 +111,25 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def number(text: str, kind: type[int | float], what: str, most: float) -> Any:
+    """One from 0 to `most`."""
+    try:
+        found = kind(text)
+    except ValueError:
+        found = -1
+    if not 0 <= found <= most:
+        raise argparse.ArgumentTypeError(f"{what} 0 to {most}, not {text!r}")
+    return found
+
+
 def port_number(text: str) -> int:
     """A UDP port."""
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {number}")
-    return number
+    return int(number(text, int, "a port is", 65535))
 
 
 def seconds(text: str) -> float:
     """A number of seconds, at least 0, and no more than a year."""
-    number = float(text)
-    if not 0 <= number <= 366 * 86400:
-        raise argparse.ArgumentTypeError(f"seconds are 0 to {366 * 86400}, not {text}")
-    return number
+    return float(number(text, float, "seconds are", 366 * 86400))
 
 
 def something(text: str) -> str:
@@ -144,18 +150,14 @@ def fingerprint(text: str) -> str:
 
 def share(text: str) -> float:
     """A part of a whole."""
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"a share is 0 to 1, not {text}")
-    return number
+    return float(number(text, float, "a share is", 1))
 
 
 def duration(text: str) -> float:
-    """The same, but not 0."""
-    number = seconds(text)
-    if number == 0:
+    """The same as `seconds`, but not 0."""
+    if (found := seconds(text)) == 0:
         raise argparse.ArgumentTypeError("more than 0 seconds are needed")
-    return number
+    return found
 
 
 def identity_and_key(text: str) -> tuple[str, bytes]:
@@ -163,7 +165,9 @@ def identity_and_key(text: str) -> tuple[str, bytes]:
     try:
         identity, colon, digits = (Path(text[1:]).read_text().strip() if text.startswith("@") else text).rpartition(":")
         key = bytes.fromhex(digits)
-    except (OSError, ValueError):
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except ValueError:
         key = b""
     if not key or not colon or len(key) > KEY_MAX or len(identity.encode()) > IDENTITY_MAX:
         words = f"a pre-shared key is IDENTITY:HEX, or @FILE that holds it, of 1 to {KEY_MAX} bytes"
@@ -196,7 +200,8 @@ def adjust(context: DTLSContext, options: argparse.Namespace) -> None:
     if options.key is not None and options.cert is None:
         raise ValueError("--key FILE is of use with --cert FILE only")
     if options.cert is not None:
-        context.load_cert_chain(options.cert, options.key)
+        words = f"password of {options.key or options.cert}: "
+        context.load_cert_chain(options.cert, options.key, lambda: getpass(words))
     if options.trace:
         context.trace = lambda _, event: print(event, file=sys.stderr)
     if options.ciphers is not None:

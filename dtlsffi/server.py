@@ -7,6 +7,7 @@ themselves, and waits for that thread.
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import os
 import socket
@@ -18,10 +19,11 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 
 from .accepted import DTLSServerConnection
-from .binding import bound, check_bound, check_place, family_of, host_and_port, service
+from .binding import bound, check_bound, check_place, family_of, host_and_port
 from .core.arguments import check_handler
 from .core.association import check_context, check_side
 from .core.context import DTLSContext
+from .core.errors import in_words
 from .core.limits import ServerLimits
 from .engine import BACKLOG, Engine
 from .made import Made
@@ -217,10 +219,10 @@ class DTLSListener(Made, Patience):
         """
         self._check()
         self._engine.check_callback()
-        host, port, *more = address
-        scope = f"%{more[1]}" if more[1:] and more[1] and "%" not in host else ""
+        host, port = host_and_port(address[:2] if isinstance(address, tuple) else address, "address", 1)
+        scope = f"%{address[3]}" if address[3:] and address[3] and "%" not in host else ""
         mapped = socket.AI_V4MAPPED if self.family == socket.AF_INET6 else 0
-        place = socket.getaddrinfo(host + scope, service(port, 1), self.family, socket.SOCK_DGRAM, 0, mapped)[0][4]
+        place = socket.getaddrinfo(host + scope, port, self.family, socket.SOCK_DGRAM, 0, mapped)[0][4]
         arguments["context"] = context or self._context
         arguments["server_hostname"] = host if server_hostname is None else server_hostname
         with self._engine.lock:
@@ -243,6 +245,8 @@ class DTLSListener(Made, Patience):
         it raises is logged (`dtlsffi.server`) and ends nothing else. Raises OSError where the socket has been lost.
         """
         check_handler(handler)
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError("handler cannot be a coroutine function here: serve() of dtlsffi.asyncio takes one")
         if threads is not None and index(threads) < 1:
             raise ValueError(f"threads is a number of at least 1, or None, not {threads}")
         arrivals = self._engine.arrivals
@@ -281,7 +285,7 @@ class DTLSListener(Made, Patience):
             self._engine.queue.remove(conn)
             if conn._ready:
                 return conn
-            logger.info("%s did not finish its handshake: %s", conn.peer, over)
+            logger.info("%s did not finish its handshake: %s", conn.peer, in_words(over))
             conn.close()
         return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-import logging
 import os
 import socket
 import threading
@@ -26,7 +25,6 @@ from .waiting import Deadline
 
 __all__ = ["DTLSSocket"]
 
-logger = logging.getLogger("dtlsffi.sockets")
 Socket = socket.socket  # whatever somebody puts into its place later, as gevent does
 
 
@@ -172,7 +170,6 @@ class DTLSSocket(Lingering, Manners, Door, Socket):
 
     def _give_up(self, deadline: Deadline) -> NoReturn:
         error = self._connection._unfinished(deadline.timeout)
-        logger.debug("%s", error)
         try:
             raise error from None
         finally:

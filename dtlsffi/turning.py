@@ -15,7 +15,7 @@ from .binding import scoped
 from .core.context import DTLSContext
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
-from .core.errors import from_errno
+from .core.errors import from_errno, in_words
 from .core.limits import ServerLimits
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class AwaitedPort(Endpoint):
         if connection in self.unclaimed and (connection.is_established or connection.gone):
             del self.unclaimed[connection]
             if connection.failure is not None:
-                logger.info("%s did not finish its handshake: %s", connection.peer, connection.failure)
+                logger.info("%s did not finish its handshake: %s", connection.peer, in_words(connection.failure))
             elif connection.is_established and door is not None:
                 self.claimed(door)
         if door is not None:
@@ -176,7 +176,7 @@ class AwaitedPort(Endpoint):
                     if error.errno != errno.EMSGSIZE:  # else its flight is sent again, in smaller datagrams
                         self._end(connection, from_errno(error.errno or 0, connection.peer))
                 elif (door := connection._subject()) is not None:
-                    door._refusal = error
+                    door._refusal = from_errno(error.errno or 0, connection.peer)
                     self._ready[connection] = None
 
     def start(self, address: Any, **arguments: Any) -> Any:
@@ -202,6 +202,9 @@ class AwaitedPort(Endpoint):
             if not self.ended:
                 with suppress(Exception):  # a callback's: there is nobody any more to be told
                     self.turn(self.clock())
+                for connection in self.connections:
+                    if not connection.is_established:  # whoever has given up is told nothing else of why
+                        connection._unfinished(round(self.clock() - connection._begun, 1))
         finally:
             self.end()
 

@@ -159,10 +159,13 @@ static int ask_certificate(int ok, X509_STORE_CTX *store)
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     dtlsffi_conn *conn = conn_of(ssl);
     bool away = dtlsffi_gil_home();
+    int answer = dtlsffi_on_certificate(conn->handle, ok, store);
 
-    ok = dtlsffi_on_certificate(conn->handle, ok, store) == 1 && !conn->abandoned;
     dtlsffi_gil_away(away);
-    if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
+    ok = answer == 1 && !conn->abandoned;
+    if (answer < 0)
+        X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED); /* internal_error, to the peer */
+    else if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
         X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
     return ok;
 }

@@ -201,8 +201,8 @@ const dtlsffi_fault *dtlsffi_conn_fault(const dtlsffi_conn *conn)
     return conn->failed && conn->fault != NULL ? conn->fault : dtlsffi_fault_last();
 }
 
-/* Whether the peer has said close_notify, at whatever level: where it is fatal (tinydtls) OpenSSL calls it an error, and
- * has nothing more to say. */
+/* Whether the peer has said close_notify, at whatever level: where it is fatal (TinyDTLS) OpenSSL calls it an error,
+ * and has nothing more to say. */
 static bool is_over(dtlsffi_conn *conn)
 {
     return conn->alert_received == SSL_AD_CLOSE_NOTIFY && dtlsffi_conn_closed(conn);

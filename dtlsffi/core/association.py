@@ -247,7 +247,7 @@ class Association(Parking, Holder):
     def _fault(self) -> OSError:
         fault = lib.dtlsffi_conn_fault(self._conn)
         code = fault.verify_code
-        error = from_fault(self._who(), fault)
+        error = from_fault(self._who(), fault, established=self.is_established)
         if not isinstance(error, DTLSError):
             return error
         if error.reason in REFUSALS and self._server_side and self._refusal is not None:

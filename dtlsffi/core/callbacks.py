@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._native import CData, ffi, lib
 from .arguments import exactly
-from .errors import alert_text
+from .errors import alert_name
 
 if TYPE_CHECKING:
     from .association import Association
@@ -180,15 +180,18 @@ def dtlsffi_on_server_name(connection: Association, name: CData, length: int) ->
             whom = (
                 "a client that names no server" if asked is None else f"the name {asked.decode('ascii', 'replace')!r}"
             )
-            connection._refusal = f"sni_callback refuses {whom}: {alert_text(answer)}"
+            connection._refusal = f"sni_callback refuses {whom}: {alert_name(answer)}"
         return answer
     finally:
         connection._choosing = False
 
 
-@trampoline(0)
+@trampoline(-1)
 def dtlsffi_on_certificate(connection: Association, ok: int, store: CData) -> int:
-    """SSL_CTX_set_verify(3): 1 to accept what has been found of a certificate, 0 to end the handshake."""
+    """SSL_CTX_set_verify(3): 1 to accept what has been found of a certificate, 0 to end the handshake.
+
+    -1 is an internal error: a peer is not to hear that its certificate is bad where that could not be looked at.
+    """
     return connection._context._judge(connection, bool(ok), store)
 
 

@@ -143,7 +143,8 @@ def certificate_chain(source: Source) -> list[CData]:
         if PEM_MARK not in contents:
             found = lib.d2i_X509_bio(bio, ffi.NULL)
             if found == ffi.NULL:
-                raise take_fault(f"{name} holds no certificate, in PEM or in DER form")
+                advice = "" if is_path(source) else ": a file is named by a str or a PathLike"
+                raise take_fault(f"{name} holds no certificate, in PEM or in DER form{advice}")
             return [certificate(found)]
         chain = [certificate(x) for x in pem_blocks(bio, lib.PEM_read_bio_X509_AUX, lib.PEM_read_bio_X509)]
     if not chain or not ran_dry():
@@ -173,8 +174,9 @@ def private_key(source: Source, password: PasswordSource = None) -> CData:
         lib.ERR_clear_error()
         asker._collect()
     if key == ffi.NULL:
-        wrong = "cannot be decrypted: the password is wrong" if asker.asked else "holds no readable private key"
-        raise take_fault(f"{name} {wrong}")
+        if asker.asked:
+            raise take_fault(f"{name} cannot be decrypted: the password is wrong")
+        raise take_fault(f"{name} holds no readable private key, which may be in a file of its own (keyfile)")
     lib.ERR_clear_error()
     return ffi.gc(key, lib.EVP_PKEY_free)
 
@@ -194,7 +196,8 @@ def use(ctx: CData, chain: list[CData], key: CData) -> None:
     """Gives `ctx` a certificate, the rest of its chain and its key, all or none of them."""
     lib.ERR_clear_error()
     if lib.X509_check_private_key(chain[0], key) != 1:
-        raise take_fault("the private key does not belong to the certificate")
+        words = "the private key does not belong to the certificate, the first one where there is a chain"
+        raise take_fault(words)
     rest = ffi.gc(lib.sk_X509_new_null(), lib.sk_X509_free)
     for extra in chain[1:]:
         lib.sk_X509_push(rest, extra)
@@ -215,7 +218,8 @@ def authorities(source: Source, what: str) -> tuple[list[CData], list[CData]]:
     if found is None:
         raise take_fault(f"{name} holds something that is no certificate or revocation list, or cannot be read")
     if not any(found):
-        raise take_fault(f"{name} holds neither a certificate nor a revocation list")
+        words = f"{name} holds neither a certificate nor a revocation list"
+        raise make(DTLSError, "NO_CERTIFICATE_OR_CRL_FOUND", words, library="X509")
     return found
 
 

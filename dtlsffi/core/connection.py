@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from .._native import calls, lib
-from .association import Association
+from .association import Association, logger
 from .batches import Buffer
 from .context import DTLSContext
 from .errors import DatagramTooLarge, DTLSWantReadError, HandshakeTimeout, make
@@ -193,7 +193,9 @@ class Connection(Association, Knowledge):
 
     def _unfinished(self, seconds: float | None) -> HandshakeTimeout:
         """The exception for a handshake that has not finished in time."""
-        return self._given_up(f"it did not finish within {seconds} s", "HANDSHAKE_TIMEOUT")
+        error = self._given_up(f"it did not finish within {seconds} s", "HANDSHAKE_TIMEOUT")
+        logger.debug("%s: %s", "server" if self.server_side else "client", error)
+        return error
 
     def _given_up(self, what: str, reason: str) -> HandshakeTimeout:
         """One for a handshake that is not finished, with what can be said of why."""
@@ -202,8 +204,10 @@ class Connection(Association, Knowledge):
             why = f"the last that came was an alert that nobody signed: {alert}"
         elif unsent:
             why = f"the system refused to send {counters['dropped_unsent']} more: {os.strerror(unsent)}"
+        elif 0 < counters["datagrams_received"] <= counters["dropped_junk"]:
+            why = f"datagrams came, but none of DTLS ({counters['dropped_junk']}): is the port right?"
         elif counters["datagrams_received"]:
-            why = f"{counters['datagrams_received']} datagrams came, but not all that the handshake needs"
+            why = f"datagrams came ({counters['datagrams_received']}), but not all that the handshake needs"
             if self.uses_psk():
                 why += "; the two sides may have different pre-shared keys"
         else:

@@ -68,7 +68,8 @@ class EndpointConnection(Connection):
         return self._address
 
     def _who(self) -> str:
-        return addresses.text(self.address)
+        where, name = addresses.text(self.address), self._server_hostname
+        return where if name is None or name == self.address[0] else f"{name} ({where})"
 
     @property
     def received(self) -> list[bytes]:

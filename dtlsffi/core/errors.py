@@ -137,7 +137,8 @@ ALERT_ADVICE: dict[int, str] = {
     40: "usually there is no cipher suite, group or signature algorithm that both sides allow, or it wants a "
     "certificate from us",
     41: "it wants a certificate from us",
-    42: "it could not read or check our certificate",
+    42: "it refused our certificate, which is for another host name, or not the one that it wanted, or too weak, or "
+    "damaged",
     43: "it does not take certificates of this kind",
     44: "our certificate is on its revocation list",
     45: "our certificate has expired, or its clock is wrong",
@@ -155,15 +156,18 @@ ALERT_ADVICE: dict[int, str] = {
 
 # What OpenSSL's own reasons leave unsaid.
 ADVICE: dict[str, str] = {
-    "NO_SHARED_CIPHER": "client and server allow no cipher suite in common: compare set_ciphers() on both sides, and "
-    "whether the server has a certificate or key of the kind the client asks for",
+    "NO_SHARED_CIPHER": "client and server have no usable cipher suite in common: compare set_ciphers(), groups, "
+    "signature algorithms and security_level on both sides, and whether the server has a certificate or key of the "
+    "kind the client asks for (Ed25519 is none: OpenSSL has it for TLS only)",
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "the certificate's key cannot sign in a way that the other side accepts",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client was asked for a certificate and has none: give it one with "
     "load_cert_chain(), or set verify_mode to CERT_OPTIONAL",
-    "NO_CERTIFICATE_SET": "the server has neither a certificate nor a pre-shared key: call load_cert_chain()",
     "NO_CIPHERS_AVAILABLE": "no cipher suite is left for the versions and the security level allowed",
     "NO_PROTOCOLS_AVAILABLE": "no protocol version is left between minimum_version and maximum_version",
     "TOO_MANY_WARN_ALERTS": "the peer has sent a warning, over which OpenSSL ends the connection",
+    "UNEXPECTED_MESSAGE": "is it a client, too, or something that sends back what it gets?",
+    "INVALID_STATUS_RESPONSE": "the OCSP response that it has stapled, or that it has none, was refused: see "
+    "set_ocsp_client_callback()",
     "UNSUPPORTED_PROTOCOL": "the other side speaks a version that this side does not allow",
 }
 
@@ -176,9 +180,18 @@ VERIFY_ADVICE: dict[int, str] = {
 
 def alert_text(description: int) -> str:
     """An alert in words: its name, its number, and what it usually means."""
-    name = ALERT_NAMES.get(description, "unknown")
     advice = ALERT_ADVICE.get(description)
-    return f"{name} (alert {description})" + (f": {advice}" if advice else "")
+    return alert_name(description) + (f": {advice}" if advice else "")
+
+
+def alert_name(description: int) -> str:
+    """An alert's name and number."""
+    return f"{ALERT_NAMES.get(description, 'unknown')} (alert {description})"
+
+
+def in_words(error: object) -> str:
+    """An exception for a log: a callback's own may mean nothing without its class."""
+    return str(error) if isinstance(error, OSError) else repr(error)
 
 
 def from_errno(number: int, peer: str) -> OSError:
@@ -190,8 +203,11 @@ def from_errno(number: int, peer: str) -> OSError:
     return OSError(number, f"{os.strerror(number)}{whom}")
 
 
-def from_fault(peer: str, fault: CData) -> OSError:
-    """Builds the exception for a fault of the C side's; `peer` says with whom, or is empty."""
+def from_fault(peer: str, fault: CData, *, established: bool = False) -> OSError:
+    """Builds the exception for a fault of the C side's; `peer` says with whom, or is empty.
+
+    What alerts usually mean is said of handshakes only: in a connection they mean something else.
+    """
     with_whom = f" with {peer}" if peer else ""
     if fault.library == 0 and fault.errno_value:
         return from_errno(fault.errno_value, peer)
@@ -201,8 +217,8 @@ def from_fault(peer: str, fault: CData) -> OSError:
     library = library_name(fault.library, fault.library_name)
     alert = alert_of(fault)
     if alert is not None:
-        return make(DTLSError, reason, f"the peer{peer and f' ({peer})'} ended the handshake or connection: "
-                    f"{alert_text(alert)}")  # fmt: skip
+        what = f"connection: {alert_name(alert)}" if established else f"handshake: {alert_text(alert)}"
+        return make(DTLSError, reason, f"the peer{peer and f' ({peer})'} ended the {what}")
     advice = ADVICE.get(reason)
     return make(DTLSError, reason, f"{words}{with_whom}" + (f": {advice}" if advice else ""), library=library)
 

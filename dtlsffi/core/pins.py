@@ -49,7 +49,8 @@ class Pins:
     """What a connection's peer has to show: one of these certificates, by fingerprint, or one of these public keys."""
 
     def __init__(self, fingerprints: Fingerprints | None, keys: Keys | None) -> None:
-        given = [fingerprints] if isinstance(fingerprints, str) else [] if fingerprints is None else list(fingerprints)
+        one = isinstance(fingerprints, (str, bytes))  # the latter is refused by name
+        given: list[Any] = [fingerprints] if one else list(fingerprints or ())
         self.fingerprints = tuple(sorted(valid_fingerprint(text) for text in given))
         if fingerprints is not None and not self.fingerprints:
             raise ValueError("verify_fingerprint names at least one fingerprint")
@@ -77,7 +78,10 @@ class Pins:
 
     def refusal(self, certificate: bytes | None) -> str:
         """Why one does not fit, in words."""
-        shown = "a raw public key" if certificate is None else fingerprint(certificate)
+        names = sorted({text.split()[0] for text in self.fingerprints}) or ["sha-256"]
+        shown = "a raw public key"
+        if certificate is not None:
+            shown = ", ".join(fingerprint(certificate, name) for name in names)
         wanted = [*self.fingerprints, *(["a public key that is pinned"] if self.keys else [])]
         return f"it is {shown}, not {' or '.join(wanted)}"
 

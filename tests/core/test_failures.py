@@ -40,7 +40,7 @@ FAILURES: dict[str, Failure] = {
     "psk_client": Failure("client", "PSK_IDENTITY_NOT_FOUND", "psk identity not found", "handshake_failure (alert 40)"),
     "psk_server": Failure("server", "INTERNAL_ERROR", "internal error", "internal_error (alert 80)"),
     "sni": Failure("server", "CALLBACK_FAILED", "callback failed", "handshake_failure (alert 40)"),
-    "verify": Failure("client", "CERTIFICATE_VERIFY_FAILED", "certificate rejected", "bad_certificate (alert 42)", 28),
+    "verify": Failure("client", "CERTIFICATE_VERIFY_FAILED", "unspecified certificate", "internal_error (alert 80)", 1),
     "ocsp_server": Failure("server", "CLIENTHELLO_TLSEXT", "clienthello tlsext", "internal_error (alert 80)"),
     "ocsp_client": Failure("client", "OCSP_CALLBACK_FAILURE", "ocsp callback failure", "internal_error (alert 80)"),
 }

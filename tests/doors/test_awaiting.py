@@ -264,7 +264,7 @@ def test_icmp_is_told_once_and_survived(
                 with pytest.raises(ConnectionRefusedError):
                     await waiting
                 client._port._refused(ConnectionRefusedError(errno.ECONNREFUSED, "said by ICMP"))
-                with pytest.raises(ConnectionRefusedError):
+                with pytest.raises(ConnectionRefusedError, match=r"127.0.0.1:\d+\)"):
                     await call()
             assert client._ending() is None
 
@@ -291,7 +291,7 @@ def test_what_has_come_before_a_refusal_is_taken_with_it(
             server._connection.send(b"before it")
             client._port.look()
             assert client.pending() == 9
-            with pytest.raises(ConnectionRefusedError):
+            with pytest.raises(ConnectionRefusedError, match=r"127.0.0.1:\d+\)"):
                 await client.recv()
             assert await client.recv() == b"before it"
 

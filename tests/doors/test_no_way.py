@@ -32,7 +32,7 @@ def test_of_an_endpoint(client_context: dtlsffi.DTLSContext) -> None:
         connection = endpoint.connect(NOWHERE, time.monotonic(), context=client_context, server_hostname=HOST)
         failure: Any = connection.failure
         assert failure.errno == errno.EACCES
-        assert str(failure) == "[Errno 13] Permission denied (255.255.255.255:9)"
+        assert str(failure) == "[Errno 13] Permission denied (device.example (255.255.255.255:9))"
         assert endpoint.ready() == [connection]
         counts = endpoint.statistics()
         assert (counts["connections"], counts["pending"], counts["handshakes_failed"]) == (0, 0, 1)

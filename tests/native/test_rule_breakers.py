@@ -81,7 +81,7 @@ def test_close_notify_is_the_end_at_whatever_level(sealing: Sealing, level: int)
 @pytest.mark.parametrize(
     ("level", "description", "words"),
     [
-        (FATAL, USER_CANCELED, r"the peer \(device.example\) ended the handshake or connection: user_canceled"),
+        (FATAL, USER_CANCELED, r"the peer \(device.example\) ended the connection: user_canceled"),
         (WARNING, USER_CANCELED, "the peer has sent a warning, over which OpenSSL ends the connection"),
         (WARNING, NO_RENEGOTIATION, "NO_RENEGOTIATION"),
     ],
