@@ -15,7 +15,7 @@ Bar = tuple[str, Spread]
 
 def colour(name: str) -> str:
     """Ours are blue, the references dark."""
-    return OURS if name.startswith("dtlsffi") else REFERENCE if name == "C" or name.startswith("C ") else OTHERS
+    return OURS if name.startswith("dtlsffi") else REFERENCE if name == "C" or name.startswith(("C ", "C,")) else OTHERS
 
 
 def bars(comparisons: list[Comparison], metric: Metric) -> list[Bar]:
@@ -61,15 +61,9 @@ def draw_bars(axes: Any, title: str, shown: list[Bar], metric: Metric) -> None:
 def draw_curve(axes: Any, results: SuiteResults, metric: Metric) -> None:
     """Cases that begin with a number, along the axis."""
     lines: dict[str, list[tuple[int, Spread]]] = {}
-    for comparison in results.comparisons:
-        spread, reference = comparison.values(metric.key), comparison.reference_values(metric.key)
-        if spread is None or reference is None:
-            continue
-        place = int(comparison.case.split()[0])
-        lines.setdefault(comparison.subject, []).append((place, spread))
-        against = lines.setdefault(comparison.reference, [])
-        if place not in [there for there, _ in against]:
-            against.append((place, reference))
+    for case in dict.fromkeys(comparison.case for comparison in results.comparisons):
+        for name, spread in bars([there for there in results.comparisons if there.case == case], metric):
+            lines.setdefault(name, []).append((int(case.split()[0]), spread))
     for index, (name, points) in enumerate(lines.items()):
         places = [place for place, _ in points]
         middles = [spread.middle for _, spread in points]

@@ -94,8 +94,13 @@ class AwaitedConnection(Served):
         self._check()
 
     def statistics(self) -> dict[str, int]:
-        """Those of every connection; of a client's, what `Endpoint.statistics` tells of its socket, too."""
-        return super().statistics() | (self._port._socket_statistics() if self._port.connected else {})
+        """Those of every connection; of a client's, what `Endpoint.statistics` tells of its socket, too.
+
+        Of a server's it is `gso` and `gro` only: the socket is not the connection's alone.
+        """
+        port = self._port
+        own: dict[str, int] = port._socket_statistics() if port.connected else port._ways()
+        return super().statistics() | own
 
     # ---- data ----
 

@@ -22,7 +22,7 @@ from .core.draining import attempt
 from .core.endpoint import Endpoint
 from .core.endpoint_connection import EndpointConnection
 from .core.limits import ServerLimits
-from .waiting import Deadline, milliseconds
+from .waiting import Deadline, milliseconds, new_poller
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -65,9 +65,9 @@ class Engine(Endpoint):
         self.doors: WeakValueDictionary[EndpointConnection, DTLSServerConnection] = WeakValueDictionary()
         self.unclaimed: dict[EndpointConnection, DTLSServerConnection] = {}
         self.waking = threading.RLock()  # one that a finalizer may come upon in its own thread
+        self.poller = new_poller()
         self.bell, self.ear = socket.socketpair()
         self.bell.setblocking(False)
-        self.poller = select.poll()
         self.thread = threading.Thread(target=self.run, name="dtlsffi listener", daemon=True)
 
     def wake(self) -> None:
@@ -110,7 +110,7 @@ class Engine(Endpoint):
         if self.is_current():
             raise self._reentered()
         if not condition.wait(deadline.left()) and deadline.is_over():
-            raise TimeoutError(errno.ETIMEDOUT, f"timed out after {deadline.timeout} s")
+            raise deadline.timed_out()
 
     # ---- the thread ----
 

@@ -45,12 +45,13 @@ class Lingering:
                 if not ready:  # else what had come before, which may be all that is missing, is looked at first
                     raise
         if not ready and deadline.is_over():
-            raise TimeoutError(errno.ETIMEDOUT, f"timed out after {deadline.timeout} s")
+            raise deadline.timed_out()
 
     def _retry(self, operation: Callable[[], T], deadline: Deadline) -> T:
         """Calls `operation` until it needs to wait no more."""
         while True:
             self._check_open()
+            late = deadline.is_over()
             try:
                 return operation()
             except DTLSWantReadError:
@@ -63,4 +64,6 @@ class Lingering:
                 events = select.POLLOUT
                 if deadline.timeout == 0:
                     raise
+            if late:  # what has come by then has been looked for; others may keep the socket ready, and empty
+                raise deadline.timed_out()
             self._wait(events, deadline)

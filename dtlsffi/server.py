@@ -11,6 +11,7 @@ import inspect
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -334,7 +335,7 @@ class DTLSListener(Made, Patience):
             self._wait_for_the_server()
 
     def _wait_for_the_server(self) -> None:
-        while self._server not in (None, threading.get_ident()):
+        while self._server not in (None, threading.get_ident()) and not sys.is_finalizing():
             self._engine.arrivals.wait()
 
     # ---- the end ----
@@ -344,6 +345,7 @@ class DTLSListener(Made, Patience):
 
         Whoever waits in `accept`, `recv` or `send` gets OSError (EBADF). A signal handler may call it; where that has
         interrupted a call of the listener or of one of its connections, nothing is waited for until it is called again.
+        Nor is it at the interpreter's end, in a `__del__` for instance: there are no threads any more.
         """
         closed, self._closed = self._closed, True
         engine = self._engine
@@ -352,7 +354,7 @@ class DTLSListener(Made, Patience):
                 engine.drop_sockets()
             return
         engine.stop()
-        if engine.is_current() or engine.is_interrupted():
+        if engine.is_current() or engine.is_interrupted() or sys.is_finalizing():
             return
         engine.thread.join()
         if threading.current_thread() in self._handlers:

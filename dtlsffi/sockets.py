@@ -47,7 +47,7 @@ class DTLSSocket(Lingering, Manners, Door, Socket):
         if not issubclass(Socket, _socket.socket):
             raise RuntimeError(
                 "socket.socket was replaced (by gevent, eventlet?) before dtlsffi was imported: import dtlsffi first, "
-                "or use a DTLSListener, an Endpoint or a Connection"
+                "or use a DTLSListener (neither is possible with eventlet), an Endpoint or a Connection"
             )
         peer = peer_of(sock)
         timeout = sock.gettimeout()
@@ -316,7 +316,8 @@ class DTLSSocket(Lingering, Manners, Door, Socket):
         if how != socket.SHUT_WR:
             self._ended = True
             self._carrier.forbid_reading()
-            super().shutdown(socket.SHUT_RD)
+            if self._process == os.getpid():  # see _leave()
+                super().shutdown(socket.SHUT_RD)
 
     def _leave(self, wake: int = socket.SHUT_RDWR) -> None:
         """Says goodbye, wakes whoever waits, and lets go of the descriptor while it is still ours."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import select
 import threading
@@ -26,6 +27,10 @@ class Deadline:
         """Whether nothing is left."""
         return self._end is not None and time.monotonic() >= self._end
 
+    def timed_out(self) -> TimeoutError:
+        """What a call raises that has waited until then."""
+        return TimeoutError(errno.ETIMEDOUT, f"timed out after {self.timeout} s")
+
 
 def shorter(*durations: float | None) -> float | None:
     """The shortest of some durations, where None is for ever."""
@@ -33,9 +38,18 @@ def shorter(*durations: float | None) -> float | None:
     return min(finite) if finite else None
 
 
+def new_poller() -> select.poll:
+    """What waits for descriptors; RuntimeError where somebody has taken it away."""
+    if not hasattr(select, "poll"):
+        raise RuntimeError(
+            "select.poll was taken away (by eventlet?): without it there are Endpoint and Connection only"
+        )
+    return select.poll()
+
+
 def poll(waiting: dict[int, int], duration: float | None) -> set[int]:
     """Waits until one of the descriptors is ready for its events; returns those that are."""
-    poller = select.poll()
+    poller = new_poller()
     for descriptor, events in waiting.items():
         poller.register(descriptor, events)
     return {descriptor for descriptor, _ in poller.poll(milliseconds(duration))}

@@ -22,8 +22,8 @@ OpenSSL and libc take 7,600, our C 670 and the interpreter 540: a datagram and a
 made and freed; those of 1200 bytes are of a size for which malloc takes longer, and a datagram is copied once more,
 into its object. *One call a record* is four calls for each, which take the interpreter 1,900 and our C 300 more;
 OpenSSL takes longer, too, with the interpreter in its caches. Beside a busy thread there are that one's turns, and the
-caches that it has used, besides. pyOpenSSL takes some six times what the C program does on this machine, so that a
-seventh of it would be less than OpenSSL alone."""
+caches that it has used, besides. pyOpenSSL takes some seven times what the C program does on this machine, so that
+a seventh of it is what that takes by itself."""
 
 
 def run(bench: Bench) -> None:

@@ -35,6 +35,12 @@ void dtlsffi_gil_retake(void *token)
     is_away = false;
 }
 
+/* Whether it is the main interpreter, and not a sub-interpreter, that calls. */
+bool dtlsffi_gil_is_main(void)
+{
+    return PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
+}
+
 #else
 
 void *dtlsffi_gil_release(void)
@@ -45,6 +51,11 @@ void *dtlsffi_gil_release(void)
 void dtlsffi_gil_retake(void *token)
 {
     (void)token;
+}
+
+bool dtlsffi_gil_is_main(void)
+{
+    return true;
 }
 
 #endif

@@ -66,6 +66,7 @@ void dtlsffi_lock_release(dtlsffi_lock *lock);
 /* gil.c */
 void *dtlsffi_gil_release(void);
 void dtlsffi_gil_retake(void *token);
+bool dtlsffi_gil_is_main(void);
 void *dtlsffi_gil_release_for(uint32_t records);
 void dtlsffi_gil_retake_after(void *token);
 bool dtlsffi_gil_home(void);

@@ -47,10 +47,12 @@ static bool grab(dtlsffi_lock *lock, uintptr_t me)
 
 static atomic_bool ending;
 
-/* The interpreter ends soon: a daemon thread that is in a callback then never comes back, and keeps its lock. */
+/* The interpreter ends soon: a daemon thread that is in a callback then never comes back, and keeps its lock. A
+ * sub-interpreter's end is nobody else's. */
 void dtlsffi_lock_end(void)
 {
-    atomic_store(&ending, true);
+    if (dtlsffi_gil_is_main())
+        atomic_store(&ending, true);
 }
 
 /* Waits for a second, or until it has been released; whether there is any sense in going on. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import NoReturn
 
 from .._native import CData, ffi, lib
 from .assembling import Assemblies
@@ -54,6 +55,10 @@ class Admission:
         self._assemblies = Assemblies()
         self._reply = ffi.new("uint8_t[]", lib.DTLSFFI_HELLO_VERIFY_REQUEST)
         self._hello_random = ffi.new("uint8_t[]", lib.DTLSFFI_HELLO_RANDOM)
+
+    def __reduce__(self) -> NoReturn:
+        """Neither be pickled nor copied: two would have the one table of connections."""
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     @property
     def is_full(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from .._native import CData, address_of, calls, ffi, lib
 from .address import key as key_of
 from .admission import Admission
-from .batches import Batch, Buffer, batches, not_received, refused, socket_statistics
+from .batches import Batch, Buffer, batches, not_received, refused, socket_statistics, ways
 from .cookies import is_fragment, is_whole_hello
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSWantReadError, DTLSZeroReturnError
@@ -86,6 +86,10 @@ class Draining(Admission):
     def _socket_statistics(self) -> dict[str, int]:
         """The part of `statistics` that any UDP socket of this package has."""
         return socket_statistics(self._udp)
+
+    def _ways(self) -> dict[str, int]:
+        """The part of that which is true of each connection."""
+        return ways(self._udp)
 
     # ---- what the rest does ----
 

@@ -61,6 +61,7 @@ class Trust(Settings):
         self._accept_any = False
         self._places: set[str] = set()  # where authorities are looked for as they are needed
         self._revocations: set[bytes] = set()  # the lists of them, by their hash
+        self._set_verify()  # whatever OpenSSL's configuration has (VerifyMode)
 
     def load_verify_locations(
         self,

@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
-from benchmarks import build, instructions
+from benchmarks import build, instructions, plots
 from benchmarks.results import Comparison, SuiteResults
+from benchmarks.suite import Metric
 from benchmarks.suites import SUITES
 from benchmarks.targets import AT_LEAST, AT_MOST, TARGETS, Target
 
@@ -55,6 +57,36 @@ def test_the_document_has_every_suite(written: Path) -> None:
     for line in text.splitlines():
         if line.startswith("!["):
             assert (written / line.split("(")[1].rstrip(")")).exists()
+
+
+@pytest.mark.parametrize("options", [["--pairs", "0"], ["--seconds", "0"], ["--seconds", "-1"], ["--record"]])
+def test_senseless_options_are_refused(tmp_path: Path, options: list[str]) -> None:
+    """Before anything is measured, and written over what was."""
+    command = [sys.executable, "-m", "benchmarks", "--suite", "record", "--only", "batch", "--output", str(tmp_path)]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert options[0] in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_subject_is_looked_for_in_every_suite(tmp_path: Path) -> None:
+    """The first suite has none of that name."""
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "recv_into", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "performance" / "oneway.json").exists()
+
+
+def test_a_curve_shows_what_the_table_says() -> None:
+    """All samples of the reference, not only those beside the first subject."""
+    first = Comparison("8 peers", "dtlsffi", "C", samples=[{"x": 1.0}], references=[{"x": 1.0}])
+    second = Comparison("8 peers", "trio", "C", samples=[{"x": 1.0}], references=[{"x": 3.0}])
+    drawn: dict[str, list[float]] = {}
+    axes = MagicMock()
+    axes.plot = lambda _places, middles, *_, label, **__: drawn.update({label: middles})
+    plots.draw_curve(axes, SuiteResults("growth", {}, 1, [first, second]), Metric("x", "x"))
+    assert drawn["C"] == [2.0]
 
 
 def test_a_receiver_counts_what_a_sender_sent() -> None:

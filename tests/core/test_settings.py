@@ -66,7 +66,7 @@ def test_a_context_in_use_refuses_every_change(name: str) -> None:
 def test_there_is_one_of_each(twice: Callable[[object], object]) -> None:
     """A copy would change the original's verification, and a connection's have the same C side, freed with either."""
     context = DTLSContext()
-    for original in (context, dtlsffi.Connection(context, server_side=True)):
+    for original in (context, dtlsffi.Connection(context, server_side=True), dtlsffi.Endpoint(context)):
         with pytest.raises(TypeError, match=f"cannot pickle '{type(original).__name__}' object"):
             twice(original)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -413,3 +414,24 @@ def test_two_threads_may_look_at_one_store(authority: Authority) -> None:
                 future.result(timeout=30)
     finally:
         sys.setswitchinterval(before)
+
+
+CONFIGURED = """
+from dtlsffi.testing import Authority, MemoryLink
+import dtlsffi
+authority = Authority()
+client, server = authority.client_context(), authority.server_context("device.example")
+assert server.verify_mode == dtlsffi.CERT_NONE
+link = MemoryLink(
+    dtlsffi.Connection(client, server_hostname="device.example"), dtlsffi.Connection(server, server_side=True)
+)
+link.shake_hands()
+"""
+
+
+def test_verify_mode_is_what_it_says(tmp_path: Path) -> None:
+    """Whatever OpenSSL's configuration has, as in ssl: what a program has not asked for is not asked of its clients."""
+    lines = "openssl_conf = i", "[i]", "ssl_conf = s", "[s]", "system_default = d", "[d]", "VerifyMode = Require"
+    (tmp_path / "openssl.cnf").write_text("\n".join(lines) + "\n")
+    environment = os.environ | {"OPENSSL_CONF": str(tmp_path / "openssl.cnf")}
+    subprocess.run([sys.executable, "-c", CONFIGURED], check=True, env=environment, timeout=60)

@@ -73,6 +73,18 @@ def test_junk_does_not_prolong_a_timeout(udp_pair: Sockets, client_context: dtls
     assert 0.3 <= time.monotonic() - begin < 2
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("call", ["recv", "recv_many"])
+def test_a_timeout_holds_where_somebody_keeps_the_socket_ready(dtls_pair: Pair, call: str) -> None:
+    """A duplicate of its descriptor that is shut down has it ready for ever, with nothing to be read."""
+    client, _ = dtls_pair
+    client.settimeout(0.2)
+    with socket.socket(fileno=os.dup(client.fileno())) as other:
+        other.shutdown(socket.SHUT_RD)
+    with pytest.raises(TimeoutError, match="timed out after 0.2 s"):
+        getattr(client, call)()
+
+
 @pytest.mark.parametrize("value", [-1, -0.001, float("nan")])
 def test_a_negative_timeout_is_refused(dtls_pair: Pair, value: float) -> None:
     """And the old one stays."""

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import dtlsffi
 from dtlsffi.waiting import Deadline, milliseconds, poll, shorter
 
 
@@ -58,3 +59,10 @@ def test_poll_tells_who_is_ready() -> None:
         right.send(b"x")
         assert poll({left.fileno(): select.POLLIN, right.fileno(): select.POLLIN}, None) == {left.fileno()}
         assert poll({left.fileno(): select.POLLOUT}, 0) == {left.fileno()}
+
+
+def test_who_has_no_poll_is_told(monkeypatch: pytest.MonkeyPatch, server_context: dtlsffi.DTLSContext) -> None:
+    """As eventlet does, which takes it away."""
+    monkeypatch.delattr(select, "poll")
+    with pytest.raises(RuntimeError, match="select.poll was taken away"):
+        dtlsffi.create_server(("127.0.0.1", 0), context=server_context)

@@ -214,6 +214,20 @@ def test_a_child_that_closes_its_copy_harms_nobody(
     assert client.recv() == b"likewise"
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
+def test_a_child_that_shuts_its_copy_down_harms_nobody(
+    dtls_pair: tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket], how: int
+) -> None:
+    """The parent goes on receiving, and its timeouts are what they were."""
+    client, _ = dtls_pair
+    assert in_a_child(lambda: client.shutdown(how)) == 0
+    client.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        client.recv()
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_context_may_be_used_after_fork(
     client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext

@@ -93,8 +93,63 @@ def test_a_daemon_thread_in_a_callback_stops_nobody() -> None:
     subprocess.run([sys.executable, "-c", IN_A_CALLBACK], check=True, timeout=30)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later ones have a GIL each, and cffi refuses these")
-def test_a_sub_interpreter_may_import_it() -> None:
-    """As mod_wsgi does."""
-    program = "import _xxsubinterpreters as xi; i = xi.create(); xi.run_string(i, 'import dtlsffi'); xi.destroy(i)"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+SUB_INTERPRETER = (
+    OWNER
+    + """
+import time
+try:
+    import _interpreters
+    def create(): return _interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as _interpreters
+    def create(): return _interpreters.create(isolated=False)
+
+other = create()
+_interpreters.run_string(other, "import dtlsffi")
+_interpreters.destroy(other)
+
+client, server = (dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS) for _ in range(2))
+client.check_hostname = False
+client.set_psk_client_callback(lambda hint: ("me", bytes(16)))
+begun = threading.Event()
+server.set_psk_server_callback(lambda identity: (begun.set(), time.sleep(2), bytes(16))[2])
+link = MemoryLink(dtlsffi.Connection(client), dtlsffi.Connection(server, server_side=True))
+thread = threading.Thread(target=link.shake_hands)
+thread.start()
+begun.wait()
+link.server.receive_datagram(b"junk")
+thread.join()
+"""
+)
+
+
+def test_the_end_of_a_sub_interpreter_is_nobody_elses() -> None:
+    """One that shares the GIL (mod_wsgi's) may import it; whoever waits for a connection in the main one goes on."""
+    subprocess.run([sys.executable, "-c", SUB_INTERPRETER], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("how", ["close", "shutdown"])
+@pytest.mark.parametrize("serves", [False, True])
+def test_the_end_waits_for_no_listener(how: str, serves: bool) -> None:
+    """Its threads are gone by then: whoever closes it in a `__del__` goes on."""
+    program = f"""
+import sys, threading, types
+import dtlsffi
+
+class Owner:
+    def __init__(self):
+        context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS_SERVER)
+        server = dtlsffi.create_server(("127.0.0.1", 0), context=context)
+        if {serves}:
+            threading.Thread(target=server.serve_forever, args=(print,), daemon=True).start()
+        self.end = server.{how}
+
+    def __del__(self):
+        self.end()
+        print("closed", flush=True)
+
+sys.modules["owners"] = owners = types.ModuleType("owners")
+owners.owner = Owner()
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=10)
+    assert found.stdout == "closed\n", found.stderr
