@@ -129,6 +129,12 @@ static int send_now(dtlsffi_conn *conn, const uint8_t *data, size_t length)
     return sent < 0 ? errno : 0;
 }
 
+/* Whether there has been a way to the peer. */
+static bool has_heard(const dtlsffi_conn *conn)
+{
+    return conn->stats.datagrams_received > conn->stats.dropped_junk;
+}
+
 /* A handshake's datagram that the kernel will not take is lost like any other; another try may be smaller. */
 static void lose(dtlsffi_conn *conn, int number)
 {
@@ -136,8 +142,8 @@ static void lose(dtlsffi_conn *conn, int number)
     conn->unsent_errno = number;
     if (number == EMSGSIZE) /* the path has become narrower */
         dtlsffi_mtu_refresh(conn);
-    else if (conn->fd >= 0)
-        conn->io_errno = number;
+    else if (conn->fd >= 0 && (number == ECONNREFUSED || !has_heard(conn)))
+        conn->io_errno = number; /* there is no way to it; but where there was one, it may come back */
 }
 
 /* Waits for room in a shared socket's send buffer, but not for long, and not again where the last one has in vain. Lets

@@ -265,7 +265,7 @@ static int send_record(dtlsffi_conn *conn, const uint8_t *data, size_t length)
     }
 }
 
-static int why_not_send(const dtlsffi_conn *conn, size_t length)
+static int why_not_send(dtlsffi_conn *conn, size_t length)
 {
     if (conn->failed)
         return dtlsffi_conn_why_failed(conn);
@@ -273,6 +273,8 @@ static int why_not_send(const dtlsffi_conn *conn, size_t length)
         return DTLSFFI_NOT_READY;
     if (conn->shut)
         return DTLSFFI_SHUT;
+    if (length > conn->data_mtu) /* the path may have become wider */
+        dtlsffi_mtu_follow(conn);
     return length > conn->data_mtu ? DTLSFFI_TOO_LARGE : 0;
 }
 

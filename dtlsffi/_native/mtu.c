@@ -111,8 +111,12 @@ int dtlsffi_conn_follow_path(dtlsffi_conn *conn)
     return 0;
 }
 
+/* Of a path that the kernel has come to know better, perhaps, and need not have told about: it says what was too large,
+ * not that a path has become wider, or that there is another. */
 size_t dtlsffi_conn_data_mtu(dtlsffi_conn *conn)
 {
+    if (conn->established && conn->mtu == 0 && own_socket(conn) >= 0)
+        (void)dtlsffi_conn_follow_path(conn);
     return conn->data_mtu;
 }
 

@@ -126,20 +126,25 @@ static int send_some(dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uin
     return (int)gone;
 }
 
-/* Whether the kernel, or the device, has refused to cut a message, and not to carry it: for good, or because the
- * path of this one is too narrow. */
-static bool is_uncut(const dtlsffi_outgoing *out, dtlsffi_udp *udp, bool segments, uint32_t first, int number)
+static bool for_good(int number)
 {
-    bool for_good = number == EIO || number == ENOPROTOOPT || number == EOPNOTSUPP;
+    return number == EIO || number == ENOPROTOOPT || number == EOPNOTSUPP;
+}
 
-    if (!for_good && number != EINVAL && number != EMSGSIZE)
-        return false;
-    if (next_run(out, segments, first).count == 1)
-        return false;
-    udp->uncut++;
-    if (for_good || udp->uncut >= UNCUT_MAX)
+/* Whether the kernel, or the device, may have refused to cut a message, and not to carry it: for good, or because the
+ * path of this one is too narrow (EMSGSIZE; EINVAL on older kernels), or there is none (EINVAL, too). */
+static bool may_be_uncut(const dtlsffi_outgoing *out, bool segments, uint32_t first, int number)
+{
+    return (for_good(number) || number == EINVAL || number == EMSGSIZE) && next_run(out, segments, first).count > 1;
+}
+
+/* It has gone uncut: what is refused only over one peer's path says nothing of the others'. */
+static void note_uncut(dtlsffi_udp *udp, int number)
+{
+    if (number != EMSGSIZE)
+        udp->uncut++;
+    if (for_good(number) || udp->uncut >= UNCUT_MAX)
         udp->segments = 0;
-    return true;
 }
 
 /* Sends all; returns how many are gone, and in `number` the errno that stopped it, or 0. */
@@ -153,9 +158,13 @@ static uint32_t flush(dtlsffi_outgoing *out, dtlsffi_udp *udp, int *number)
         bool cuts = udp->segments && !refused; /* once, since another thread may change it */
         int some = send_some(out, udp, cuts, done, false);
 
-        if (some < 0 && is_uncut(out, udp, cuts, done, -some)) {
+        if (some < 0 && may_be_uncut(out, cuts, done, -some)) {
+            int why = -some;
+
             refused = true;
             some = send_some(out, udp, false, done, false);
+            if (some >= 0)
+                note_uncut(udp, why);
         }
         if (some < 0 && out->from[done].family != 0 && dtlsffi_udp_refuses_source(-some))
             some = send_some(out, udp, cuts && !refused, done, true);
