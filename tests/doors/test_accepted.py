@@ -89,16 +89,6 @@ def test_a_full_send_buffer_is_waited_for(pair: Pair, monkeypatch: pytest.Monkey
 # ---- the peer ----
 
 
-def test_the_peers_close_is_the_end(pair: Pair) -> None:
-    """b"" after what came before it."""
-    client, server = pair
-    client.send(b"last words")
-    client.close()
-    assert server.recv() == b"last words"
-    assert server.recv() == b""
-    assert server.recv_into(bytearray(10)) == 0
-
-
 def test_the_end_is_not_seen_before_what_came_before_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even while the listener's thread knows of the close, and has not handed out what it has received."""
     client, server = pair
@@ -259,25 +249,6 @@ def test_a_connections_close_ends_its_recv(pair: Pair, listener: DTLSListener, b
     again, server = both(lambda: connect(listener.getsockname(), client.context), lambda: accept(listener))
     with again, server:
         assert listener.statistics()["connections"] == 1
-
-
-@pytest.mark.parametrize("how", [socket.SHUT_RDWR, socket.SHUT_WR, socket.SHUT_RD])
-def test_shutdown_ends_one_direction_or_both(pair: Pair, how: int) -> None:
-    """As with DTLSSocket."""
-    client, server = pair
-    server.shutdown(how)
-    if how != socket.SHUT_RD:
-        assert client.recv() == b""
-        with pytest.raises(dtlsffi.DTLSZeroReturnError):
-            server.send(b"x")
-    else:
-        server.send(b"x")
-        assert client.recv() == b"x"
-    if how == socket.SHUT_WR:
-        client.send(b"y")
-        assert server.recv() == b"y"
-    else:
-        assert server.recv() == b""
 
 
 def test_a_forgotten_connection_warns(listener: DTLSListener, client_context: dtlsffi.DTLSContext, both: Both) -> None:

@@ -70,13 +70,6 @@ def test_a_silent_address_delays_the_next_by_a_quarter_second(
         assert 0.2 < took < 2
 
 
-def test_families_take_turns() -> None:
-    """RFC 8305 section 4."""
-    six, four = socket.AF_INET6, socket.AF_INET
-    found = [(six, 1), (six, 2), (six, 3), (four, 4), (four, 5)]
-    assert dtlsffi.ordering.alternate(found) == [(six, 1), (four, 4), (six, 2), (four, 5), (six, 3)]
-
-
 def test_nobody_there_is_connection_refused(client_context: dtlsffi.DTLSContext) -> None:
     """ICMP says so; with whom is in the text."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -252,6 +252,37 @@ def test_what_no_datagram_can_do_is_refused(pair: Connections) -> None:
                 getattr(conn, name)()
 
 
+def test_the_peers_close_is_the_end(pair: Connections) -> None:
+    """b"" for every recv after what came before it, as in ssl; pending() is 0."""
+    client, server = pair
+    client.send(b"last words")
+    client.close()
+    assert server.recv() == b"last words"
+    assert server.recv() == b""
+    assert server.recv_into(bytearray(10)) == 0
+    assert server.recv() == b""
+    assert server.pending() == 0
+
+
+@pytest.mark.parametrize("how", [socket.SHUT_RDWR, socket.SHUT_WR, socket.SHUT_RD])
+def test_shutdown_ends_one_direction_or_both(pair: Connections, how: int) -> None:
+    """close_notify where we stop sending, b"" where we stop receiving."""
+    client, server = pair
+    server.shutdown(how)
+    if how != socket.SHUT_RD:
+        assert client.recv() == b""
+        with pytest.raises(dtlsffi.DTLSZeroReturnError):
+            server.send(b"x")
+    else:
+        server.send(b"x")
+        assert client.recv() == b"x"
+    if how == socket.SHUT_WR:
+        client.send(b"y")
+        assert server.recv() == b"y"
+    else:
+        assert server.recv() == b""
+
+
 @pytest.mark.parametrize(("how", "error"), [("x", TypeError), (None, TypeError), (99, OSError), (-1, OSError)])
 def test_shutdown_takes_no_nonsense(pair: Connections, how: Any, error: type[Exception]) -> None:
     """And changes nothing then."""

@@ -17,18 +17,6 @@ from tests.doors.accepting import raises_in_thread
 from tests.doors.listening import HOST, Pair, Sockets
 
 
-def test_the_peers_close_is_the_end(dtls_pair: Pair) -> None:
-    """b"" for every recv after what came before it, as in ssl; pending() is 0."""
-    client, server = dtls_pair
-    client.send(b"last words")
-    client.close()
-    assert server.recv() == b"last words"
-    assert server.recv() == b""
-    assert server.recv_into(bytearray(10)) == 0
-    assert server.recv() == b""
-    assert server.pending() == 0
-
-
 def test_a_closed_socket_says_so(dtls_pair: Pair) -> None:
     """EBADF from everything that moves data; closing again is fine."""
     client, _ = dtls_pair
@@ -107,25 +95,6 @@ def test_detach_gives_the_descriptor_back(dtls_pair: Pair) -> None:
         assert server.recv() == b""
     finally:
         os.close(descriptor)
-
-
-@pytest.mark.parametrize("how", [socket.SHUT_RDWR, socket.SHUT_WR, socket.SHUT_RD])
-def test_shutdown_ends_one_direction_or_both(dtls_pair: Pair, how: int) -> None:
-    """close_notify where we stop sending, b"" where we stop receiving."""
-    client, server = dtls_pair
-    client.shutdown(how)
-    if how != socket.SHUT_RD:
-        assert server.recv() == b""
-        with pytest.raises(dtlsffi.DTLSZeroReturnError):
-            client.send(b"x")
-    else:
-        client.send(b"x")
-        assert server.recv() == b"x"
-    if how == socket.SHUT_WR:
-        server.send(b"y")
-        assert client.recv() == b"y"
-    else:
-        assert client.recv() == b""
 
 
 def test_shutdown_wakes_whoever_waits(dtls_pair: Pair, both: Callable[..., list[object]]) -> None:
