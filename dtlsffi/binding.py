@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from .core.arguments import checked_port
+from .core.arguments import check_is, checked_port
 from .ordering import routes
 
 T = TypeVar("T")
@@ -157,12 +157,16 @@ async def ways(look_up: LookUp, address: Any, local_addr: Any, family: int) -> l
     return routes(found, local)
 
 
-def check_udp(sock: socket.socket) -> None:
-    """Raises TypeError, ValueError or OSError for what is no open UDP socket."""
-    if not isinstance(sock, socket.socket):
-        raise TypeError(f"sock is a socket.socket, not {type(sock).__name__}")
+def check_open(sock: socket.socket) -> None:
+    """Raises TypeError or OSError for what is no open socket."""
+    check_is(sock, socket.socket, "sock is a socket.socket")
     if sock.fileno() < 0:
         raise OSError(errno.EBADF, "the socket is closed")
+
+
+def check_udp(sock: socket.socket) -> None:
+    """Raises TypeError, ValueError or OSError for what is no open UDP socket."""
+    check_open(sock)
     if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
         raise ValueError(f"DTLS needs a UDP socket (SOCK_DGRAM), not {sock.family.name}, {sock.type.name}")
 

@@ -8,10 +8,11 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from types import NoneType
 from typing import Any, Final, cast
 
 from .binding import host_and_port, open_client
-from .core.arguments import NUMBERS
+from .core.arguments import NUMBERS, check_is
 from .core.association import check_client
 from .core.constants import PROTOCOL_DTLS_CLIENT
 from .core.context import DTLSContext, create_default_context
@@ -51,8 +52,7 @@ def create_connection(
     """
     host, port = host_and_port(address, "address", 1)
     limit = socket.getdefaulttimeout() if timeout is DEFAULT else timeout
-    if limit is not None and not isinstance(limit, NUMBERS):
-        raise TypeError(f"timeout is a number of seconds or None, not {type(limit).__name__}")
+    check_is(limit, (*NUMBERS, NoneType), "timeout is a number of seconds or None")
     if limit is not None and not 0 < limit <= threading.TIMEOUT_MAX:
         words = f"timeout is a number of seconds above 0 (at most {threading.TIMEOUT_MAX:.0f}), or None for ever"
         raise ValueError(f"{words}, not {limit}")

@@ -6,7 +6,7 @@ import operator
 from collections import deque
 from typing import Any, NoReturn, overload
 
-from .core.arguments import writable
+from .core.arguments import check_is, writable
 from .core.batches import Buffer, WritableBuffer
 from .core.connection import Connection
 from .core.context import DTLSContext
@@ -68,8 +68,7 @@ class DTLSObject(Door):
     def _create(cls, incoming: MemoryBIO, outgoing: MemoryBIO, context: DTLSContext, **arguments: Any) -> DTLSObject:
         """Between two `MemoryBIO`s; `arguments` are `Connection`'s."""
         for name, bio in (("incoming", incoming), ("outgoing", outgoing)):
-            if not isinstance(bio, MemoryBIO):
-                raise TypeError(f"{name} is a dtlsffi.MemoryBIO, which keeps datagrams apart, not {type(bio).__name__}")
+            check_is(bio, MemoryBIO, f"{name} is a dtlsffi.MemoryBIO, which keeps datagrams apart")
         self = cls.__new__(cls)
         self._connection = Connection(context, **arguments)
         self._connection._serve_as(self)

@@ -12,6 +12,7 @@ from functools import partial
 from operator import index
 from typing import Any, NoReturn
 
+from .binding import check_open
 from .core.arguments import checked_max, writable
 from .core.batches import Buffer
 from .core.carrier import WANT_READ, Carrier, equip_socket
@@ -353,10 +354,7 @@ DTLSContext.dtlssocket_class = DTLSSocket
 
 def peer_of(sock: socket.socket) -> Any:
     """What a UDP socket is connected to; None if nothing. ValueError or OSError for one that cannot be wrapped."""
-    if not isinstance(sock, socket.socket):
-        raise TypeError(f"sock is a socket.socket, not {type(sock).__name__}")
-    if sock.fileno() < 0:
-        raise OSError(errno.EBADF, "the socket is closed")
+    check_open(sock)
     if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_DGRAM:
         raise ValueError(f"DTLS needs a UDP socket (SOCK_DGRAM), not {sock.type.name}; for TCP there is the ssl module")
     if isinstance(sock, DTLSSocket):

@@ -7,7 +7,9 @@ import math
 import select
 import threading
 import time
-from typing import NoReturn, SupportsFloat, SupportsIndex
+from typing import NoReturn
+
+from .core.arguments import NUMBERS, check_is
 
 
 class Deadline:
@@ -84,8 +86,7 @@ class Patience:
     def settimeout(self, value: float | None) -> None:
         """Sets the timeout of each call in seconds; None blocks for ever, 0 never. ValueError for a negative one."""
         if value is not None:
-            if not isinstance(value, (SupportsFloat, SupportsIndex)):
-                raise TypeError(f"a timeout is a number of seconds or None, not {type(value).__name__}")
+            check_is(value, NUMBERS, "a timeout is a number of seconds or None")
             value = float(value)
             if not value >= 0:
                 raise ValueError(f"Timeout value out of range: {value} (seconds, at least 0)")

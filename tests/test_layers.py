@@ -30,7 +30,7 @@ ALLOWED = {
     "binding": {"ordering"},
     "objects": {"made"},
     "turning": {"binding"},
-    "sockets": {"lingering", "made", "manners", "waiting"},
+    "sockets": {"binding", "lingering", "made", "manners", "waiting"},
     "asyncio": {"asyncio", "awaiting", "binding", "made", "ordering", "turning"},
     "anyio": {"awaiting", "binding", "ordering", "turning"},
 }

@@ -6,7 +6,9 @@ import inspect
 import ipaddress
 import math
 import operator
+from collections.abc import Callable
 from functools import lru_cache
+from types import NoneType
 from typing import Any, SupportsFloat, SupportsIndex
 
 from .._native import lib
@@ -30,12 +32,17 @@ def c_string(text: str, what: str) -> bytes:
         raise ValueError(f"{what} must be ASCII: {text!r}") from None
 
 
+def check_is(value: object, kind: Any, rule: str) -> None:
+    """Raises TypeError, which tells the rule, for what is not of a kind, or not of one of several."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{rule}, not {type(value).__name__}")
+
+
 def exactly(data: Any, what: str) -> bytes:
     """The bytes that a buffer holds, whatever its class says of them; TypeError for what is none."""
     if type(data) is bytes:
         return data
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"{what} is bytes, not {type(data).__name__}")
+    check_is(data, (bytes, bytearray, memoryview), f"{what} is bytes")
     return memoryview(data).tobytes()
 
 
@@ -54,8 +61,7 @@ def unsigned(value: Any, what: str) -> int:
 
 def check_callback(callback: object, what: str = "callback") -> None:
     """Raises TypeError for what is neither None nor callable."""
-    if callback is not None and not callable(callback):
-        raise TypeError(f"{what} is a callable or None, not {type(callback).__name__}")
+    check_is(callback, (Callable, NoneType), f"{what} is a callable or None")
     if inspect.iscoroutinefunction(callback):
         raise TypeError(f"{what} cannot be a coroutine function: OpenSSL waits for its answer, and for nothing else")
 
@@ -63,8 +69,7 @@ def check_callback(callback: object, what: str = "callback") -> None:
 def checked_time(now: float) -> float:
     """A time by an endpoint owner's clock, in seconds; TypeError or ValueError where it is none."""
     if type(now) is not float:  # a look for what would do takes longer than all the rest for a datagram
-        if not isinstance(now, NUMBERS):
-            raise TypeError(f"now is a number of seconds, not {type(now).__name__}")
+        check_is(now, NUMBERS, "now is a number of seconds")
         now = float(now)
     if not math.isfinite(now):
         raise ValueError(f"now is a number of seconds, not {now}")
@@ -121,8 +126,7 @@ def valid_timers(timers: tuple[float, float, float]) -> tuple[float, float, floa
 
 def host(server_hostname: str) -> tuple[str, bool]:
     """A host name as ASCII, and whether it is an IP address; TypeError or ValueError where it is neither."""
-    if not isinstance(server_hostname, str):
-        raise TypeError(f"server_hostname is a str, not {type(server_hostname).__name__}")
+    check_is(server_hostname, str, "server_hostname is a str")
     return known_host(server_hostname)
 
 
@@ -171,13 +175,11 @@ def writable(buffer: Any, call: str) -> memoryview:
 
 def check_duration(seconds: float, name: str) -> None:
     """Raises TypeError or ValueError, by name, for what is no time that ends something."""
-    if not isinstance(seconds, NUMBERS):
-        raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
+    check_is(seconds, NUMBERS, f"{name} is a number of seconds")
     if not seconds > 0:
         raise ValueError(f"{name} is a number of seconds above 0, not {seconds}")
 
 
 def check_handler(handler: object) -> None:
     """Raises TypeError for what cannot be called."""
-    if not callable(handler):
-        raise TypeError(f"handler is a callable, not {type(handler).__name__}")
+    check_is(handler, Callable, "handler is a callable")

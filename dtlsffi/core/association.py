@@ -11,7 +11,7 @@ from operator import index
 from typing import Any, NoReturn
 
 from .._native import CData, Holder, address_of, calls, ffi, lib, text
-from .arguments import host, valid_mtu
+from .arguments import check_is, host, valid_mtu
 from .callbacks import Parking
 from .constants import DTLSProtocol
 from .context import DTLSContext
@@ -303,8 +303,7 @@ ANSWERS: dict[int, tuple[type[DTLSError], str, str]] = {
 
 def check_context(context: object) -> None:
     """Raises TypeError for what is none."""
-    if not isinstance(context, DTLSContext):
-        raise TypeError(f"context is a DTLSContext, not {type(context).__name__}")
+    check_is(context, DTLSContext, "context is a DTLSContext")
 
 
 def check_side(context: DTLSContext, server_side: bool, server_hostname: str | None, pins: Pins | None) -> None:
@@ -336,12 +335,11 @@ def check_client(
     check_resumes(session, context, False)
 
 
-def check_resumes(session: object, context: DTLSContext, server_side: bool) -> None:
+def check_resumes(session: DTLSSession | None, context: DTLSContext, server_side: bool) -> None:
     """Raises TypeError for what is neither None nor a session, ValueError for another context's, or on a server."""
     if session is None:
         return
-    if not isinstance(session, DTLSSession):
-        raise TypeError(f"session is a DTLSSession, not {type(session).__name__}")
+    check_is(session, DTLSSession, "session is a DTLSSession")
     if server_side:
         raise ValueError("session can only be specified in client mode")
     if session._context not in (None, context):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._native import CData, ffi, lib
-from .arguments import exactly
+from .arguments import check_is, exactly
 from .errors import alert_name
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class Password(Parking):
         password = self.source() if callable(self.source) else self.source
         if password is None:
             raise ValueError("the private key is encrypted: give its password")
-        if not isinstance(password, (str, bytes, bytearray)):
-            raise TypeError(f"a password is a str, bytes or bytearray, not {type(password).__name__}")
+        check_is(password, (str, bytes, bytearray), "a password is a str, bytes or bytearray")
         exact = exactly(str.encode(password) if isinstance(password, str) else password, "a password")
         if len(exact) > room:
             raise ValueError(f"password cannot be longer than {room} bytes")

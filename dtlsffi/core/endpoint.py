@@ -11,11 +11,12 @@ import errno
 import logging
 from collections.abc import Callable
 from functools import partial
+from types import NoneType
 from typing import Any
 
 from .._native import CData, ffi, lib
 from . import address as addresses
-from .arguments import checked_time, exactly
+from .arguments import check_is, checked_time, exactly
 from .batches import Buffer
 from .connection import Connection
 from .context import DTLSContext
@@ -72,8 +73,7 @@ class Endpoint(Draining):
         verify_fingerprint: Fingerprints | None = None,
         verify_public_key: Keys | None = None,
     ) -> None:
-        if context is not None and not isinstance(context, DTLSContext):
-            raise TypeError(f"context is a DTLSContext or None, not {type(context).__name__}")
+        check_is(context, (DTLSContext, NoneType), "context is a DTLSContext or None")
         check_limits(max_pending, max_connections, max_queue, handshake_timeout, idle_timeout)
         pins = pins_of(verify_fingerprint, verify_public_key)
         if pins is not None and context is None:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from .._native import ffi, lib, text
 from . import ciphers
-from .arguments import c_string, exactly, valid_timers
+from .arguments import c_string, check_is, exactly, valid_timers
 from .context import DTLSContext
 from .errors import take_fault
 from .negotiation import SRTP_LENGTHS
@@ -221,8 +221,7 @@ class Knowledge(Peer):
     @session.setter
     def session(self, session: DTLSSession) -> None:
         """Resumes a session; before the handshake only, on a client. Raises TypeError or ValueError if it cannot."""
-        if session is None:
-            raise TypeError("session is a DTLSSession, not NoneType")
+        check_is(session, DTLSSession, "session is a DTLSSession")
         self._association._resume(session)
 
     @property

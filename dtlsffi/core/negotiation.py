@@ -9,7 +9,7 @@ from typing import Any
 
 from .._native import ffi, lib, text
 from . import certificates
-from .arguments import c_string, check_callback
+from .arguments import c_string, check_callback, check_is
 from .ciphers import describe
 from .constants import DTLSProtocol, DTLSVersion, HAS_DTLSv1, HAS_DTLSv1_3
 from .errors import DTLSError, make, take_fault
@@ -108,8 +108,7 @@ class Negotiation(Settings):
 
     def _set_list(self, setter: Any, names: str, what: str, complaint: str) -> None:
         """Hands a list over, after a trial on another SSL_CTX: a list that is refused may leave one with nothing."""
-        if not isinstance(names, str):
-            raise TypeError(f"{what} is a str, not {type(names).__name__}")
+        check_is(names, str, f"{what} is a str")
         encoded = c_string(names, what)
         lib.ERR_clear_error()
         trial = ffi.gc(lib.dtlsffi_ctx_new(lib.DTLS_method()), lib.SSL_CTX_free)
@@ -139,8 +138,7 @@ class Negotiation(Settings):
     def set_ecdh_curve(self, curve_name: str | bytes) -> None:
         """`set_groups` with one group: ssl's name for it. Raises ValueError for a name that OpenSSL does not know."""
         name = os.fsdecode(curve_name) if isinstance(curve_name, (str, bytes)) else curve_name
-        if not isinstance(name, str):
-            raise TypeError(f"curve_name is a str, not {type(name).__name__}")
+        check_is(name, str, "curve_name is a str")
         try:
             self.set_groups(name)
         except DTLSError:
@@ -165,8 +163,7 @@ class Negotiation(Settings):
         """
         self._changing()
         dhfile = certificates.path_of(dhfile)
-        if not isinstance(dhfile, (str, os.PathLike)):
-            raise TypeError(f"dhfile is a file name, not {type(dhfile).__name__}")
+        check_is(dhfile, (str, os.PathLike), "dhfile is a file name")
         contents = certificates.read(dhfile, "dhfile")
         lib.ERR_clear_error()
         with certificates.memory_bio(contents) as bio:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .._native import CData, ffi, lib
 from . import certificates
+from .arguments import check_is
 from .certificates import Source
 
 # RFC 8122 section 5 has sha-1 as well, and warns of it; nothing needs it any more.
@@ -32,8 +33,7 @@ def fingerprint(der: bytes, algorithm: str = "sha-256") -> str:
 
 def valid_fingerprint(text: str) -> str:
     """A fingerprint in the form that `fingerprint` gives it, from an SDP line or a part of one; or ValueError."""
-    if not isinstance(text, str):
-        raise TypeError(f"a fingerprint is a str, not {type(text).__name__}")
+    check_is(text, str, "a fingerprint is a str")
     line = text.strip()
     match = re.fullmatch(PATTERN, line) if len(line) <= LONGEST else None
     algorithm, digits = match.groups() if match else ("", "")

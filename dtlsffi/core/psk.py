@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 from .._native import ffi, lib
-from .arguments import check_callback, exactly
+from .arguments import check_callback, check_is, exactly
 from .callbacks import adapted
 from .constants import DTLSProtocol
 from .errors import take_fault
@@ -22,8 +23,7 @@ HINT_MAX = 128  # bytes: RFC 4279 section 5.3
 
 def octets(name: Name, what: str, room: int) -> bytes:
     """An identity or a hint as it goes over the wire; TypeError or ValueError where it cannot."""
-    if not isinstance(name, (str, bytes, bytearray, type(None))):
-        raise TypeError(f"{what} is a str or bytes, not {type(name).__name__}")
+    check_is(name, (str, bytes, bytearray, NoneType), f"{what} is a str or bytes")
     encoded = exactly(str.encode(name, "utf-8", "surrogateescape") if isinstance(name, str) else name or b"", what)
     if len(encoded) > room:
         raise ValueError(f"{what} has {len(encoded)} bytes; at most {room} can be sent")

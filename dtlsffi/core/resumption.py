@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._native import CData, ffi, lib
-from .arguments import check_callback, exactly, unsigned
+from .arguments import check_callback, check_is, exactly, unsigned
 from .callbacks import Parking
 from .constants import DTLSProtocol
 from .errors import take_fault
@@ -67,8 +67,7 @@ class Resumption(Settings):
     @num_tickets.setter
     def num_tickets(self, count: int) -> None:
         self._changing()
-        if not isinstance(count, int):
-            raise TypeError(f"num_tickets is an int, not {type(count).__name__}")
+        check_is(count, int, "num_tickets is an int")
         if count < 0:
             raise ValueError("value must be non-negative")
         if self._protocol is DTLSProtocol.PROTOCOL_DTLS_CLIENT:
@@ -145,8 +144,7 @@ class Resumption(Settings):
             return ffi.NULL
         if isinstance(found, (bytes, bytearray, memoryview)):
             found = DTLSSession.from_bytes(found)
-        if not isinstance(found, DTLSSession):
-            raise TypeError(f"`get` returns a DTLSSession, its bytes or None, not {type(found).__name__}")
+        check_is(found, DTLSSession, "`get` returns a DTLSSession, its bytes or None")
         if found.id != identifier:
             raise ValueError("`get` returns the session that has the id it was asked for")
         return copied(found._session)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._native import ffi, lib
-from .arguments import check_callback
+from .arguments import check_callback, check_is
 from .constants import DTLSProtocol
 from .settings import Settings
 
@@ -58,8 +58,7 @@ class Stapling(Settings):
         response = None if self._staple is None else self._staple(connection)
         if not response:
             return int(lib.SSL_TLSEXT_ERR_NOACK)
-        if not isinstance(response, (bytes, bytearray, memoryview)):
-            raise TypeError(f"an OCSP server callback returns bytes (DER) or None, not {type(response).__name__}")
+        check_is(response, (bytes, bytearray, memoryview), "an OCSP server callback returns bytes (DER) or None")
         response = bytes(response)
         copy = lib.OPENSSL_malloc(len(response))  # OpenSSL takes it over
         ffi.memmove(copy, response, len(response))
