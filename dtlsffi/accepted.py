@@ -20,8 +20,6 @@ from .manners import Manners, check_how, size_of
 from .waiting import Deadline
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from .engine import Engine
 
 __all__ = ["DTLSServerConnection"]
@@ -250,18 +248,6 @@ class DTLSServerConnection(Manners, Served):
         finally:
             self._engine.left.append(self._connection)
             self._engine.wake()
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
-
-    def __repr__(self) -> str:
-        """Name the peer."""
-        return f"<{type(self).__name__} with {self.peer}{', closed' if self._closed else ''}>"
 
     def __del__(self) -> None:
         """Warn, as sockets do, and have it closed; this may happen in any thread, so nothing is waited for."""

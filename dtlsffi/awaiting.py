@@ -237,10 +237,6 @@ class AwaitedConnection(Served):
         """Close it."""
         await self.aclose()
 
-    def __repr__(self) -> str:
-        """Name the peer."""
-        return f"<{type(self).__name__} with {self.peer}{', closed' if self._closed else ''}>"
-
     def __del__(self) -> None:
         """Warn, as sockets do, and have it closed; this may happen in any thread."""
         if self._closed or self._connection.gone or self._port.ended or self._port.process != os.getpid():

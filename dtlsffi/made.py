@@ -36,6 +36,12 @@ class Door(Made, Knowledge):
 class Served(Door):
     """One that a server gives to a handler."""
 
+    _closed: bool
+
+    def __repr__(self) -> str:
+        """Name the peer."""
+        return f"<{type(self).__name__} with {self.peer}{', closed' if self._closed else ''}>"
+
     def _closed_error(self) -> Exception:
         return OSError(errno.EBADF, f"this {type(self).__name__} is closed")
 

@@ -31,7 +31,7 @@ from .made import Made
 from .waiting import Deadline, Patience
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
 __all__ = ["DTLSListener", "create_server"]
 
@@ -364,14 +364,6 @@ class DTLSListener(Made, Patience):
             handlers = [*self._handlers, *self._ending]
         for thread in handlers:
             thread.join()
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
 
     def __repr__(self) -> str:
         """Name the address."""

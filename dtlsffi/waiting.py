@@ -7,9 +7,13 @@ import math
 import select
 import threading
 import time
-from typing import NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
 
 from .core.arguments import NUMBERS, check_is
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Deadline:
@@ -66,9 +70,18 @@ def milliseconds(duration: float | None) -> int | None:
 
 
 class Patience:
-    """How long calls wait: the methods that every socket has."""
+    """The methods that every socket has: how long calls wait, and what `with` does."""
 
     _timeout: float | None = None
+    close: Callable[[], None]
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
 
     def __reduce__(self) -> NoReturn:
         """Neither be pickled nor copied, as sockets are not."""
