@@ -11,12 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .core import errors
-from .core.arguments import checked_max, writable
+from .core.arguments import checked_max
 from .core.batches import Buffer
 from .core.connection import Connection
 from .core.endpoint_connection import EndpointConnection
 from .made import Served
-from .manners import Manners, check_how, size_of
+from .manners import Manners, check_how, room_in, size_of
 from .waiting import Deadline
 
 if TYPE_CHECKING:
@@ -195,8 +195,8 @@ class DTLSServerConnection(Manners, Served):
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv` into a writable buffer, into its first `nbytes` bytes where given; returns the record's length."""
-        room = writable(buffer, "recv_into")
-        data = self.recv(min(room.nbytes, nbytes) if nbytes else room.nbytes, flags)
+        room = room_in(buffer, nbytes)
+        data = self.recv(room.nbytes, flags)
         room[: len(data)] = data
         return len(data)
 

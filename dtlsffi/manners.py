@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from operator import index
 from typing import Any, NoReturn, overload
 
+from .core.arguments import writable
 from .core.batches import Buffer, WritableBuffer
 from .core.connection import RECORD_MAX, Connection
 from .waiting import Deadline, Patience
@@ -158,6 +159,14 @@ def check_how(how: int) -> None:
     """Raises TypeError, or OSError (EINVAL), for what is no way to shut a socket down."""
     if index(how) not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
         raise OSError(errno.EINVAL, f"how is SHUT_RD, SHUT_WR or SHUT_RDWR, not {how}")
+
+
+def room_in(buffer: Any, nbytes: int | None) -> memoryview:
+    """What a `recv_into` may fill of a buffer; TypeError or ValueError where nobody can, or `nbytes` is none."""
+    view, most = writable(buffer, "recv_into"), 0 if nbytes is None else index(nbytes)
+    if most < 0:
+        raise ValueError("negative buffersize in recv_into")
+    return view[:most] if most else view
 
 
 def size_of(bufsize: int | None) -> int:

@@ -9,11 +9,10 @@ import socket
 import threading
 from collections.abc import Callable
 from functools import partial
-from operator import index
 from typing import Any, NoReturn
 
 from .binding import check_open
-from .core.arguments import checked_max, writable
+from .core.arguments import checked_max
 from .core.batches import Buffer
 from .core.carrier import WANT_READ, Carrier, equip_socket
 from .core.connection import Connection
@@ -21,7 +20,7 @@ from .core.context import DTLSContext
 from .core.errors import DTLSError, DTLSWantWriteError, DTLSZeroReturnError, HandshakeTimeout, make
 from .lingering import Lingering, T
 from .made import Door
-from .manners import Manners, check_how, size_of
+from .manners import Manners, check_how, room_in, size_of
 from .waiting import Deadline
 
 __all__ = ["DTLSSocket"]
@@ -268,10 +267,7 @@ class DTLSSocket(Lingering, Manners, Door, Socket):
 
     def _recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """`recv_into`, whatever is in its way."""
-        size, most = writable(buffer, "recv_into").nbytes, 0 if nbytes is None else index(nbytes)
-        if most < 0:
-            raise ValueError("negative buffersize in recv_into")
-        size = min(size, most) if most else size
+        size = room_in(buffer, nbytes).nbytes
         if size == 0:
             self._check_call(flags)
             return 0
