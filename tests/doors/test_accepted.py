@@ -52,19 +52,6 @@ def test_an_accepted_connection_has_the_default_timeout(
         assert conn.gettimeout() is None
 
 
-def test_a_record_that_is_too_large_is_kept(pair: Pair) -> None:
-    """For a call with more room; pending() tells."""
-    client, server = pair
-    client.send(b"12345")
-    with pytest.raises(dtlsffi.DatagramTooLarge, match="5 bytes, more than the 4 asked for"):
-        server.recv(4)
-    with pytest.raises(dtlsffi.DatagramTooLarge):
-        server.recv_into(bytearray(10), 3)
-    assert server.pending() == 5
-    assert server.recv(5) == b"12345"
-    assert server.pending() == 0
-
-
 def test_a_full_send_buffer_is_waited_for(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loopback never fills up, so it is said to."""
     client, server = pair

@@ -1,7 +1,8 @@
-"""dtlsffi.manners: batches over both kinds of blocking connection. Its other calls are tested with each door."""
+"""dtlsffi.manners: what both kinds of blocking connection do alike."""
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import threading
@@ -210,6 +211,66 @@ def test_a_buffer_that_cannot_be_written_to_takes_nothing(many: bool, pair: Conn
         client.recv_into(bytes(100))
     assert client.recv() == b"two"
     assert client.recv() == b"three"
+
+
+def test_send_and_recv_have_sockets_signatures(pair: Connections) -> None:
+    """Each of them, with every kind of buffer."""
+    client, server = pair
+    assert client.send(b"one") == 3
+    client.sendall(bytearray(b"two"))
+    assert client.write(memoryview(b"three")) == 5
+    assert client.sendto(b"four", client.getpeername()) == 4
+    assert client.sendto(b"five", 0, client.getpeername()) == 4
+    assert server.recv() == b"one"
+    assert server.recv(1000) == b"two"
+    assert server.recvfrom() == (b"three", server.getpeername())
+    buffer = bytearray(10)
+    assert server.recv_into(buffer) == 4
+    assert buffer == b"four" + bytes(6)
+    assert server.recvfrom_into(buffer, 10) == (4, server.getpeername())
+    assert buffer == b"five" + bytes(6)
+    for data in (b"six", b"seven"):
+        client.send(data)
+    assert server.read() == b"six"
+    assert server.read(10, buffer) == 5
+    assert bytes(buffer[:5]) == b"seven"
+
+
+def test_senseless_arguments_are_refused(pair: Connections) -> None:
+    """With ssl's exceptions."""
+    for conn in pair:
+        for call, arguments in ((conn.send, [b"x"]), (conn.recv, [1]), (conn.recv_into, [bytearray(1), 1])):
+            with pytest.raises(ValueError, match="non-zero flags not allowed"):
+                call(*arguments, 1)
+        with pytest.raises(ValueError, match="speaks with"):
+            conn.sendto(b"x", ("192.0.2.1", 9))
+        with pytest.raises(ValueError, match="negative buffersize"):
+            conn.recv(-1)
+        with pytest.raises(ValueError, match="negative buffersize"):
+            conn.recv_into(bytearray(5), -1)
+        with pytest.raises(ValueError, match="empty datagram"):
+            conn.send(b"")
+        with pytest.raises(TypeError, match="not str"):
+            conn.send("text")
+
+
+def test_a_record_is_never_cut(pair: Connections) -> None:
+    """Too small a buffer raises, and the record is kept for a larger one: nothing is lost in silence."""
+    client, server = pair
+    for size in (100, 16384):
+        client.send(b"x" * size)
+        for attempt in (lambda: server.recv(99), lambda: server.recv_into(bytearray(50)), lambda: server.recv(1)):
+            with pytest.raises(dtlsffi.DatagramTooLarge, match=f"has {size} bytes") as caught:
+                attempt()
+            assert caught.value.errno == errno.EMSGSIZE
+            assert server.pending() == size
+        assert server.recv(size) == b"x" * size
+        assert server.pending() == 0
+    client.send(b"y" * 10)
+    server.settimeout(10)
+    buffer = bytearray(20000)
+    assert server.recv_into(memoryview(buffer)[5:]) == 10
+    assert buffer[5:15] == b"y" * 10
 
 
 def test_nothing_is_asked_for(pair: Connections) -> None:

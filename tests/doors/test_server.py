@@ -27,24 +27,12 @@ from tests.interop.programs import Files
 
 
 def test_it_is_a_door_for_clients(pair: Pair, listener: DTLSListener) -> None:
-    """Both directions, every method of data, and what is known of the connection."""
+    """Both directions, and what is known of the connection. test_manners.py has every method of data."""
     client, server = pair
     assert client.send(b"one") == 3
     assert server.recv() == b"one"
-    client.send(b"two")
-    assert server.recvfrom(100) == (b"two", client.getsockname())
-    client.send(b"three")
-    buffer = bytearray(10)
-    assert server.recv_into(buffer) == 5
-    assert buffer == b"three" + bytes(5)
-    client.send(b"four")
-    assert server.read(10, buffer) == 4
-    client.send(b"five")
-    assert server.read() == b"five"
-    assert server.send(b"six") == 3
-    server.sendall(bytearray(b"seven"))
-    assert server.write(memoryview(b"eight")) == 5
-    assert [client.recv() for _ in range(3)] == [b"six", b"seven", b"eight"]
+    assert server.send(b"two") == 3
+    assert client.recv() == b"two"
     assert server.version() == client.version() == "DTLSv1.2"
     assert server.cipher() == client.cipher()
     assert server.server_side
@@ -54,17 +42,8 @@ def test_it_is_a_door_for_clients(pair: Pair, listener: DTLSListener) -> None:
     assert listener.statistics()["handshakes_completed"] == 1
     assert listener.family == socket.AF_INET
     assert str(client.getsockname()[1]) in repr(server)
-    for call in (lambda: server.send(b"x", 1), lambda: server.recv(1, 1), lambda: server.recv_into(buffer, 1, 1)):
-        with pytest.raises(ValueError, match="non-zero flags not allowed"):
-            call()
-    with pytest.raises(ValueError, match="negative buffersize"):
-        server.recv(-1)
-    with pytest.raises(ValueError, match="an empty datagram"):
-        server.send(b"")
     with pytest.raises(dtlsffi.DatagramTooLarge):
         server.send(bytes(20_000))
-    with pytest.raises(TypeError, match="can be written to"):
-        server.recv_into(b"constant")
     with pytest.raises(NotImplementedError, match="no socket of its own"):
         server.unwrap()
     for kind in (DTLSListener, DTLSServerConnection):

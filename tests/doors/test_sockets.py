@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import subprocess
@@ -96,82 +95,6 @@ def test_the_handshake_can_be_put_off(
 
 
 # ---- data ----
-
-
-def test_send_and_recv_have_sockets_signatures(dtls_pair: Pair) -> None:
-    """Each of them, with every kind of buffer."""
-    client, server = dtls_pair
-    assert client.send(b"one") == 3
-    client.sendall(bytearray(b"two"))
-    assert client.write(memoryview(b"three")) == 5
-    assert client.sendto(b"four", client.getpeername()) == 4
-    assert client.sendto(b"five", 0, client.getpeername()) == 4
-    assert server.recv() == b"one"
-    assert server.recv(1000) == b"two"
-    assert server.recvfrom() == (b"three", server.getpeername())
-    buffer = bytearray(10)
-    assert server.recv_into(buffer) == 4
-    assert buffer == b"four" + bytes(6)
-    assert server.recvfrom_into(buffer, 10) == (4, server.getpeername())
-    assert buffer == b"five" + bytes(6)
-    for data in (b"six", b"seven"):
-        client.send(data)
-    assert server.read() == b"six"
-    assert server.read(10, buffer) == 5
-    assert bytes(buffer[:5]) == b"seven"
-
-
-def test_what_a_datagram_socket_cannot_do_is_refused(dtls_pair: Pair) -> None:
-    """With ssl's exceptions."""
-    client, _ = dtls_pair
-    for call in (lambda: client.send(b"x", 1), lambda: client.recv(1, 1), lambda: client.recv_into(bytearray(1), 1, 1)):
-        with pytest.raises(ValueError, match="non-zero flags not allowed"):
-            call()
-    with pytest.raises(ValueError, match="speaks with"):
-        client.sendto(b"x", ("192.0.2.1", 9))
-    with pytest.raises(ValueError, match="already-connected"):
-        client.connect(("127.0.0.1", 9))
-    with pytest.raises(ValueError, match="already-connected"):
-        client.connect_ex(("127.0.0.1", 9))
-    with pytest.raises(ValueError, match="negative buffersize"):
-        client.recv(-1)
-    with pytest.raises(ValueError, match="negative buffersize"):
-        client.recv_into(bytearray(5), -1)
-    with pytest.raises(ValueError, match="empty datagram"):
-        client.send(b"")
-    with pytest.raises(TypeError, match="not str"):
-        client.send("text")
-    for name in ("dup", "recvmsg", "recvmsg_into", "sendmsg", "sendfile", "makefile"):
-        with pytest.raises(NotImplementedError, match=name):
-            getattr(client, name)()
-
-
-def test_a_record_is_never_cut(dtls_pair: Pair) -> None:
-    """Too small a buffer raises, and the record is kept for a larger one: nothing is lost in silence."""
-    client, server = dtls_pair
-    for size in (100, 16384):
-        client.send(b"x" * size)
-        for attempt in (lambda: server.recv(99), lambda: server.recv_into(bytearray(50)), lambda: server.recv(1)):
-            with pytest.raises(dtlsffi.DatagramTooLarge, match=f"has {size} bytes") as caught:
-                attempt()
-            assert caught.value.errno == errno.EMSGSIZE
-            assert server.pending() == size
-        assert server.recv(size) == b"x" * size
-        assert server.pending() == 0
-    client.send(b"y" * 10)
-    server.settimeout(10)
-    buffer = bytearray(20000)
-    assert server.recv_into(memoryview(buffer)[5:]) == 10
-    assert buffer[5:15] == b"y" * 10
-
-
-def test_a_buffer_that_cannot_be_written_is_refused(dtls_pair: Pair) -> None:
-    """Before anything is read."""
-    client, server = dtls_pair
-    client.send(b"kept")
-    with pytest.raises(TypeError, match="recv_into needs a buffer that can be written to"):
-        server.recv_into(b"immutable")
-    assert server.recv() == b"kept"
 
 
 def test_too_large_a_datagram_is_refused_before_it_is_sent(dtls_pair: Pair) -> None:
