@@ -24,17 +24,13 @@ class Manners(Patience):
     getpeername: Callable[[], Any]
     _check_open: Callable[[], None]
 
-    def send(self, data: Any, flags: int = 0) -> int:
-        """Sends one record."""
-        raise NotImplementedError
+    send: Callable[..., int]
+    recv: Callable[..., bytes]
+    recv_into: Callable[..., int]
+    _ready_within: Callable[[Deadline, int], None]  # what every call that moves data begins with
+    _send_some: Callable[[list[Buffer], Deadline], int]  # at least one: it waits until there is room for it
 
-    def recv(self, bufsize: int | None = None, flags: int = 0) -> bytes:
-        """Receives one record."""
-        raise NotImplementedError
-
-    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        """Receives one record into a buffer."""
-        raise NotImplementedError
+    # ---- what follows ----
 
     def _check_call(self, flags: int) -> None:
         """What is to be said of a call that neither waits nor moves anything."""
@@ -45,16 +41,6 @@ class Manners(Patience):
         """No call takes any."""
         if flags:
             raise ValueError(f"non-zero flags not allowed in calls on {type(self).__name__}")
-
-    def _ready_within(self, deadline: Deadline, flags: int) -> None:
-        """What every call that moves data begins with."""
-        raise NotImplementedError
-
-    def _send_some(self, buffers: list[Buffer], deadline: Deadline) -> int:
-        """Sends some of the buffers, at least one; waits until there is room for it."""
-        raise NotImplementedError
-
-    # ---- what follows ----
 
     def send_many(self, buffers: Iterable[Buffer]) -> int:
         """Sends each of some buffers as `send` does, in as few calls as the kernel allows; returns how many have gone.

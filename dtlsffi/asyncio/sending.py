@@ -30,11 +30,8 @@ class Sending(asyncio.DatagramTransport):
 
     # ---- what the rest does ----
 
-    def _call(self, method: Callable[..., object], *arguments: Any) -> bool:
-        raise NotImplementedError
-
-    def _settle(self) -> None:
-        raise NotImplementedError
+    _call: Callable[..., bool]
+    _settle: Callable[[], None]
 
     def _begin_sending(self) -> None:
         """Nothing waits yet. Python finds what an object has itself sooner than what its class has for it."""

@@ -67,32 +67,15 @@ class Admission:
 
     # ---- what the other half does ----
 
-    def _start(self, connection: EndpointConnection, now: float) -> None:
-        raise NotImplementedError
-
-    def _place(self, connection: EndpointConnection) -> None:
-        raise NotImplementedError
-
-    def _displace(self, connection: EndpointConnection) -> None:
-        raise NotImplementedError
-
-    def _feed(self, connection: EndpointConnection, data: bytes, local: CData | None, now: float) -> None:
-        raise NotImplementedError
-
-    def _defer(self, data: bytes, packed: CData, local: CData, proof: bytes) -> None:
-        raise NotImplementedError
-
-    def _after(self, connection: EndpointConnection, now: float, move: Callable[[], object]) -> None:
-        raise NotImplementedError
-
-    def _send(self, datagram: bytes, packed: CData, local: CData) -> None:
-        raise NotImplementedError
-
-    def _end(self, connection: EndpointConnection, error: BaseException) -> None:
-        raise NotImplementedError
-
-    def _forget(self, connection: EndpointConnection) -> None:
-        raise NotImplementedError
+    _start: Callable[[EndpointConnection, float], None]
+    _place: Callable[[EndpointConnection], None]
+    _displace: Callable[[EndpointConnection], None]
+    _feed: Callable[[EndpointConnection, bytes, CData | None, float], None]
+    _defer: Callable[[bytes, CData, CData, bytes], None]
+    _after: Callable[[EndpointConnection, float, Callable[[], object]], None]
+    _send: Callable[[bytes, CData, CData], None]
+    _end: Callable[[EndpointConnection, BaseException], None]
+    _forget: Callable[[EndpointConnection], None]
 
     # ---- hellos ----
 

@@ -93,11 +93,8 @@ class Draining(Admission):
 
     # ---- what the rest does ----
 
-    def _receive(self, data: bytes, packed: CData, local: CData, now: float, proof: bytes = b"") -> bool:
-        raise NotImplementedError
-
-    def _look(self, connection: EndpointConnection, now: float) -> None:
-        raise NotImplementedError
+    _receive: Callable[[bytes, CData, CData, float, bytes], bool]
+    _look: Callable[[EndpointConnection, float], None]
 
     # ---- in ----
 
