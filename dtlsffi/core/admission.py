@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from .._native import CData, ffi, lib
 from .assembling import Assemblies
@@ -192,7 +192,7 @@ class Admission:
         if not self._make_room(key):
             return None
         connection = EndpointConnection(
-            self, packed, key, self._server_context(), server_side=True, verify_fingerprint=self._pins
+            self, packed, key, cast(DTLSContext, self._context), server_side=True, verify_fingerprint=self._pins
         )
         for there in (self._replacing.get(key), self._connections.get(key)):
             if there is not None and not there.is_established:
@@ -220,11 +220,6 @@ class Admission:
                 self._max_connections,
             )
         self._counts["refused_connections"] += 1
-
-    def _server_context(self) -> DTLSContext:
-        if self._context is None:
-            raise ValueError("an endpoint without a context has no server's side")
-        return self._context
 
     def _begin(self, connection: EndpointConnection, data: bytes, now: float, *, proven: bool) -> None:
         if proven:

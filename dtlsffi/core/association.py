@@ -64,7 +64,7 @@ class Association(Parking, Holder):
         context._freeze()
         self._rules = rules_of(context, pins, server_side)
         if session is not None:
-            check_session(session, context, name, self._rules)
+            session._check(context, name, self._rules)
         self._context = context
         self._server_side = bool(server_side)
         self._server_hostname = name
@@ -153,7 +153,7 @@ class Association(Parking, Holder):
     def _resume(self, session: DTLSSession) -> None:
         """Has a client's handshake, which has not begun yet, resume a session."""
         check_resumes(session, self._context, self._server_side)
-        check_session(session, self._context, self._server_hostname, self._rules)
+        session._check(self._context, self._server_hostname, self._rules)
         with self._locked() as ssl_object:
             if not lib.SSL_in_before(ssl_object):
                 raise ValueError("Cannot set session after handshake.")
@@ -344,13 +344,6 @@ def check_resumes(session: DTLSSession | None, context: DTLSContext, server_side
         raise ValueError("session can only be specified in client mode")
     if session._context not in (None, context):
         raise ValueError("Session refers to a different DTLSContext.")
-
-
-def check_session(session: DTLSSession, context: DTLSContext, name: str | None, rules: bytes) -> None:
-    """Raises ValueError where the session cannot be resumed here: ssl's rules, and the same peer."""
-    reason = session._fits(context, name, rules)
-    if reason is not None:
-        raise ValueError(reason)
 
 
 def set_session(ssl_object: CData, session: DTLSSession) -> None:

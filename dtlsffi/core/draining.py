@@ -179,11 +179,6 @@ class Draining(Admission):
             else:
                 self._look(connection, now)
 
-    def _arrive(self, records: Iterable[tuple[EndpointConnection, bytes]]) -> None:
-        self._arrived += records
-        if len(self._arrived) > MANY:
-            self._hand_out()
-
     def _hand_out(self) -> None:
         """Gives each connection what has arrived for it."""
         if not self._arrived:

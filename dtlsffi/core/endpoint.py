@@ -21,7 +21,7 @@ from .batches import Buffer
 from .connection import Connection
 from .context import DTLSContext
 from .cookies import seems_hello
-from .draining import SOON, TIDY, WARM, Draining, attempt, raise_first
+from .draining import MANY, SOON, TIDY, WARM, Draining, attempt, raise_first
 from .endpoint_connection import NEVER, EndpointConnection
 from .errors import DTLSError, from_errno, make
 from .limits import check_limits
@@ -158,8 +158,9 @@ class Endpoint(Draining):
         if connection.gone:
             return
         records = Connection.data_received(connection)
-        if records:
-            self._arrive([(connection, record) for record in records])
+        self._arrived += [(connection, record) for record in records]
+        if len(self._arrived) > MANY:
+            self._hand_out()
         news = lib.dtlsffi_conn_news(connection._conn)
         if not connection._completed:
             if news & NEWS_ESTABLISHED:

@@ -150,15 +150,11 @@ class EndpointConnection(Connection):
         the connection, or what ended it.
         """
         if self.gone or self.failure is not None:
-            self._check_sending()
+            raise self._ending() or AssertionError
         length = Connection.send(self, data)
         if self._is_in_memory:
             self._endpoint._transmit(self)
         return length
-
-    def _check_sending(self) -> None:
-        if self.failure is not None or self.gone:
-            raise self._ending() or AssertionError
 
     def send_many(self, buffers: Iterable[Buffer]) -> int:
         """Sends each of some buffers as one record in one datagram, in as few calls as the kernel allows.
@@ -166,7 +162,8 @@ class EndpointConnection(Connection):
         Returns how many are gone: fewer than there are when the socket's send buffer is full, or the next is too large.
         Where nothing is, it raises what `send` does.
         """
-        self._check_sending()
+        if self.gone or self.failure is not None:
+            raise self._ending() or AssertionError
         if self._is_in_memory:
             count = super().send_many(buffers)
             self._endpoint._transmit(self)

@@ -104,16 +104,15 @@ class DTLSSession:
             made._server_hostname = name.decode("ascii", "backslashreplace") or None
         return made
 
-    def _fits(self, context: DTLSContext, name: str | None, rules: bytes) -> str | None:
-        """Why it cannot be resumed with `context` for the host `name`, or None if it can: ssl's rules, and the host."""
+    def _check(self, context: DTLSContext, name: str | None, rules: bytes) -> None:
+        """Raises ValueError where it cannot be resumed with `context` for a host: by ssl's rules, and by its name."""
         if self._rules != rules:
-            return (
+            raise ValueError(
                 "the session was made under other rules of verification (verify_mode, authorities, flags, pins), "
                 "and would bypass these"
             )
         if context.check_hostname and self._server_hostname != name:
-            return f"session was made with {self._server_hostname!r}, not with {name!r}"
-        return None
+            raise ValueError(f"session was made with {self._server_hostname!r}, not with {name!r}")
 
 
 def copied(session: CData) -> CData:
