@@ -23,12 +23,12 @@ from .awaiting import AwaitedConnection, is_cancelled
 from .binding import Binding, made_of, open_client, ways
 from .core import errors
 from .core.arguments import check_handler
-from .core.association import check_client, check_side
+from .core.association import check_client, check_side, identity_of
 from .core.batches import Buffer
 from .core.context import DTLSContext
 from .core.endpoint_connection import EndpointConnection
 from .core.limits import ClientLimits, ServerLimits
-from .core.pins import Fingerprints, Keys, pins_of
+from .core.pins import Fingerprints, Keys
 from .core.session import DTLSSession
 from .ordering import ATTEMPT_DELAY
 from .turning import AwaitedPort, ServerFace
@@ -301,12 +301,7 @@ async def connect(
     **limits: Unpack[ClientLimits],
 ) -> DTLSStream:
     """Connects to a server, and finishes the handshake: arguments and errors are those of `dtlsffi.asyncio.connect`."""
-    arguments: dict[str, Any] = {
-        "context": context,
-        "server_hostname": host if server_hostname is None else server_hostname,
-        "session": session,
-        "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
-    }
+    arguments = identity_of(host, context, server_hostname, session, verify_fingerprint, verify_public_key)
     check_client(**arguments)
     port_of = partial(Port, context=None, connected=True, **limits)
 

@@ -8,16 +8,17 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import NoneType
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from .binding import host_and_port, open_client
+from .binding import host_and_port, made_of, open_client
 from .core.arguments import NUMBERS, check_is
-from .core.association import check_client
+from .core.association import check_client, identity_of
 from .core.constants import PROTOCOL_DTLS_CLIENT
 from .core.context import DTLSContext, create_default_context
 from .core.errors import DTLSCertVerificationError, DTLSError, DTLSWantReadError, DTLSWantWriteError
-from .core.pins import Fingerprints, Keys, pins_of
+from .core.pins import Fingerprints, Keys
 from .core.same import CERT_NONE, DER_cert_to_PEM_cert
 from .core.session import DTLSSession
 from .ordering import ATTEMPT_DELAY, alternate
@@ -56,22 +57,16 @@ def create_connection(
     if limit is not None and not 0 < limit <= threading.TIMEOUT_MAX:
         words = f"timeout is a number of seconds above 0 (at most {threading.TIMEOUT_MAX:.0f}), or None for ever"
         raise ValueError(f"{words}, not {limit}")
-    arguments: dict[str, Any] = {
-        "server_hostname": host if server_hostname is None else server_hostname,
-        "session": session,
-        "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
-    }
-    check_client(context=context, **arguments)
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    arguments = identity_of(host, context, server_hostname, session, verify_fingerprint, verify_public_key)
+    check_client(**arguments)
+    del arguments["context"]  # which is asked to wrap a socket
+    wrap: Any = partial(context.wrap_socket, do_handshake_on_connect=False, **arguments)
 
     def attempt(place: Any) -> DTLSSocket:
-        sock = open_client(place, source_address)
-        try:
-            return cast(DTLSSocket, context.wrap_socket(sock, do_handshake_on_connect=False, **arguments))
-        except BaseException:
-            sock.close()
-            raise
+        conn: DTLSSocket = made_of(open_client(place, source_address), wrap)
+        return conn
 
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     conn = Race(attempt, alternate(found), Deadline(limit)).winner()
     conn.settimeout(limit)
     return conn

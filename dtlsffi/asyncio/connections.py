@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..awaiting import AwaitedConnection
 from ..binding import made_of, open_client, ways
-from ..core.association import check_client
+from ..core.association import check_client, identity_of
 from ..core.context import DTLSContext
 from ..core.endpoint_connection import NEVER, EndpointConnection
 from ..core.errors import DTLSCertVerificationError
 from ..core.limits import ClientLimits
-from ..core.pins import Fingerprints, Keys, pins_of
+from ..core.pins import Fingerprints, Keys
 from ..core.session import DTLSSession
 from ..ordering import ATTEMPT_DELAY
 from ..turning import AwaitedPort
@@ -197,12 +197,7 @@ async def connect(
     Raises `DTLSCertVerificationError` as soon as the certificate of one address fails verification, otherwise what the
     last address failed with: `HandshakeTimeout`, ConnectionRefusedError, another `DTLSError` or OSError.
     """
-    arguments = {
-        "context": context,
-        "server_hostname": host if server_hostname is None else server_hostname,
-        "session": session,
-        "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
-    }
+    arguments = identity_of(host, context, server_hostname, session, verify_fingerprint, verify_public_key)
     conn: DTLSConnection = await reach(Port, (host, port), local_addr, family, arguments, limits)
     return conn
 

@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..binding import Binding, check_port, check_udp
-from ..core.association import check_context, check_resumes, check_side
+from ..core.association import check_context, check_resumes, check_side, identity_of
 from ..core.constants import PROTOCOL_DTLS_SERVER
 from ..core.context import DTLSContext
 from ..core.limits import Limits
-from ..core.pins import Fingerprints, Keys, pins_of
+from ..core.pins import Fingerprints, Keys
 from ..core.session import DTLSSession
 from .connections import reach
 from .transports import DTLSTransport, PeerConnection, TransportPort
@@ -57,12 +57,7 @@ async def create_dtls_endpoint(
     """
     check_context(context)
     check_places(local_addr, remote_addr, sock, family or reuse_port, dualstack_ipv6)
-    identity: dict[str, Any] = {
-        "context": context,
-        "server_hostname": server_hostname,
-        "session": session,
-        "verify_fingerprint": pins_of(verify_fingerprint, verify_public_key),
-    }
+    identity = identity_of(None, context, server_hostname, session, verify_fingerprint, verify_public_key)
     peer: PeerConnection | None = None
     port: Any
     if sock is not None:

@@ -26,7 +26,7 @@ from .errors import (
     from_fault,
     make,
 )
-from .pins import Pins
+from .pins import Fingerprints, Keys, Pins, pins_of
 from .session import DTLSSession
 
 logger = logging.getLogger("dtlsffi.handshake")
@@ -323,6 +323,23 @@ def check_descriptor(fileno: int) -> None:
     """Raises TypeError or ValueError for what is neither a descriptor nor -1."""
     if not -1 <= index(fileno) <= DESCRIPTOR_MAX:
         raise ValueError(f"fileno is a descriptor, or -1 for none, not {fileno}")
+
+
+def identity_of(
+    host: str | None,
+    context: DTLSContext,
+    server_hostname: str | None,
+    session: DTLSSession | None,
+    fingerprints: Fingerprints | None,
+    keys: Keys | None,
+) -> dict[str, Any]:
+    """How clients' connections are made, as arguments by name: where no host name is given it is the host's."""
+    return {
+        "context": context,
+        "server_hostname": host if server_hostname is None else server_hostname,
+        "session": session,
+        "verify_fingerprint": pins_of(fingerprints, keys),
+    }
 
 
 def check_client(
