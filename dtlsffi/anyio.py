@@ -184,6 +184,10 @@ class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
     async def _pause(self) -> None:
         await self._port.follow(self._waiters)
 
+    async def _await_data(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        await super()._await_data()
+
     def _moved(self) -> None:
         for event in self._waiters:
             event.set()
@@ -226,7 +230,6 @@ class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
 
     async def receive(self) -> bytes:
         """Receives one record, whole. A call that is cancelled has taken nothing."""
-        await anyio.lowlevel.checkpoint()
         with self._as_broken():
             try:
                 await self._await_data()
@@ -240,16 +243,6 @@ class DTLSStream(AwaitedConnection, UnreliableObjectStream[bytes]):
             return await self.receive()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
-
-    async def recv(self) -> bytes:
-        """`receive` with the manners of `ssl`: `b""` at the end, and the `DTLSError` itself."""
-        await anyio.lowlevel.checkpoint()
-        return await super().recv()
-
-    async def recv_many(self, max: int = 64) -> list[bytes]:  # noqa: A002 - what it is
-        """Receives what is there, at least one record and `max` at the most; `[]` where `recv` gives `b""`."""
-        await anyio.lowlevel.checkpoint()
-        return await super().recv_many(max)
 
     async def aclose(self) -> None:
         """Sends close_notify, once; nobody is waited for. A client's own UDP socket is closed, too."""
