@@ -279,7 +279,7 @@ int dtlsffi_conn_adopt(dtlsffi_conn *conn, SSL_CTX *ctx, int has_psk, int traces
 extern pem_password_cb *const dtlsffi_no_password;
 
 /* mtu.c: UDP payload bytes, and the plaintext that fits */
-int dtlsffi_conn_follow_path(dtlsffi_conn *conn);
+void dtlsffi_conn_follow_path(dtlsffi_conn *conn);
 int dtlsffi_conn_set_mtu(dtlsffi_conn *conn, size_t mtu);
 size_t dtlsffi_conn_mtu(dtlsffi_conn *conn);
 size_t dtlsffi_conn_flight_mtu(dtlsffi_conn *conn);

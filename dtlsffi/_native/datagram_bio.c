@@ -300,12 +300,6 @@ static long control(BIO *bio, int command, long number, void *pointer)
     }
 }
 
-static int create(BIO *bio)
-{
-    BIO_set_init(bio, 1);
-    return 1;
-}
-
 bool dtlsffi_datagram_bio_init(void)
 {
     int type = BIO_get_new_index();
@@ -314,14 +308,16 @@ bool dtlsffi_datagram_bio_init(void)
         return false;
     method = BIO_meth_new(type | BIO_TYPE_SOURCE_SINK, "dtlsffi datagram");
     return method != NULL && BIO_meth_set_read(method, read_datagram) && BIO_meth_set_write(method, write_datagram)
-           && BIO_meth_set_ctrl(method, control) && BIO_meth_set_create(method, create);
+           && BIO_meth_set_ctrl(method, control);
 }
 
 BIO *dtlsffi_datagram_bio_new(dtlsffi_conn *conn)
 {
     BIO *bio = BIO_new(method);
 
-    if (bio != NULL)
+    if (bio != NULL) {
         BIO_set_data(bio, conn);
+        BIO_set_init(bio, 1);
+    }
     return bio;
 }

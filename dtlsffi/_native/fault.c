@@ -27,10 +27,8 @@ static void describe(unsigned long code, const char *data, int flags)
     copy_text(last.library_name, sizeof(last.library_name), ERR_lib_error_string(code));
     copy_text(last.reason_text, sizeof(last.reason_text), ERR_reason_error_string(code));
     copy_text(last.detail, sizeof(last.detail), (flags & ERR_TXT_STRING) != 0 ? data : NULL);
-    if (ERR_SYSTEM_ERROR(code)) {
-        last.errno_value = ERR_GET_REASON(code);
+    if (ERR_SYSTEM_ERROR(code))
         last.library = 0;
-    }
 }
 
 /* The newest entry of the queue says what the caller's call came to (as ssl reports it); a system error beneath it

@@ -99,16 +99,13 @@ void dtlsffi_mtu_follow(dtlsffi_conn *conn)
         dtlsffi_mtu_refresh(conn);
 }
 
-/* The same for a connection behind a port, whose socket was told. Returns 0, or the reason why not. */
-int dtlsffi_conn_follow_path(dtlsffi_conn *conn)
+/* The same for a connection that is not entered. */
+void dtlsffi_conn_follow_path(dtlsffi_conn *conn)
 {
-    int state = dtlsffi_conn_enter(conn);
-
-    if (state != 0)
-        return state;
+    if (dtlsffi_conn_enter(conn) != 0)
+        return;
     dtlsffi_mtu_follow(conn);
     dtlsffi_conn_leave(conn);
-    return 0;
 }
 
 /* Of a path that the kernel has come to know better, perhaps, and need not have told about: it says what was too large,

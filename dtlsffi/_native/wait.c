@@ -122,7 +122,7 @@ static int await_datagram(dtlsffi_conn *conn, uint8_t *datagram, const dtlsffi_r
         return DTLSFFI_WANT_READ;
     answer = dtlsffi_fault_system(errno);
     if (errno == EMSGSIZE)
-        (void)dtlsffi_conn_follow_path(conn);
+        dtlsffi_conn_follow_path(conn);
     return answer;
 }
 
