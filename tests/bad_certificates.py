@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import dtlsffi
 from dtlsffi.testing import Authority, Identity
+from tests.helpers import HOST
 
-HOST = "device.example"
 DAY = datetime.timedelta(days=1)
 NOW = datetime.datetime.now(datetime.timezone.utc)
 

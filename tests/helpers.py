@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import time
 
@@ -13,6 +14,8 @@ from dtlsffi.testing import Identity, MemoryLink
 
 FAST = (0.005, 2.0, 0.04)  # retransmission, in seconds
 HOST = "device.example"
+Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
+Sockets = tuple[socket.socket, socket.socket]
 CLIENT_HELLO, SERVER_HELLO = 1, 2
 not_before_3_0_7 = pytest.mark.skipif(
     dtlsffi.OPENSSL_VERSION_INFO < (3, 0, 0, 7), reason="OpenSSL's own mistakes: see README.md"
@@ -52,7 +55,7 @@ ALERT = record(21, bytes((2, 40)))  # fatal handshake_failure, which anybody can
 def handshake(client: dtlsffi.DTLSContext, server: dtlsffi.DTLSContext, hostname: str | None = HOST) -> MemoryLink:
     for context in (client, server):
         if not context._frozen:
-            context.retransmission = (0.005, 2.0, 0.04)
+            context.retransmission = FAST
     return MemoryLink(Connection(client, server_hostname=hostname), Connection(server, server_side=True))
 
 

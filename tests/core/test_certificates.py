@@ -16,8 +16,7 @@ import dtlsffi
 from dtlsffi._native import lib
 from dtlsffi.core import certificates
 from dtlsffi.testing import Authority, Identity, MemoryLink
-
-HOST = "device.example"
+from tests.helpers import HOST
 
 
 @pytest.fixture(scope="module")

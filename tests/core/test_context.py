@@ -16,8 +16,7 @@ import pytest
 import dtlsffi
 from dtlsffi import DTLSContext, DTLSVersion
 from dtlsffi.testing import Authority, MemoryLink
-
-HOST = "device.example"
+from tests.helpers import HOST
 
 
 @pytest.fixture

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority, MemoryLink
-from tests.helpers import handshake
-
-HOST = "device.example"
-Sockets = tuple[socket.socket, socket.socket]
-Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
+from tests.helpers import HOST, Pair, handshake
 
 
 def test_everything_known_is_passed_on(dtls_pair: Pair, client_context: dtlsffi.DTLSContext) -> None:

@@ -12,8 +12,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority, MemoryLink
-
-HOST = "device.example"
+from tests.helpers import HOST
 
 
 def connect(

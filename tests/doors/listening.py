@@ -9,10 +9,6 @@ from contextlib import contextmanager
 
 import dtlsffi
 
-HOST = "device.example"
-Sockets = tuple[socket.socket, socket.socket]
-Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
-
 
 @contextmanager
 def listening(

@@ -17,8 +17,8 @@ import dtlsffi
 from dtlsffi.asyncio import DTLSConnection, DTLSServer, DTLSTransport, connect, create_dtls_endpoint, serve
 from dtlsffi.awaiting import AwaitedConnection
 from dtlsffi.turning import AwaitedPort
+from tests.helpers import HOST
 
-HOST = "device.example"
 LOOPBACK = "127.0.0.1"
 GoTo = Callable[..., None]
 Warned = Callable[[], list[str]]

@@ -10,7 +10,8 @@ import anyio
 
 import dtlsffi
 from dtlsffi.anyio import DTLSServerPort, DTLSStream, connect, serve
-from tests.doors.loops import HOST, LOOPBACK
+from tests.doors.loops import LOOPBACK
+from tests.helpers import HOST
 
 AnyRun = Callable[[Callable[[], Awaitable[Any]]], Any]
 

@@ -14,8 +14,9 @@ from anyio.streams.tls import TLSAttribute
 import dtlsffi
 from dtlsffi.anyio import DTLSAttribute, DTLSStream
 from dtlsffi.core.errors import make
-from tests.doors.loops import HOST, vanish
+from tests.doors.loops import vanish
 from tests.doors.streams import AnyRun, dial, echo, joined, serving
+from tests.helpers import HOST
 
 # ---- data ----
 

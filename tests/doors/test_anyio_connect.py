@@ -11,8 +11,9 @@ import pytest
 import dtlsffi
 from dtlsffi.anyio import connect
 from dtlsffi.testing import Authority, Relay
-from tests.doors.loops import HOST, LOOPBACK, GoTo, sockets
+from tests.doors.loops import LOOPBACK, GoTo, sockets
 from tests.doors.streams import AnyRun, dial, echo, serving
+from tests.helpers import HOST
 
 
 def test_the_first_address_to_answer_wins(

@@ -13,7 +13,8 @@ from dtlsffi.core.endpoint_connection import EndpointConnection
 from dtlsffi.core.errors import make
 from dtlsffi.testing import Authority
 from dtlsffi.turning import AwaitedPort
-from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, joined, serving, settled, until, vanish
+from tests.doors.loops import LOOPBACK, Runner, dial, echo, joined, serving, settled, until, vanish
+from tests.helpers import HOST
 
 # ---- data ----
 

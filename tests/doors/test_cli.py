@@ -14,11 +14,10 @@ import dtlsffi
 from dtlsffi import cli
 from dtlsffi.core import pins
 from dtlsffi.testing import Authority, Identity
-from tests.helpers import only, start
+from tests.helpers import HOST, only, start
 from tests.interop.programs import Files, Program, free_port, wait_until_bound
 
 DTLSFFI = [sys.executable, "-X", "dev", "-W", "error", "-m", "dtlsffi"]
-HOST = "device.example"
 
 
 @pytest.fixture

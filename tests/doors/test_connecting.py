@@ -12,10 +12,7 @@ import pytest
 import dtlsffi
 from dtlsffi.testing import Authority
 from tests.doors.listening import address_of, echo, listening
-
-HOST = "device.example"
-Sockets = tuple[socket.socket, socket.socket]
-Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
+from tests.helpers import HOST
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

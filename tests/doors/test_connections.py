@@ -15,7 +15,8 @@ from dtlsffi.asyncio import DTLSConnection, connect
 from dtlsffi.asyncio.connections import Port, first_of
 from dtlsffi.testing import Authority, Relay
 from dtlsffi.turning import AwaitedPort
-from tests.doors.loops import HOST, LOOPBACK, WITHIN, GoTo, Runner, dial, echo, joined, serving, settled, sockets
+from tests.doors.loops import LOOPBACK, WITHIN, GoTo, Runner, dial, echo, joined, serving, settled, sockets
+from tests.helpers import HOST
 
 
 def test_a_client_connects_and_talks(run: Runner, authority: Authority) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority, Relay
-from tests.doors.loops import HOST, LOOPBACK, Echo, Listening, Runner, server_with, until
+from tests.doors.loops import LOOPBACK, Echo, Listening, Runner, server_with, until
+from tests.helpers import HOST
 
 
 @pytest.fixture

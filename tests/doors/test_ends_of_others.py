@@ -17,11 +17,12 @@ from dtlsffi.anyio import DTLSStream
 from dtlsffi.asyncio import DTLSConnection, DTLSDatagramProtocol, create_dtls_endpoint
 from dtlsffi.core.errors import DTLSZeroReturnError, make
 from dtlsffi.testing import Authority
-from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, serving
+from tests.doors.loops import LOOPBACK, Runner, dial, echo, serving
 from tests.doors.streams import AnyRun
 from tests.doors.streams import dial as dial_stream
 from tests.doors.streams import serving as serving_streams
 from tests.doors.traps import Trap
+from tests.helpers import HOST
 
 
 @pytest.mark.parametrize("end", ["handler", "silence"])

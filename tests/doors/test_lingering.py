@@ -14,10 +14,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi._native import lib
-from tests.helpers import HOST
-
-Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
-
+from tests.helpers import HOST, Pair
 
 LULLS = 8
 

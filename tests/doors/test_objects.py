@@ -12,8 +12,7 @@ import pytest
 import dtlsffi
 from dtlsffi import DTLSContext, DTLSObject, MemoryBIO
 from dtlsffi.testing import Authority
-
-HOST = "device.example"
+from tests.helpers import HOST
 
 
 class Pair:

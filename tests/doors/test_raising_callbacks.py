@@ -12,8 +12,8 @@ import pytest
 import dtlsffi
 from dtlsffi.server import DTLSListener
 from tests.doors.accepting import accept
-from tests.doors.listening import HOST
 from tests.doors.loops import Runner, dial, echo, serving
+from tests.helpers import HOST
 
 RAISED = [TimeoutError("the key server did not answer"), ConnectionRefusedError("no key server"), KeyError("no key")]
 

@@ -16,7 +16,8 @@ import pytest
 import dtlsffi
 from dtlsffi.asyncio import DTLSConnection, DTLSServer, connect, serve
 from dtlsffi.testing import Authority
-from tests.doors.loops import HOST, LOOPBACK, Runner, dial, echo, serving, sockets, vanish
+from tests.doors.loops import LOOPBACK, Runner, dial, echo, serving, sockets, vanish
+from tests.helpers import HOST
 
 
 def test_fifty_clients_at_once_are_not_mixed_up(

@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 
 import dtlsffi
-from tests.helpers import HOST, record
-
-Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
+from tests.helpers import HOST, Pair, record
 
 
 class Index:

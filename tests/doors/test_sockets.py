@@ -14,7 +14,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority
-from tests.doors.listening import HOST, Pair, Sockets
+from tests.helpers import HOST, Pair, Sockets
 
 # ---- wrap_socket ----
 

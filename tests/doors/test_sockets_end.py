@@ -14,7 +14,7 @@ import pytest
 
 import dtlsffi
 from tests.doors.accepting import raises_in_thread
-from tests.doors.listening import HOST, Pair, Sockets
+from tests.helpers import HOST, Pair, Sockets
 
 
 def test_a_closed_socket_says_so(dtls_pair: Pair) -> None:

@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -18,8 +18,8 @@ import dtlsffi
 from dtlsffi._native import lib
 from dtlsffi.testing import Relay
 from tests.doors.accepting import raises_in_thread, waits_in
-from tests.doors.listening import HOST, Pair, Sockets, listening
-from tests.helpers import not_before_3_0_7
+from tests.doors.listening import listening
+from tests.helpers import HOST, Pair, Sockets, not_before_3_0_7
 
 
 def test_a_timeout_is_for_the_whole_call(dtls_pair: Pair) -> None:
@@ -196,14 +196,6 @@ def test_a_full_send_buffer_is_want_write(
         client.settimeout(10)
         _, received = both(lambda: client.send(b"after all"), lambda: [server.recv() for _ in range(sent + 1)])
         assert received == [*(number.to_bytes(4, "big") for number in range(sent)), b"after all"]
-
-
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Python's own way with SIGINT, which a background job may have been started without."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("ctrl_c")

@@ -11,7 +11,8 @@ import pytest
 
 import dtlsffi
 from dtlsffi.asyncio import DTLSDatagramProtocol, create_dtls_endpoint
-from tests.doors.loops import HOST, LOOPBACK, Listening, Runner, dial, server_with, until, vanish
+from tests.doors.loops import LOOPBACK, Listening, Runner, dial, server_with, until, vanish
+from tests.helpers import HOST
 
 
 class Refusing(Listening, DTLSDatagramProtocol):

@@ -9,7 +9,8 @@ import pytest
 import dtlsffi
 from dtlsffi.asyncio import DTLSDatagramProtocol, DTLSTransport, create_dtls_endpoint
 from dtlsffi.core.errors import make
-from tests.doors.loops import HOST, LOOPBACK, Echo, Listening, Runner, client_of, dial, server_with, until, vanish
+from tests.doors.loops import LOOPBACK, Echo, Listening, Runner, client_of, dial, server_with, until, vanish
+from tests.helpers import HOST
 
 # ---- data ----
 

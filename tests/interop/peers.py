@@ -8,9 +8,8 @@ from typing import Any
 
 import dtlsffi
 from dtlsffi.testing import Identity
+from tests.helpers import HOST
 from tests.interop.programs import PATIENCE, Files, Program, free_port, wait_until_bound
-
-HOST = "device.example"
 
 
 class Server(Program):

@@ -7,8 +7,8 @@ import pytest
 import dtlsffi
 from dtlsffi.testing import Authority
 from tests.bad_certificates import CASES
-from tests.helpers import not_before_3_0_7
-from tests.interop.peers import CLIENTS, HOST, SERVERS, Serve, connect
+from tests.helpers import HOST, not_before_3_0_7
+from tests.interop.peers import CLIENTS, SERVERS, Serve, connect
 from tests.interop.programs import Files
 
 pytestmark = pytest.mark.interop

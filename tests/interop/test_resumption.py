@@ -10,7 +10,8 @@ import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority, Identity
-from tests.interop.peers import CLIENTS, HOST, SERVERS, Serve, connect
+from tests.helpers import HOST
+from tests.interop.peers import CLIENTS, SERVERS, Serve, connect
 from tests.interop.programs import Files, Program
 
 pytestmark = pytest.mark.interop

@@ -6,7 +6,8 @@ import pytest
 
 import dtlsffi
 from dtlsffi.testing import Authority
-from tests.interop.peers import CLIENTS, HOST, SERVERS, Serve, connect
+from tests.helpers import HOST
+from tests.interop.peers import CLIENTS, SERVERS, Serve, connect
 from tests.interop.programs import Files
 
 pytestmark = pytest.mark.interop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -11,10 +10,9 @@ import pytest
 import dtlsffi
 from dtlsffi import Connection, DTLSSocket
 from dtlsffi.testing import MemoryLink
-from tests.helpers import HOST
+from tests.helpers import HOST, Sockets
 from tests.native.by_hand import ByHand
 
-Sockets = tuple[socket.socket, socket.socket]
 Send = Callable[[DTLSSocket, bytes], object]
 SENDS: list[Send] = [lambda conn, data: conn.send(data), lambda conn, data: conn.send_many([data])]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import _thread
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -41,14 +40,6 @@ def test_only_a_connection_that_was_made_has_a_lock() -> None:
         calls.locked(blank, None)
     with pytest.raises(TypeError, match="a connection is needed"):
         calls.locked(None, None)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt, also where whoever has started the tests ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_while_it_waits_leaves_nothing_locked(

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
-import dtlsffi
 from dtlsffi._native import lib
+from tests.helpers import Pair
 
-Pair = tuple[dtlsffi.DTLSSocket, dtlsffi.DTLSSocket]
 ROUNDS = 20
 
 
-@pytest.fixture
-def greedy() -> Iterator[None]:
-    """Whoever has the GIL keeps it."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(10)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("greedy")
+@pytest.mark.usefixtures("no_preemption")
 def test_a_datagram_is_opened_without_the_gil(dtls_pair: Pair) -> None:
     """Otherwise another thread could receive hundreds of later ones first, and this would come too late for OpenSSL."""
     client, server = dtls_pair

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 import dtlsffi
 from dtlsffi.testing import Authority, MemoryLink
-
-HOST = "device.example"
+from tests.helpers import HOST
 
 RECORD = st.builds(
     lambda kind, version, epoch, number, fragment, wrong: (

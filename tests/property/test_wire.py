@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import dtlsffi
 from dtlsffi.testing import Authority, MemoryLink, Wire
+from tests.helpers import HOST
 
-HOST = "device.example"
 FAST = (0.003, 1.5, 0.02)
 
 

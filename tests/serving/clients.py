@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import dtlsffi
 from dtlsffi.core.events import CloseReceived
+from tests.helpers import HOST
 from tests.serving.served import PATIENCE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-HOST = "device.example"
 AT_ONCE = 50  # datagrams that the kernel keeps for a server that is not quick
 
 

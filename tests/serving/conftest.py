@@ -6,7 +6,7 @@ import pytest
 
 from dtlsffi import DTLSContext
 from dtlsffi.testing import Authority
-from tests.serving.clients import HOST
+from tests.helpers import HOST
 from tests.serving.doors import DOORS, Door
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import dtlsffi
 from dtlsffi.testing import Authority, Wire
-from tests.serving.clients import HOST, Client, pending
+from tests.helpers import HOST
+from tests.serving.clients import Client, pending
 from tests.serving.doors import DOORS, Door
 
 WIRE = {"loss": 0.3, "duplication": 0.1, "reordering": 0.1}

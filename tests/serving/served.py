@@ -25,6 +25,13 @@ async def echo(conn: Any, _served: Served) -> None:
         await conn.send(record)
 
 
+async def slow_first(conn: Any, served: Served) -> None:
+    """The same, but the first one waits for the gate before."""
+    if len(served.began) == 1:
+        await served.gate.wait()
+    await echo(conn, served)
+
+
 class Served:
     """One server in its own thread: where it is, what it counts, whose connections have come and gone.
 

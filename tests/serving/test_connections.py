@@ -8,7 +8,7 @@ from typing import Any
 from dtlsffi import DTLSContext
 from tests.serving.clients import Client, established, pending
 from tests.serving.doors import Door
-from tests.serving.served import Served, echo
+from tests.serving.served import Served, echo, slow_first
 
 ALERT = 21
 
@@ -55,12 +55,6 @@ def test_a_full_queue_keeps_what_came_first(
     handling_door: Door, client_context: DTLSContext, server_context: DTLSContext
 ) -> None:
     """What does not fit is counted; when there is room again, what comes then is taken."""
-
-    async def slow_first(conn: Any, served: Served) -> None:
-        if len(served.began) == 1:
-            await served.gate.wait()
-        await echo(conn, served)
-
     with (
         handling_door.serving(server_context, handler=slow_first, max_queue=4) as served,
         established(served.address, client_context) as slow,

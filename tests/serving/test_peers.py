@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 import dtlsffi
 from dtlsffi import DTLSContext
 from tests.serving.clients import Client, established, pending
 from tests.serving.doors import Door
-from tests.serving.served import Served, echo
+from tests.serving.served import slow_first
 
 HELLO_VERIFY_REQUEST = 3
 
@@ -36,12 +35,6 @@ def test_a_handler_that_waits_delays_nobody(
     handling_door: Door, client_context: DTLSContext, server_context: DTLSContext
 ) -> None:
     """The first client's handler does not look at its connection; the second client is served."""
-
-    async def slow_first(conn: Any, served: Served) -> None:
-        if len(served.began) == 1:
-            await served.gate.wait()
-        await echo(conn, served)
-
     with (
         handling_door.serving(server_context, handler=slow_first) as served,
         established(served.address, client_context) as slow,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,15 +45,6 @@ def test_a_busy_thread_does_not_slow_records_to_milliseconds(joined: MemoryLink,
     assert len(joined.server.data_received()) == count
     # What is measured includes the switch intervals of the other thread: half of the time, at most, is ours.
     assert (time.perf_counter() - begin) / count < 0.001
-
-
-@pytest.fixture
-def no_preemption() -> Iterator[None]:
-    """Threads change places only where one lets go of the GIL by itself."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(10)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def batch(link: MemoryLink) -> list[bytes]:
