@@ -149,8 +149,7 @@ class Endpoint(Draining):
             if not isinstance(error, Exception):  # Ctrl-C is for whoever called
                 raise
             return
-        if not self._has_socket:
-            self._transmit(connection)
+        self._transmit(connection)
         self._look(connection, now)
 
     def _look(self, connection: EndpointConnection, now: float) -> None:

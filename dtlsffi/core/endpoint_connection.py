@@ -33,8 +33,8 @@ class EndpointConnection(Connection):
     """
 
     __slots__ = (
-        "_address", "_begun", "_completed", "_cookie_made", "_deadline", "_due", "_endpoint", "_is_in_memory",
-        "_is_restart", "_key", "_random", "_records", "_slot", "failure", "gone", "peer_closed",
+        "_address", "_begun", "_completed", "_cookie_made", "_deadline", "_due", "_endpoint", "_is_restart",
+        "_key", "_random", "_records", "_slot", "failure", "gone", "peer_closed",
     )  # fmt: skip
 
     def __init__(self, endpoint: Any, packed: CData, key: bytes, context: DTLSContext, **arguments: Any) -> None:
@@ -56,8 +56,7 @@ class EndpointConnection(Connection):
         self._deadline = NEVER
         self._due = NEVER
         self._slot = -1  # its number in the endpoint's table, while C finds it there
-        self._is_in_memory = not endpoint._has_socket
-        lib.dtlsffi_conn_share(self._conn, endpoint._udp, self._is_in_memory, packed)
+        lib.dtlsffi_conn_share(self._conn, endpoint._udp, not endpoint._has_socket, packed)
         self._completed = False
 
     @property
@@ -152,7 +151,7 @@ class EndpointConnection(Connection):
         if self.gone or self.failure is not None:
             raise self._ending() or AssertionError
         length = Connection.send(self, data)
-        if self._is_in_memory:
+        if not self._endpoint._has_socket:
             self._endpoint._transmit(self)
         return length
 
@@ -164,7 +163,7 @@ class EndpointConnection(Connection):
         """
         if self.gone or self.failure is not None:
             raise self._ending() or AssertionError
-        if self._is_in_memory:
+        if not self._endpoint._has_socket:
             count = super().send_many(buffers)
             self._endpoint._transmit(self)
             return count
