@@ -20,6 +20,11 @@ def ours(bench: Bench, module: str, name: str, *options: str, **environment: str
     return Subject(f"{OURS}, {name}", python(module), (*bench.files, *options), environment)
 
 
+def our_servers(bench: Bench) -> list[Subject]:
+    """Those of ours that have one port for many peers."""
+    return [ours(bench, "ours_echo", "Endpoint"), ours(bench, "ours_asyncio", "asyncio")]
+
+
 def installed(bench: Bench, name: str, module: str, package: str, said: str) -> Subject:
     """A program for a library of Python's, if that is installed."""
     missing = "" if find_spec(package) else f"{said} is not installed"

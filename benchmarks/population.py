@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 
-from .programs import Failed, Program, Sample, Subject, running
+from .programs import Failed, Program, Sample, Skipped, Subject, running
 from .suite import Bench
 
 PATIENCE = 240  # seconds, for ten thousand handshakes with the slowest of servers
@@ -55,3 +57,37 @@ def population(bench: Bench, server: Subject, *, psk: bool = False) -> Iterator[
         port, pid = str(words["port"]), str(words.get("pid", serving.pid))
         with running(bench.c(*mode), "load", "--port", port, "--pid", pid) as load:
             yield Population(bench, serving, load, int(port))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """C's server and another one, each with its peers."""
+
+    bench: Bench
+    server: Subject
+    both: tuple[Population, Population]
+
+    def connect(self, count: int) -> None:
+        """Has so many peers in all at each of them."""
+        for there in self.both:
+            there.connect(count)
+
+    def compare(self, case: str, measure: Callable[[Population], Sample]) -> None:
+        """Measures both in the same way."""
+        reference, subject = (partial(measure, there) for there in self.both)
+        self.bench.compare(case, "C", reference, {self.server.name: subject}, f"{case}: {self.server.name}")
+
+
+def beside_c(
+    bench: Bench, server: Subject, case: str, count: int, measure: Callable[[Beside], None], *, psk: bool = False
+) -> None:
+    """Measures a server beside C's, when each has so many peers; notes why where one cannot be had."""
+    with ExitStack() as stack:
+        try:
+            reference, subject = (stack.enter_context(population(bench, who, psk=psk)) for who in (bench.c(), server))
+            beside = Beside(bench, server, (reference, subject))
+            beside.connect(count)
+        except (Failed, Skipped) as reason:
+            bench.skip(case, server.name, "C", str(reason))
+            return
+        measure(beside)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from functools import partial
+from operator import methodcaller
 
 from .. import peers
-from ..population import Population, population
-from ..programs import Failed, Skipped, Subject
+from ..population import Beside, beside_c
+from ..programs import Subject
 from ..suite import Bench, Metric, Suite
 
 RATES = (20000, 50000)
@@ -30,18 +29,7 @@ back is what p50 and p99 are of; what is lost is counted beside them."""
 
 def servers(bench: Bench) -> list[Subject]:
     """Everybody that has a server for many peers."""
-    return [
-        peers.ours(bench, "ours_echo", "Endpoint"),
-        peers.ours(bench, "ours_asyncio", "asyncio"),
-        peers.trio(bench),
-        peers.pion(bench),
-    ]
-
-
-def start(bench: Bench, stack: ExitStack, subject: Subject, count: int) -> Population:
-    there = stack.enter_context(population(bench, subject))
-    there.connect(count)
-    return there
+    return [*peers.our_servers(bench), peers.trio(bench), peers.pion(bench)]
 
 
 def run(bench: Bench) -> None:
@@ -52,24 +40,13 @@ def run(bench: Bench) -> None:
 
 def compare(bench: Bench, server: Subject, count: int) -> None:
     case = f"{count} peers"
-    with ExitStack() as stack:
-        try:
-            reference = start(bench, stack, bench.c(), count)
-            subject = start(bench, stack, server, count)
-        except (Failed, Skipped) as reason:
-            bench.skip(f"{case}, saturated", server.name, "C", str(reason))
-            return
-        bench.compare(
-            f"{case}, saturated", "C", reference.saturate, {server.name: subject.saturate}, f"{case}: {server.name}"
-        )
+
+    def measure(beside: Beside) -> None:
+        beside.compare(f"{case}, saturated", methodcaller("saturate"))
         for rate in RATES:
-            bench.compare(
-                f"{case}, at {rate:,} a second",
-                "C",
-                partial(reference.rate, rate),
-                {server.name: partial(subject.rate, rate)},
-                f"{case}, {rate:,} a second: {server.name}",
-            )
+            beside.compare(f"{case}, at {rate:,} a second", methodcaller("rate", rate))
+
+    beside_c(bench, server, f"{case}, saturated", count, measure)
 
 
 METRICS = (

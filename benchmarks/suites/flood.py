@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from functools import partial
 
 from .. import peers
-from ..population import Population, population
-from ..programs import Failed, Sample, Skipped, Subject, running
+from ..population import Beside, Population, beside_c
+from ..programs import Sample, running
 from ..suite import Bench, Metric, Suite
 
 HELLOS = (0, 20000, 50000)
@@ -20,7 +19,7 @@ every second one of a batch that is full (`dropped_flood`), since whoever means 
 costs more than a look: so a new client may have to say its hello twice, which is not measured here."""
 
 
-def measure(bench: Bench, there: Population, hellos: int) -> Sample:
+def measure(bench: Bench, hellos: int, there: Population) -> Sample:
     if not hellos:
         return there.saturate(window=PEERS)
     seconds = bench.settings.seconds + 0.3
@@ -32,30 +31,13 @@ def measure(bench: Bench, there: Population, hellos: int) -> Sample:
 
 
 def run(bench: Bench) -> None:
-    for server in filter(
-        bench.wants, [peers.ours(bench, "ours_echo", "Endpoint"), peers.ours(bench, "ours_asyncio", "asyncio")]
-    ):
-        compare(bench, server)
+    for server in filter(bench.wants, peers.our_servers(bench)):
+        beside_c(bench, server, "all floods", PEERS, compare)
 
 
-def compare(bench: Bench, server: Subject) -> None:
-    with ExitStack() as stack:
-        try:
-            there = [stack.enter_context(population(bench, subject)) for subject in (bench.c(), server)]
-            for one in there:
-                one.connect(PEERS)
-        except (Failed, Skipped) as reason:
-            bench.skip("all floods", server.name, "C", str(reason))
-            return
-        reference, subject = there
-        for hellos in HELLOS:
-            bench.compare(
-                f"{hellos:,} hellos a second",
-                "C",
-                partial(measure, bench, reference, hellos),
-                {server.name: partial(measure, bench, subject, hellos)},
-                f"{hellos:,} hellos a second: {server.name}",
-            )
+def compare(beside: Beside) -> None:
+    for hellos in HELLOS:
+        beside.compare(f"{hellos:,} hellos a second", partial(measure, beside.bench, hellos))
 
 
 METRICS = (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from functools import partial
+from operator import methodcaller
 
 from .. import peers
-from ..population import population
-from ..programs import Failed, Skipped, Subject
+from ..population import Beside, beside_c
+from ..programs import Failed, Skipped
 from ..suite import Bench, Metric, Suite
 
 COUNTS = (100, 1000, 2000, 5000, 10000)
@@ -23,34 +22,18 @@ the other, that no cache has: to prefetch what can be had of them by its functio
 
 
 def run(bench: Bench) -> None:
-    for server in filter(
-        bench.wants, [peers.ours(bench, "ours_echo", "Endpoint"), peers.ours(bench, "ours_asyncio", "asyncio")]
-    ):
-        compare(bench, server)
+    for server in filter(bench.wants, peers.our_servers(bench)):
+        beside_c(bench, server, "all counts", 1, compare)
 
 
-def compare(bench: Bench, server: Subject) -> None:
-    with ExitStack() as stack:
+def compare(beside: Beside) -> None:
+    for count in beside.bench.settings.peers(*COUNTS):
         try:
-            reference = stack.enter_context(population(bench, bench.c()))
-            subject = stack.enter_context(population(bench, server))
+            beside.connect(count)
         except (Failed, Skipped) as reason:
-            bench.skip("all counts", server.name, "C", str(reason))
+            beside.bench.skip(f"{count} peers", beside.server.name, "C", str(reason))
             return
-        for count in bench.settings.peers(*COUNTS):
-            try:
-                reference.connect(count)
-                subject.connect(count)
-            except (Failed, Skipped) as reason:
-                bench.skip(f"{count} peers", server.name, "C", str(reason))
-                return
-            bench.compare(
-                f"{count} peers",
-                "C",
-                partial(reference.saturate, window=WINDOW),
-                {server.name: partial(subject.saturate, window=WINDOW)},
-                f"{count} peers: {server.name}",
-            )
+        beside.compare(f"{count} peers", methodcaller("saturate", window=WINDOW))
 
 
 METRICS = (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from functools import partial
+from operator import methodcaller
 
 from .. import peers
-from ..population import population
-from ..programs import Failed, Sample, Skipped, Subject, ask_once
+from ..population import Beside, beside_c
+from ..programs import Sample, Subject, ask_once
 from ..suite import Bench, Metric, Suite
 
 KINDS = {"full": 300, "resumed": 2000, "psk": 2000}
@@ -47,27 +47,14 @@ def measure(bench: Bench, kind: str, subject: Subject) -> Sample:
 
 def over_loopback(bench: Bench, kind: str, count: int) -> None:
     psk = kind == "psk"
-    servers = [peers.ours(bench, "ours_echo", "Endpoint"), peers.ours(bench, "ours_asyncio", "asyncio")]
-    if not psk:
-        servers += [peers.trio(bench), peers.pion(bench)]
+    servers = [*peers.our_servers(bench), *(() if psk else (peers.trio(bench), peers.pion(bench)))]
     case = f"{kind}, server over loopback"
+
+    def compare(beside: Beside) -> None:
+        beside.compare(case, methodcaller("handshakes", count, kind))
+
     for server in filter(bench.wants, servers):
-        with ExitStack() as stack:
-            try:
-                reference = stack.enter_context(population(bench, bench.c(), psk=psk))
-                subject = stack.enter_context(population(bench, server, psk=psk))
-                for there in (reference, subject):
-                    there.connect(1)  # its session is the one that is resumed
-            except (Failed, Skipped) as reason:
-                bench.skip(case, server.name, "C", str(reason))
-                continue
-            bench.compare(
-                case,
-                "C",
-                partial(reference.handshakes, count, kind),
-                {server.name: partial(subject.handshakes, count, kind)},
-                f"{case}: {server.name}",
-            )
+        beside_c(bench, server, case, 1, compare, psk=psk)  # the one peer's session is that which is resumed
 
 
 METRICS = (

@@ -30,12 +30,7 @@ def measure(bench: Bench, count: int, subject: Subject) -> Sample:
 
 
 def run(bench: Bench) -> None:
-    servers = [
-        peers.ours(bench, "ours_echo", "Endpoint"),
-        peers.ours(bench, "ours_asyncio", "asyncio"),
-        peers.trio(bench),
-        peers.pion(bench),
-    ]
+    servers = [*peers.our_servers(bench), peers.trio(bench), peers.pion(bench)]
     released = bench.c("--release", name="C, buffers freed")
     for count in bench.settings.peers(1000, 5000, 10000):
         bench.compare_subjects(f"{count} peers", released, [bench.c(), *servers], partial(measure, bench, count))
