@@ -104,18 +104,6 @@ def test_accept_returns_before_the_handshake(listener: DTLSListener, client_cont
             assert received == [b"welcome"]
 
 
-def test_a_slow_client_delays_nobody(listener: DTLSListener, client_context: dtlsffi.DTLSContext, both: Both) -> None:
-    """It has begun a handshake, and says no more."""
-    with Stepwise(listener.getsockname(), client_context), accept(listener) as slow:
-        begin = time.monotonic()
-        client, server = both(lambda: connect(listener.getsockname(), client_context), lambda: accept(listener))
-        with client, server:
-            client.send(b"quick")
-            assert server.recv() == b"quick"
-        assert time.monotonic() - begin < 5
-        assert not slow.is_established
-
-
 def test_twenty_handshakes_get_through_a_lossy_wire(authority: Authority) -> None:
     """The listener sends its flights again by itself."""
     client_context, server_context = authority.client_context(), authority.server_context(HOST)
