@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Any
 
 import anyio
 import pytest
@@ -15,7 +14,7 @@ import dtlsffi
 from dtlsffi.anyio import DTLSAttribute, DTLSStream
 from dtlsffi.core.errors import make
 from tests.doors.loops import vanish
-from tests.doors.streams import AnyRun, dial, echo, joined, serving
+from tests.doors.streams import AnyRun, joined
 from tests.helpers import HOST
 
 # ---- data ----
@@ -64,29 +63,6 @@ def test_iteration_ends_with_the_peer(
                 assert await server.recv_many() == []
 
     anyrun(main)
-
-
-def test_fifty_clients_at_once_are_not_mixed_up(
-    anyrun: AnyRun, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
-) -> None:
-    """Each gets what it has sent."""
-    done: list[int] = []
-
-    async def client(address: Any) -> None:
-        async with await dial(address, client_context) as stream:
-            for turn in range(5):
-                words = b"%d:%d" % (stream.getsockname()[1], turn)
-                await stream.send(words)
-                assert await stream.receive() == words
-        done.append(stream.getsockname()[1])
-
-    async def main() -> None:
-        async with serving(server_context, echo) as server, anyio.create_task_group() as group:
-            for _ in range(50):
-                group.start_soon(client, server.getsockname())
-
-    anyrun(main)
-    assert len(set(done)) == 50
 
 
 def test_typed_attributes(

@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -49,33 +48,6 @@ def test_it_is_a_door_for_clients(pair: Pair, listener: DTLSListener) -> None:
     for kind in (DTLSListener, DTLSServerConnection):
         with pytest.raises(TypeError, match="does not have a public constructor"):
             kind()
-
-
-def test_fifty_clients_at_once_are_not_mixed_up(listener: DTLSListener, client_context: dtlsffi.DTLSContext) -> None:
-    """Each gets what it has sent, and the server sees each one's port in it."""
-    wrong: list[object] = []
-
-    def handler(conn: DTLSServerConnection, address: Any) -> None:
-        while data := conn.recv():
-            if not data.startswith(b"%d:" % address[1]):
-                wrong.append((address, data))
-            conn.send(data)
-
-    def client(_number: int) -> int:
-        count = 0
-        with connect(listener.getsockname(), client_context, timeout=30) as conn:
-            conn.settimeout(1)
-            while count < 10:
-                words = b"%d:%d" % (conn.getsockname()[1], count)
-                conn.send(words)
-                with suppress(TimeoutError):  # fifty handshakes in a hurry may fill a socket's buffer
-                    count += conn.recv() == words
-        return count
-
-    with ThreadPoolExecutor(50) as pool, serving(listener, handler):
-        assert list(pool.map(client, range(50))) == [10] * 50
-    assert not wrong
-    assert listener.statistics()["handshakes_completed"] == 50
 
 
 def test_accept_returns_before_the_handshake(listener: DTLSListener, client_context: dtlsffi.DTLSContext) -> None:
@@ -144,23 +116,13 @@ def test_openssl_is_a_client(listener: DTLSListener, authority: Authority, tmp_p
 # ---- addresses ----
 
 
-def test_ipv6(server_context: dtlsffi.DTLSContext, client_context: dtlsffi.DTLSContext, both: Both) -> None:
-    """Only that, unless it is asked to take both."""
-    with create_server(("::1", 0), context=server_context) as listener:
-        assert listener.family == socket.AF_INET6
-        client, server = both(lambda: connect(listener.getsockname(), client_context), lambda: accept(listener))
-        with client, server:
-            assert server.getpeername() == client.getsockname()
-            server.send(b"six")
-            assert client.recv() == b"six"
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_dual_stack(
     server_context: dtlsffi.DTLSContext, client_context: dtlsffi.DTLSContext, both: Both, host: str
 ) -> None:
     """IPv4 comes in as a mapped address."""
     with create_server(("", 0), context=server_context, dualstack_ipv6=True) as listener:
+        assert listener.family == socket.AF_INET6
         address = (host, listener.getsockname()[1])
         client, server = both(lambda: connect(address, client_context), lambda: accept(listener))
         with client, server:

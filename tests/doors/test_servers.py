@@ -20,36 +20,6 @@ from tests.doors.loops import LOOPBACK, Runner, dial, echo, serving, sockets, va
 from tests.helpers import HOST
 
 
-def test_fifty_clients_at_once_are_not_mixed_up(
-    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
-) -> None:
-    """Each gets what it has sent, and the server sees each one's port in it."""
-
-    async def handler(conn: DTLSConnection) -> None:
-        async for data in conn:
-            assert data.startswith(b"%d:" % conn.getpeername()[1])
-            await conn.send(data)
-
-    async def client(address: Any) -> int:
-        count = 0
-        async with await dial(address, client_context) as conn:
-            for turn in range(10):
-                words = b"%d:%d" % (conn.getsockname()[1], turn)
-                await conn.send(words)
-                count += await conn.recv() == words
-        return count
-
-    async def main() -> None:
-        async with serving(server_context, handler) as server:
-            address = server.getsockname()
-            assert await asyncio.gather(*(client(address) for _ in range(50))) == [10] * 50
-            assert server.statistics()["handshakes_completed"] == 50
-            while server.connections:
-                await asyncio.sleep(0)
-
-    run(main)
-
-
 def test_a_server_says_what_it_is(run: Runner, server_context: dtlsffi.DTLSContext) -> None:
     """By its name, and is made by serve() only."""
 
@@ -68,29 +38,6 @@ def test_a_server_says_what_it_is(run: Runner, server_context: dtlsffi.DTLSConte
 
 
 # ---- addresses ----
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_dual_stack(
-    run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, host: str
-) -> None:
-    """IPv4 comes in as a mapped address."""
-    peers: list[Any] = []
-
-    async def handler(conn: DTLSConnection) -> None:
-        peers.append(conn.getpeername()[0])
-        await echo(conn)
-
-    async def main() -> None:
-        async with (
-            await serve(handler, "", 0, context=server_context, dualstack_ipv6=True) as server,
-            await dial((host, server.getsockname()[1]), client_context) as conn,
-        ):
-            await conn.send(b"either")
-            assert await conn.recv() == b"either"
-
-    run(main)
-    assert peers == ["::ffff:127.0.0.1" if host == "127.0.0.1" else host]
 
 
 def test_a_bound_socket_is_used_up(
