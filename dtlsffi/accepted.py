@@ -200,17 +200,9 @@ class DTLSServerConnection(Manners, Served):
         room[: len(data)] = data
         return len(data)
 
-    def pending(self) -> int:
-        """How many bytes the next `recv` can give at once; 0 where it would wait."""
-        return next((len(record) for record in tuple(self._connection._records)), 0)
-
     def statistics(self) -> dict[str, int]:
         """Those of every connection, and whether the listener's socket has datagrams cut and joined: `gso`, `gro`."""
         return super().statistics() | self._engine._ways()
-
-    def getpeername(self) -> Any:
-        """The peer's address."""
-        return self._connection.address
 
     def getsockname(self) -> Any:
         """The listener's address."""

@@ -50,7 +50,7 @@ class AwaitedConnection(Served):
 
     # ---- waiting ----
 
-    def _check(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise self._closed_error()
         if self._port.trouble is not None:
@@ -63,7 +63,7 @@ class AwaitedConnection(Served):
 
     def _check_on(self) -> None:
         """The same, and raises what has ended the connection."""
-        self._check()
+        self._check_open()
         ending = self._ending()
         try:
             if ending is not None:
@@ -91,7 +91,7 @@ class AwaitedConnection(Served):
         while not self._connection._records:
             self._check_on()
             await self._pause()
-        self._check()
+        self._check_open()
 
     def statistics(self) -> dict[str, int]:
         """Those of every connection; of a client's, what `Endpoint.statistics` tells of its socket, too.
@@ -115,7 +115,7 @@ class AwaitedConnection(Served):
         if self._port.is_others_turn(1):
             await self._port.give_way()
         while True:
-            self._check()
+            self._check_open()
             try:
                 return self._connection.send(data)
             except errors.DTLSWantWriteError:
@@ -134,7 +134,7 @@ class AwaitedConnection(Served):
         try:
             while done < len(items):
                 if not done:
-                    self._check()
+                    self._check_open()
                 done += await self._send_some(items[done:] if done else items)
         except OSError:
             if not done:
@@ -183,20 +183,6 @@ class AwaitedConnection(Served):
         if not data:
             raise StopAsyncIteration
         return data
-
-    def update_keys(self, *, request_peer: bool = False) -> None:
-        """Encrypts with new keys from now on: `Connection.update_keys`."""
-        self._check()
-        self._connection.update_keys(request_peer=request_peer)
-
-    def pending(self) -> int:
-        """How many bytes the next `recv` can give at once; 0 where it would wait."""
-        received = self._connection._records
-        return len(received[0]) if received else 0
-
-    def getpeername(self) -> Any:
-        """The peer's address."""
-        return self._connection.address
 
     def getsockname(self) -> Any:
         """The address of the UDP socket beneath, which a server's connections share."""

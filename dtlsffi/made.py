@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from .core.connection import Connection
+from .core.endpoint_connection import EndpointConnection
 from .core.knowledge import Knowledge
 
 logger = logging.getLogger("dtlsffi.server")
@@ -27,16 +28,31 @@ class Door(Made, Knowledge):
     """What has a `Connection`, and can be asked what that knows."""
 
     _connection: Connection
+    _check_open: Callable[[], None]
 
     @property
     def _association(self) -> Connection:
         return self._connection
+
+    def update_keys(self, *, request_peer: bool = False) -> None:
+        """Encrypts with new keys from now on: `Connection.update_keys`."""
+        self._check_open()
+        self._connection.update_keys(request_peer=request_peer)
 
 
 class Served(Door):
     """One that a server gives to a handler."""
 
     _closed: bool
+    _connection: EndpointConnection
+
+    def pending(self) -> int:
+        """How many bytes the next `recv` can give at once; 0 where it would wait."""
+        return next((len(record) for record in tuple(self._connection._records)), 0)
+
+    def getpeername(self) -> Any:
+        """The peer's address."""
+        return self._connection.address
 
     def __repr__(self) -> str:
         """Name the peer."""

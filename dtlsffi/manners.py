@@ -93,11 +93,6 @@ class Manners(Patience):
             return self.recv(len)
         return self.recv_into(buffer, None if len is not None and len < 0 else len)
 
-    def update_keys(self, *, request_peer: bool = False) -> None:
-        """Encrypts with new keys from now on: `Connection.update_keys`."""
-        self._check_open()
-        self._connection.update_keys(request_peer=request_peer)
-
     def recvfrom(self, bufsize: int | None = None, flags: int = 0) -> tuple[bytes, Any]:
         """`recv`, and the peer's address."""
         return self.recv(bufsize, flags), self.getpeername()
