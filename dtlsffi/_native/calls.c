@@ -185,7 +185,6 @@ static long harvest_some(PyObject *const *arguments, dtlsffi_udp *udp, double no
         if (!dtlsffi_inbox_hand_out_by_owner(inbox, lists[0], lists[1], lists[2]))
             answer = DTLSFFI_RAISED;
     } while (answer == 0 && inbox->more && inbox->odd_count == 0);
-    batch->answer = inbox->answer;
     if (answer == 0)
         answer = (batch->full ? DTLSFFI_PUMP_FULL : 0) | (batch->stranger_count != 0 ? DTLSFFI_PUMP_STRANGERS : 0)
                  | (inbox->odd_count != 0 ? DTLSFFI_PUMP_ODD : 0) | (inbox->more ? DTLSFFI_PUMP_MORE : 0);

@@ -119,8 +119,7 @@ typedef struct {
 /* Plaintext on its way to Python: `count` records of `length[i]` bytes, one behind the other in `data`. There is room
  * for all that one datagram can hold, whatever its records' size, and for one record more: of a datagram that had to
  * wait, what OpenSSL has not read yet would be lost. Where records come from many connections, `owner[i]` says which,
- * and `odd` lists those to which something else than data has happened; where the last of them has failed, `answer`
- * says how. */
+ * and `odd` lists those to which something else than data has happened. */
 #define DTLSFFI_INBOX_RECORDS 3072
 #define DTLSFFI_INBOX_BYTES 81920
 #define DTLSFFI_INBOX_ODD 256
@@ -130,7 +129,6 @@ typedef struct {
     uint32_t count;
     uint32_t used;
     uint32_t odd_count;
-    int answer;
     uint8_t *place;               /* where the next record goes, and not into `data`, or NULL */
     size_t place_size;            /* as long as it can be */
     bool placed;                  /* it has gone there */

@@ -339,7 +339,7 @@ static void feed(entry to, const uint8_t *data, uint32_t length, dtlsffi_batch *
     if (answer < 0 || to.conn->events != 0 || shaking_hands)
         inbox->odd[inbox->odd_count++] = to.owner;
     if (answer < 0)
-        inbox->answer = answer;
+        batch->answer = answer;
 }
 
 static void leave(dtlsffi_batch *batch, const uint8_t *data, uint32_t length)
@@ -409,10 +409,10 @@ void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch
                            double now)
 {
     inbox->count = inbox->used = inbox->odd_count = 0;
-    inbox->answer = 0;
+    batch->answer = 0;
     inbox->more = true;
     go_on(table, batch, inbox, now);
-    while (batch->unfinished == 0 && inbox->answer == 0 && take_datagram(table, udp, batch, inbox, now))
+    while (batch->unfinished == 0 && batch->answer == 0 && take_datagram(table, udp, batch, inbox, now))
         continue;
     cool_some(table, now);
 }
