@@ -16,7 +16,7 @@ from .core.batches import Buffer
 from .core.connection import Connection
 from .core.endpoint_connection import EndpointConnection
 from .made import Served
-from .manners import Manners, check_how, room_in, size_of
+from .manners import Manners, room_in, size_of
 from .waiting import Deadline
 
 if TYPE_CHECKING:
@@ -212,18 +212,9 @@ class DTLSServerConnection(Manners, Served):
         """Raises NotImplementedError: the UDP socket is the listener's. `close` or `shutdown` end the connection."""
         raise NotImplementedError("there is no socket of its own to return: close() ends the connection")
 
-    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
-        """Sends close_notify (unless `how` is SHUT_RD), and ends receiving (unless it is SHUT_WR).
-
-        Whoever waits in `recv` gets `b""`.
-        """
-        check_how(how)
-        self._check_open()
-        if how != socket.SHUT_RD:
-            self._say_goodbye()
-        if how != socket.SHUT_WR:
-            self._ended = True
-            self._moved()
+    def _end_receiving(self) -> None:
+        self._ended = True
+        self._moved()
 
     def _say_goodbye(self) -> None:
         """Has close_notify on its way; nobody needs to let go of the connection for that."""

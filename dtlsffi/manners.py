@@ -23,6 +23,8 @@ class Manners(Patience):
     _connection: Connection
     getpeername: Callable[[], Any]
     _check_open: Callable[[], None]
+    _say_goodbye: Callable[[], None]
+    _end_receiving: Callable[[], None]
 
     send: Callable[..., int]
     recv: Callable[..., bytes]
@@ -73,6 +75,19 @@ class Manners(Patience):
         if address not in (peer, peer[:2]):
             raise ValueError(f"this {type(self).__name__} speaks with {peer} only, not with {address}")
         return self.send(data, *flags)
+
+    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
+        """Sends close_notify (unless `how` is SHUT_RD), and ends receiving (unless it is SHUT_WR).
+
+        Whoever waits in `recv` gets `b""`.
+        """
+        if index(how) not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+            raise OSError(errno.EINVAL, f"how is SHUT_RD, SHUT_WR or SHUT_RDWR, not {how}")
+        self._check_open()
+        if how != socket.SHUT_RD:
+            self._say_goodbye()
+        if how != socket.SHUT_WR:
+            self._end_receiving()
 
     def write(self, data: Buffer) -> int:
         """`send`."""
@@ -134,12 +149,6 @@ class Manners(Patience):
     def makefile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Raises NotImplementedError: datagrams are no stream."""
         raise NotImplementedError(f"makefile not allowed on instances of {type(self).__name__}")
-
-
-def check_how(how: int) -> None:
-    """Raises TypeError, or OSError (EINVAL), for what is no way to shut a socket down."""
-    if index(how) not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
-        raise OSError(errno.EINVAL, f"how is SHUT_RD, SHUT_WR or SHUT_RDWR, not {how}")
 
 
 def room_in(buffer: Any, nbytes: int | None) -> memoryview:

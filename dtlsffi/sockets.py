@@ -21,7 +21,7 @@ from .core.context import DTLSContext
 from .core.errors import DTLSError, DTLSWantWriteError, DTLSZeroReturnError, HandshakeTimeout, make
 from .lingering import Lingering, T
 from .made import Door
-from .manners import Manners, check_how, room_in, size_of
+from .manners import Manners, room_in, size_of
 from .waiting import Deadline
 
 __all__ = ["DTLSSocket"]
@@ -301,21 +301,16 @@ class DTLSSocket(Lingering, Manners, Door, Socket):
         plain.settimeout(timeout)
         return plain
 
-    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
-        """Sends close_notify (unless `how` is SHUT_RD), and ends receiving (unless it is SHUT_WR).
-
-        Whoever waits in `recv` gets `b""`.
-        """
-        check_how(how)
-        self._check_open()
+    def _say_goodbye(self) -> None:
         self._check_met()
-        if how != socket.SHUT_RD:
-            self._connection.close()
-        if how != socket.SHUT_WR:
-            self._ended = True
-            self._carrier.forbid_reading()
-            if self._process == os.getpid():  # see _leave()
-                super().shutdown(socket.SHUT_RD)
+        self._connection.close()
+
+    def _end_receiving(self) -> None:
+        self._check_met()
+        self._ended = True
+        self._carrier.forbid_reading()
+        if self._process == os.getpid():  # see _leave()
+            Socket.shutdown(self, socket.SHUT_RD)
 
     def _leave(self, wake: int = socket.SHUT_RDWR) -> None:
         """Says goodbye, wakes whoever waits, and lets go of the descriptor while it is still ours."""
@@ -326,7 +321,7 @@ class DTLSSocket(Lingering, Manners, Door, Socket):
             self._carrier.release()
             # A child's copy must not shut down the socket that its parent goes on using.
             if (self._waiting or self._carrier.is_waited_for) and self._process == os.getpid():
-                super().shutdown(wake)
+                Socket.shutdown(self, wake)
 
     def close(self) -> None:
         """Sends close_notify, once, and closes the socket without waiting for the peer. Later calls raise OSError."""
