@@ -70,7 +70,6 @@ class Lib:
     DTLSFFI_HAS_DTLSv1: int
     DTLSFFI_HAS_DTLSv1_3: int
     DTLSFFI_HAS_GROUPS_LIST: int
-    DTLSFFI_HAS_PATH_MTU: int
     DTLSFFI_HAS_RPK: int
     DTLSFFI_HAS_SIGALGS_LIST: int
     DTLSFFI_HAS_SIGALG_NAMES: int
@@ -82,7 +81,6 @@ class Lib:
     DTLSFFI_HELLO_RANDOM: int
     DTLSFFI_HELLO_UNPROVEN: int
     DTLSFFI_HELLO_VERIFY_REQUEST: int
-    DTLSFFI_KEEPS_GIL: int
     DTLSFFI_MAY_READ: int
     DTLSFFI_MAY_SEND: int
     DTLSFFI_MESSAGE_MAX: int
@@ -302,7 +300,6 @@ class Lib:
     TLSEXT_STATUSTYPE_ocsp: int
     TLSEXT_cert_type_rpk: int
     TLSEXT_cert_type_x509: int
-    V_ASN1_BIT_STRING: int
     X509_CHECK_FLAG_NEVER_CHECK_SUBJECT: int
     X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS: int
     def X509_CRL_free(self, a0: CData, /) -> None: ...

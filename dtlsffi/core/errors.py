@@ -79,9 +79,9 @@ def too_large(length: int, limit: int, what: str = "record") -> DatagramTooLarge
     return make(DatagramTooLarge, f"{what.upper()}_TOO_LARGE", words)
 
 
-def make(kind: type[E], reason: str, words: str, *, library: str = "SSL", number: int | None = None) -> E:
+def make(kind: type[E], reason: str, words: str, *, library: str = "SSL") -> E:
     """Builds an exception of `kind` whose text is `[library: reason] words`."""
-    error = kind(NUMBERS.get(kind, ssl.SSL_ERROR_SSL) if number is None else number, f"[{library}: {reason}] {words}")
+    error = kind(NUMBERS.get(kind, ssl.SSL_ERROR_SSL), f"[{library}: {reason}] {words}")
     error.library = library
     error.reason = reason
     return error
