@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import dtlsffi
 from dtlsffi.accepted import DTLSServerConnection
 from dtlsffi.server import DTLSListener
 from tests.helpers import HOST
+from tests.serving.clients import Client
 
 LOOPBACK = ("127.0.0.1", 0)
 Both = Callable[..., list[Any]]
@@ -73,30 +73,10 @@ def waits_in(
     return found
 
 
-class Stepwise:
+class Stepwise(Client):
     """A client that goes on only when it is told to: it has been accepted, and stops there."""
 
     def __init__(self, address: Any, context: dtlsffi.DTLSContext) -> None:
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.connect(address)
-        self.sock.settimeout(10)
-        self.connection = dtlsffi.Connection(context, server_hostname=HOST)
-        with suppress(dtlsffi.DTLSWantReadError):
-            self.connection.do_handshake()
-        self._send()
-        self.receive()  # HelloVerifyRequest
-
-    def _send(self) -> None:
-        for datagram in self.connection.datagrams_to_send():
-            self.sock.send(datagram)
-
-    def receive(self) -> None:
-        """Takes one datagram, and answers it."""
-        self.connection.receive_datagram(self.sock.recv(65535))
-        self._send()
-
-    def __enter__(self) -> Stepwise:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
+        super().__init__(address, context)
+        self.begin()
+        self.until(lambda: self.received)  # the HelloVerifyRequest
