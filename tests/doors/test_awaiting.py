@@ -399,17 +399,14 @@ def test_what_a_callback_raises_in_a_handshake_is_told(
     assert sum("did not finish its handshake" in record.getMessage() for record in caplog.records) >= 2
 
 
-def test_a_client_is_told_why_it_waited_in_vain(run: Runner, client_context: dtlsffi.DTLSContext) -> None:
+def test_a_client_is_told_why_it_waited_in_vain(
+    run: Runner, client_context: dtlsffi.DTLSContext, silent: socket.socket, nobody: tuple[str, int]
+) -> None:
     """As a DTLSSocket is; and who has refused."""
 
     async def main() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-            silent.bind((LOOPBACK, 0))
-            with pytest.raises(
-                dtlsffi.HandshakeTimeout, match="datagrams sent.: nothing came back: is it a DTLS server"
-            ):
-                await dial(silent.getsockname(), client_context, handshake_timeout=0.05)
-            nobody = silent.getsockname()
+        with pytest.raises(dtlsffi.HandshakeTimeout, match="datagrams sent.: nothing came back: is it a DTLS server"):
+            await dial(silent.getsockname(), client_context, handshake_timeout=0.05)
         with pytest.raises(ConnectionRefusedError, match=f"127.0.0.1:{nobody[1]}"):
             await dial(nobody, client_context)
 

@@ -67,32 +67,27 @@ def test_a_silent_address_delays_the_next_by_a_quarter_second(
         assert 0.2 < took < 2
 
 
-def test_nobody_there_is_connection_refused(client_context: dtlsffi.DTLSContext) -> None:
+def test_nobody_there_is_connection_refused(client_context: dtlsffi.DTLSContext, nobody: tuple[str, int]) -> None:
     """ICMP says so; with whom is in the text."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        address = sock.getsockname()
-    with pytest.raises(ConnectionRefusedError, match=f"{address[0]}:{address[1]}"):
-        dtlsffi.create_connection(address, context=client_context, timeout=10)
+    with pytest.raises(ConnectionRefusedError, match=f"{nobody[0]}:{nobody[1]}"):
+        dtlsffi.create_connection(nobody, context=client_context, timeout=10)
 
 
-def test_silence_is_a_handshake_timeout_in_time(client_context: dtlsffi.DTLSContext) -> None:
+def test_silence_is_a_handshake_timeout_in_time(client_context: dtlsffi.DTLSContext, silent: socket.socket) -> None:
     """With every retransmission inside, and what was tried in the text."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-        silent.bind(("127.0.0.1", 0))
-        begin = time.monotonic()
-        with pytest.raises(dtlsffi.HandshakeTimeout, match=r"within 0.2 s \(\d+ datagrams sent\): nothing came back"):
-            dtlsffi.create_connection(silent.getsockname(), context=client_context, timeout=0.2)
-        assert 0.2 <= time.monotonic() - begin < 1
-        silent.setblocking(False)
-        received = 0
-        while True:
-            try:
-                silent.recv(65535)
-            except BlockingIOError:
-                break
-            received += 1
-        assert 4 <= received <= 12, "5, 10, 20, 40, 40, 40, 40 ms"
+    begin = time.monotonic()
+    with pytest.raises(dtlsffi.HandshakeTimeout, match=r"within 0.2 s \(\d+ datagrams sent\): nothing came back"):
+        dtlsffi.create_connection(silent.getsockname(), context=client_context, timeout=0.2)
+    assert 0.2 <= time.monotonic() - begin < 1
+    silent.setblocking(False)
+    received = 0
+    while True:
+        try:
+            silent.recv(65535)
+        except BlockingIOError:
+            break
+        received += 1
+    assert 4 <= received <= 12, "5, 10, 20, 40, 40, 40, 40 ms"
 
 
 def test_a_bad_certificate_ends_the_search(client_context: dtlsffi.DTLSContext, stranger: Authority) -> None:
@@ -107,19 +102,16 @@ def test_a_bad_certificate_ends_the_search(client_context: dtlsffi.DTLSContext, 
 
 
 def test_where_it_sends_from_can_be_chosen(
-    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
+    client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext, free_port: int
 ) -> None:
     """source_address, as in socket.create_connection."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
     with (
         listening(server_context, echo) as server,
         dtlsffi.create_connection(
-            address_of(server), context=client_context, timeout=10, source_address=("127.0.0.1", port)
+            address_of(server), context=client_context, timeout=10, source_address=("127.0.0.1", free_port)
         ) as conn,
     ):
-        assert conn.getsockname() == ("127.0.0.1", port)
+        assert conn.getsockname() == ("127.0.0.1", free_port)
 
 
 def test_the_default_timeout_is_sockets(
@@ -157,7 +149,7 @@ def test_a_session_is_resumed(client_context: dtlsffi.DTLSContext, server_contex
 
 
 def test_the_certificate_of_a_server_that_is_not_known(
-    authority: Authority, server_context: dtlsffi.DTLSContext, tmp_path: Path
+    authority: Authority, server_context: dtlsffi.DTLSContext, tmp_path: Path, silent: socket.socket
 ) -> None:
     """dtlsffi.get_server_certificate: in PEM, verified only where authorities are given."""
     with listening(server_context, echo) as server:
@@ -168,8 +160,7 @@ def test_the_certificate_of_a_server_that_is_not_known(
         (tmp_path / "ca.pem").write_bytes(authority.certificate)
         other = dtlsffi.get_server_certificate(address_of(sock), ca_certs=tmp_path / "ca.pem", timeout=5)
     assert dtlsffi.PEM_cert_to_DER_cert(other) != der
-    with pytest.raises(dtlsffi.HandshakeTimeout), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-        silent.bind(("127.0.0.1", 0))
+    with pytest.raises(dtlsffi.HandshakeTimeout):
         dtlsffi.get_server_certificate(silent.getsockname(), timeout=0.1)
 
 

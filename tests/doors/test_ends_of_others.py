@@ -213,7 +213,7 @@ class Told(DTLSDatagramProtocol):
 
 
 def test_a_closing_transport_takes_nobody_in(
-    run: Runner, client_context: dtlsffi.DTLSContext, authority: Authority
+    run: Runner, client_context: dtlsffi.DTLSContext, authority: Authority, silent: socket.socket
 ) -> None:
     """While it waits for a handshake of its own, whose datagram is to go out first."""
     context = dtlsffi.DTLSContext(dtlsffi.PROTOCOL_DTLS)
@@ -224,15 +224,13 @@ def test_a_closing_transport_takes_nobody_in(
 
     async def main() -> None:
         transport, protocol = await create_dtls_endpoint(Told, (LOOPBACK, 0), context=context, handshake_timeout=1)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-            silent.bind((LOOPBACK, 0))
-            transport.sendto(b"late", silent.getsockname())
-            transport.close()
-            async with await dial(transport.get_extra_info("sockname"), client_context) as client:
-                assert await client.recv() == b""
-            assert protocol.peers == []
-            while not transport._port.ended:
-                await asyncio.sleep(0.01)
+        transport.sendto(b"late", silent.getsockname())
+        transport.close()
+        async with await dial(transport.get_extra_info("sockname"), client_context) as client:
+            assert await client.recv() == b""
+        assert protocol.peers == []
+        while not transport._port.ended:
+            await asyncio.sleep(0.01)
 
     run(main)
 

@@ -21,9 +21,8 @@ import dtlsffi.anyio
 import dtlsffi.asyncio
 from dtlsffi.core.association import Association
 from dtlsffi.testing import Authority
+from tests.doors.accepting import LOOPBACK
 from tests.helpers import HOST
-
-LOOPBACK = ("127.0.0.1", 0)
 
 
 def living(sides: tuple[bool, ...]) -> list[Association]:

@@ -117,12 +117,9 @@ def test_the_rest_of_a_datagram_is_not_waited_for(
             assert server.recv() == b""
 
 
-def test_a_refusal_is_told_while_one_waits(dtls_pair: Pair) -> None:
+def test_a_refusal_is_told_while_one_waits(dtls_pair: Pair, nobody: tuple[str, int]) -> None:
     """ConnectionRefusedError, and the connection goes on."""
     client, server = dtls_pair
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
-        port.bind(("127.0.0.1", 0))
-        nobody = port.getsockname()
     with socket.socket(fileno=socket.dup(client.fileno())) as raw:
         lull(client)
         raw.connect(nobody)

@@ -17,10 +17,10 @@ import pytest
 
 import dtlsffi
 import dtlsffi.asyncio
+from tests.doors.accepting import LOOPBACK
 from tests.helpers import HOST
 
 NOWHERE = ("255.255.255.255", 9)  # which a socket may send to only if it has asked for that
-LOOPBACK = ("127.0.0.1", 0)
 
 
 def test_of_an_endpoint(client_context: dtlsffi.DTLSContext) -> None:

@@ -89,19 +89,19 @@ def test_what_waits_for_a_handshake_that_fails_is_told_of_after_close(
     run(main)
 
 
-def test_where_there_is_no_place_for_one_more(run: Runner, client_context: dtlsffi.DTLSContext) -> None:
+def test_where_there_is_no_place_for_one_more(
+    run: Runner, client_context: dtlsffi.DTLSContext, silent: socket.socket
+) -> None:
     """error_received says so, and sendto() raises nothing."""
 
     async def main() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-            silent.bind((LOOPBACK, 0))
-            transport, protocol = await create_dtls_endpoint(
-                Listening, local_addr=(LOOPBACK, 0), context=client_context, server_hostname=HOST, max_connections=1
-            )
-            transport.sendto(b"x", silent.getsockname())
-            transport.sendto(b"y", (LOOPBACK, 9))
-            assert [error.reason for error in protocol.errors] == ["NOT_CONNECTED"]
-            transport.abort()
+        transport, protocol = await create_dtls_endpoint(
+            Listening, local_addr=(LOOPBACK, 0), context=client_context, server_hostname=HOST, max_connections=1
+        )
+        transport.sendto(b"x", silent.getsockname())
+        transport.sendto(b"y", (LOOPBACK, 9))
+        assert [error.reason for error in protocol.errors] == ["NOT_CONNECTED"]
+        transport.abort()
 
     run(main)
 
