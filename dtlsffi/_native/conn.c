@@ -112,6 +112,7 @@ void dtlsffi_conn_free(dtlsffi_conn *conn)
     SSL_free(conn->ssl);
     dtlsffi_outbox_clear(&conn->out);
     dtlsffi_conn_drop_held_record(conn);
+    OPENSSL_free(conn->packed);
     OPENSSL_free(conn->fault);
     dtlsffi_records_unwatch(&conn->watch);
     dtlsffi_lock_destroy(&conn->lock);
@@ -168,6 +169,8 @@ void dtlsffi_conn_leave(dtlsffi_conn *conn)
     void *gil = conn->gil;
 
     conn->gil = NULL;
+    if (conn->packed != NULL)
+        dtlsffi_conn_send_packed(conn);
     if (conn->abandoned && !conn->failed) {
         if (conn->established)
             dtlsffi_conn_say_goodbye(conn);

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 
 /* How many datagrams a call reads from a socket before Python gets a chance to look at its clock: what is junk, or
@@ -106,6 +107,8 @@ static int read_datagram(BIO *bio, char *buffer, int size)
     size_t taken;
 
     BIO_clear_retry_flags(bio);
+    if (conn->packed != NULL)
+        dtlsffi_conn_send_packed(conn);
     while ((taken = take(conn, data, (size_t)size)) > 0) {
         size_t accepted = dtlsffi_records_accept_untrusted(conn, data, taken);
 
@@ -237,6 +240,35 @@ static bool put(dtlsffi_conn *conn, const uint8_t *data, size_t length)
     return put_into_memory(conn, data, length);
 }
 
+/* Sends what has been packed. */
+void dtlsffi_conn_send_packed(dtlsffi_conn *conn)
+{
+    if (conn->packed_length > 0 && !put(conn, conn->packed, conn->packed_length))
+        DTLSFFI_COUNT_BOTH(conn, dropped_unsent, 1); /* there is no other try but the timer's */
+    OPENSSL_free(conn->packed);
+    conn->packed = NULL;
+    conn->packed_length = 0;
+}
+
+/* OpenSSL sends each message of a flight by itself where it sends it again, and all are needed: as they were the first
+ * time, they are put together in as few datagrams as there can be. Returns what put() does. */
+static bool pack(dtlsffi_conn *conn, const uint8_t *data, size_t length)
+{
+    size_t most = dtlsffi_conn_flight_mtu(conn);
+
+    if (!conn->repeating && !conn->established)
+        return put(conn, data, length);
+    if (conn->packed != NULL && conn->packed_length + length > most)
+        dtlsffi_conn_send_packed(conn);
+    if (conn->packed == NULL)
+        conn->packed = length < most ? OPENSSL_malloc(most) : NULL;
+    if (conn->packed == NULL)
+        return put(conn, data, length);
+    memcpy(conn->packed + conn->packed_length, data, length);
+    conn->packed_length += length;
+    return true;
+}
+
 /* As many whole records as fit in a datagram; at least one. */
 static size_t cut(const uint8_t *data, size_t length, size_t mtu)
 {
@@ -270,7 +302,7 @@ static int write_datagram(BIO *bio, const char *buffer, int size)
     while (done < length) {
         size_t next = cut(data + done, length - done, dtlsffi_conn_flight_mtu(conn));
 
-        if (!put(conn, data + done, next))
+        if (!pack(conn, data + done, next))
             break;
         done += next;
     }

@@ -268,6 +268,7 @@ struct dtlsffi_conn {
     /* what it is at just now */
     bool sending;               /* an application record, or close_notify, is on its way through the BIO */
     bool parting;               /* and it is close_notify */
+    bool repeating;             /* its timer has run out: a flight is being sent again */
     bool alone;                 /* what OpenSSL has read last is one record, and nothing behind it */
     bool fed;                   /* datagrams come by hand just now, though there is a socket of our own */
     bool detached;              /* there was a socket, and it is gone */
@@ -305,6 +306,8 @@ struct dtlsffi_conn {
     void *handle;               /* Python's object for the callbacks, or NULL */
     SSL_CTX *ctx;               /* the one it began with, where its session and tickets belong; the SSL holds it */
     dtlsffi_outbox out;
+    uint8_t *packed;            /* records of a flight that is sent again, for one datagram; or NULL */
+    size_t packed_length;
     uint8_t *held_record;       /* a record larger than the buffer it was asked into */
     size_t held_record_length;
     size_t mtu;                 /* UDP payload ceiling; 0: ask the kernel */
@@ -382,6 +385,7 @@ void dtlsffi_table_harvest(dtlsffi_table *table, dtlsffi_udp *udp, dtlsffi_batch
 /* datagram_bio.c */
 bool dtlsffi_datagram_bio_init(void);
 BIO *dtlsffi_datagram_bio_new(dtlsffi_conn *conn);
+void dtlsffi_conn_send_packed(dtlsffi_conn *conn);
 void dtlsffi_conn_hear(dtlsffi_conn *conn, int number);
 
 /* mtu.c */

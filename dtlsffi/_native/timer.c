@@ -96,13 +96,19 @@ static int release_alert(dtlsffi_conn *conn)
 
 static int run_out(dtlsffi_conn *conn)
 {
+    int answer;
+
     if (conn->failed)
         return dtlsffi_conn_why_failed(conn);
     if (dtlsffi_timer_left(conn) != 0)
         return 0;
     if (conn->alert_is_held && !conn->established)
         return release_alert(conn);
-    if (DTLSv1_handle_timeout(conn->ssl) < 0)
+    conn->repeating = true;
+    answer = DTLSv1_handle_timeout(conn->ssl);
+    conn->repeating = false;
+    dtlsffi_conn_send_packed(conn);
+    if (answer < 0)
         return dtlsffi_conn_result(conn, -1);
     return conn->io_errno != 0 ? dtlsffi_fault_system(conn->io_errno) : 0;
 }

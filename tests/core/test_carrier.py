@@ -214,6 +214,7 @@ def test_what_icmp_says_of_an_answer_takes_nothing_with_it(
     """A peer that says its last flight again, and more, and is gone: the second answer to it finds nobody there."""
     data = [b"%04d" % number for number in range(count)]
     client_context.retransmission = (0.01, 1, 0.01)
+    server_context.retransmission = (60, 1, 60)  # says nothing twice, so that what the client reads is its last flight
     with connected_pair() as (one, two):
         for sock in (one, two):
             sock.setblocking(False)

@@ -50,16 +50,17 @@ def test_what_is_refused_later_is_in_the_words(client_context: dtlsffi.DTLSConte
         for each in (sock, silent):
             each.bind(LOOPBACK)
             each.setblocking(False)
-        endpoint = dtlsffi.Endpoint(None, fileno=sock.fileno(), handshake_timeout=0.1)
+        endpoint = dtlsffi.Endpoint(None, fileno=sock.fileno(), handshake_timeout=30)
         connection = endpoint.connect(
             silent.getsockname(), time.monotonic(), context=client_context, server_hostname=HOST
         )
         with suppress(OSError):
             sock.shutdown(socket.SHUT_WR)  # which Linux does not like, and does
-        while not connection.gone:
+        while not connection.statistics()["flights_retransmitted"]:
             select.select([], [], [], endpoint.get_timer(time.monotonic()))
             endpoint.handle_timers(time.monotonic())
-        words = r"\(1 datagrams sent\): the system refused to send [1-4] more: Broken pipe"
+        endpoint.handle_timers(time.monotonic() + 30)
+        words = r"\(1 datagrams sent\): the system refused to send 1 more: Broken pipe"
         with pytest.raises(dtlsffi.HandshakeTimeout, match=words):
             raise connection.failure or AssertionError
         endpoint.close()

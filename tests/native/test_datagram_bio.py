@@ -1,14 +1,15 @@
-"""dtlsffi/_native/datagram_bio.c: what a socket gives at one time."""
+"""dtlsffi/_native/datagram_bio.c: what a socket gives at one time, and what goes out in one datagram."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 
 import pytest
 
 import dtlsffi
-from dtlsffi import Connection
+from dtlsffi import Connection, DTLSContext, DTLSWantReadError
 from tests.helpers import HOST
 from tests.native.by_hand import ByHand
 
@@ -45,3 +46,21 @@ def test_what_a_call_has_no_room_for_is_counted(
         send()
         assert [record[:1] for record in server.recv_many()] == [b"a", b"b", b"c"]
         assert server.statistics()["dropped_junk"] == 1
+
+
+def test_a_flight_that_is_sent_again_is_packed_as_the_first_time(
+    client_context: DTLSContext, server_context: DTLSContext
+) -> None:
+    """One datagram for each message would make it likely that one of them is lost."""
+    client_context.retransmission, server_context.retransmission = (60, 1, 60), (0.01, 1.0, 0.01)
+    client, server = Connection(client_context, server_hostname=HOST), Connection(server_context, server_side=True)
+    with suppress(DTLSWantReadError):
+        client.do_handshake()
+    for datagram in client.datagrams_to_send():
+        server.receive_datagram(datagram)
+    first = server.datagrams_to_send()
+    while server.get_timer():
+        pass
+    server.handle_timer()
+    again = server.datagrams_to_send()
+    assert len(first) == len(again) == 1

@@ -62,9 +62,13 @@ def talk(link: MemoryLink, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(300))
 def test_a_bad_network_is_survived(seed: int, contexts: tuple[dtlsffi.DTLSContext, dtlsffi.DTLSContext]) -> None:
-    """30 % lost, 10 % twice, 20 % late; every tenth wire drops all above 548 bytes, too."""
+    """30 % lost, 10 % twice, 20 % late; every tenth wire loses 20 %, and all above 548 bytes.
+
+    OpenSSL gives up after a flight that was sent 13 times, and who sends next is a matter of two timers: of a wire that
+    loses more, the dice are thrown against it now and then.
+    """
     mtu = 548 if seed % 10 == 0 else None
-    link = join(contexts, seed, loss=0.3, duplication=0.1, reordering=0.2, mtu=mtu)
+    link = join(contexts, seed, loss=0.3 if mtu is None else 0.2, duplication=0.1, reordering=0.2, mtu=mtu)
     if mtu is not None:  # the path's, which an application has to know for its data
         link.client.mtu = 548
     link.shake_hands()
