@@ -22,9 +22,11 @@ except ImportError as error:
             "on it); running from a source tree that was never built cannot work",
             name=error.name,
         ) from None
-    if "undefined symbol" in str(error):
+    if "undefined symbol" in str(error) or "not found (required by" in str(error):
         raise ImportError(
-            f"dtlsffi was built for a newer OpenSSL than the one that is here ({error}): install that, or build anew"
+            f"dtlsffi was built for a newer OpenSSL than the one that is here ({error}): install that, or build anew. "
+            "One of the same name that Python's own ssl has loaded is taken for it: LD_LIBRARY_PATH can put the newer "
+            "into its place"
         ) from None
     raise
 

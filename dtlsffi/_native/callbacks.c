@@ -167,6 +167,7 @@ static int ask_certificate(int ok, X509_STORE_CTX *store)
         X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED); /* internal_error, to the peer */
     else if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
         X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
+    conn->distrusted = !ok;
     return ok;
 }
 
@@ -258,7 +259,7 @@ int dtlsffi_conn_adopt(dtlsffi_conn *conn, SSL_CTX *ctx, int has_psk, int traces
     X509_VERIFY_PARAM_clear_flags(SSL_get0_param(ssl), ~0UL); /* the next call only adds to them */
     if (SSL_set1_param(ssl, SSL_CTX_get0_param(ctx)) != 1 ||
         SSL_set_min_proto_version(ssl, (int)SSL_CTX_get_min_proto_version(ctx)) != 1 ||
-        SSL_set_max_proto_version(ssl, (int)SSL_CTX_get_max_proto_version(ctx)) != 1)
+        SSL_set_max_proto_version(ssl, dtlsffi_conn_newest(conn, (int)SSL_CTX_get_max_proto_version(ctx))) != 1)
         return 0;
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), SSL_CTX_get_verify_callback(ctx));
     SSL_clear_options(ssl, SSL_get_options(ssl) & ~SSL_CTX_get_options(ctx));

@@ -106,7 +106,7 @@ static inline char *SSL_get1_builtin_sigalgs(OSSL_LIB_CTX *library)
 }
 #endif
 
-#if OPENSSL_VERSION_NUMBER >= 0x30500000L
+#if OPENSSL_VERSION_NUMBER >= 0x3050000fL /* not in 3.5.0-dev */
 #define DTLSFFI_HAS_GROUPS_LIST 1
 #define DTLSFFI_HAS_SIGALG_NAMES 1
 #else

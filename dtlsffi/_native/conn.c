@@ -309,6 +309,15 @@ int dtlsffi_conn_alert_held(dtlsffi_conn *conn)
 /* Bytes of a handshake message of clients, behind a shared port: OpenSSL keeps ten that are yet to come of each. */
 #define MESSAGE_MAX 32768
 
+/* The newest version that may be spoken where `asked` is (0: any). Behind a port it is 1.2: DTLS 1.3 takes no client that
+ * has answered a HelloVerifyRequest (RFC 9147 section 5.3), and has timers after the handshake, too. */
+int dtlsffi_conn_newest(const dtlsffi_conn *conn, int asked)
+{
+    bool is_newer = DTLSFFI_HAS_DTLSv1_3 && (asked == 0 || asked == DTLS1_3_VERSION);
+
+    return conn->port != NULL && is_newer ? DTLS1_2_VERSION : asked;
+}
+
 /* Has a new connection's datagrams go to `address`, over a socket that others use, too, or from memory. Those for it
  * are fed by hand. */
 void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, int in_memory, const dtlsffi_address *address)
@@ -321,6 +330,8 @@ void dtlsffi_conn_share(dtlsffi_conn *conn, dtlsffi_udp *udp, int in_memory, con
         conn->ipv6 = is_ipv6(udp->fd);
         dtlsffi_mtu_refresh(conn);
     }
+    if (DTLSFFI_HAS_DTLSv1_3)
+        SSL_set_max_proto_version(conn->ssl, dtlsffi_conn_newest(conn, (int)SSL_get_max_proto_version(conn->ssl)));
     if (SSL_is_server(conn->ssl))
         SSL_set_max_cert_list(conn->ssl, MESSAGE_MAX);
 }

@@ -18,19 +18,35 @@ static void establish(dtlsffi_conn *conn)
     dtlsffi_mtu_refresh(conn);
 }
 
+/* Whether a raw key that is to be verified was not: up to 3.2.3, 3.3.2 and 3.4.0 (CVE-2024-12797) OpenSSL's clients go
+ * on, and only remember it. */
+static bool is_refused_key(const dtlsffi_conn *conn)
+{
+    if (SSL_get0_peer_rpk(conn->ssl) == NULL || (SSL_get_verify_mode(conn->ssl) & SSL_VERIFY_PEER) == 0)
+        return false;
+    return SSL_get_verify_callback(conn->ssl) != NULL ? conn->distrusted : SSL_get_verify_result(conn->ssl) != X509_V_OK;
+}
+
 /* A suite without certificates must not be the way around them: a pre-shared key not around a pin, and an anonymous
  * suite not around either a pin or CERT_REQUIRED. */
-static int check_shown(dtlsffi_conn *conn)
+static bool is_shown(const dtlsffi_conn *conn)
 {
     bool required = (SSL_get_verify_mode(conn->ssl) & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) != 0;
     bool anonymous = SSL_CIPHER_get_auth_nid(SSL_get_current_cipher(conn->ssl)) == NID_auth_null;
 
     if (!conn->pinned && !(required && anonymous))
-        return 1;
-    if (SSL_get0_peer_certificate(conn->ssl) != NULL || SSL_get0_peer_rpk(conn->ssl) != NULL)
+        return true;
+    return SSL_get0_peer_certificate(conn->ssl) != NULL || SSL_get0_peer_rpk(conn->ssl) != NULL;
+}
+
+static int check_shown(dtlsffi_conn *conn)
+{
+    bool refused = is_refused_key(conn);
+
+    if (!refused && is_shown(conn))
         return 1;
     dtlsffi_conn_say_goodbye(conn);
-    ERR_raise(ERR_LIB_SSL, SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE);
+    ERR_raise(ERR_LIB_SSL, refused ? SSL_R_CERTIFICATE_VERIFY_FAILED : SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE);
     return dtlsffi_conn_fail(conn);
 }
 

@@ -256,6 +256,7 @@ struct dtlsffi_conn {
     bool failed;                /* OpenSSL will not go on with this SSL */
     bool shut;                  /* we have sent close_notify */
     bool pinned;                /* the peer has to show a certificate or raw key; not its chain decides */
+    bool distrusted;            /* what the peer has shown was, by whoever is asked about certificates */
     bool proven;                /* its cookie has been checked: what OpenSSL asks for */
     bool abandoned;             /* closed within one of its own callbacks */
     bool warm;                  /* OpenSSL's buffers may be allocated: it is in its table's list of those */
@@ -351,6 +352,7 @@ void dtlsffi_conn_free(dtlsffi_conn *conn);
 int dtlsffi_conn_enter(dtlsffi_conn *conn);
 void dtlsffi_conn_leave(dtlsffi_conn *conn);
 int dtlsffi_conn_result(dtlsffi_conn *conn, int ret);
+int dtlsffi_conn_newest(const dtlsffi_conn *conn, int asked);
 int dtlsffi_conn_fail(dtlsffi_conn *conn);
 void dtlsffi_conn_drop_held_record(dtlsffi_conn *conn);
 bool dtlsffi_conn_cool(dtlsffi_conn *conn);

@@ -96,7 +96,7 @@ static int release_alert(dtlsffi_conn *conn)
 
 static int run_out(dtlsffi_conn *conn)
 {
-    int answer;
+    long answer;
 
     if (conn->failed)
         return dtlsffi_conn_why_failed(conn);

@@ -141,7 +141,8 @@ class Endpoint(Draining):
             move()
         except BaseException as error:
             if connection.server_side and isinstance(error, Exception) and connection.is_callbacks(error):
-                logger.exception("a callback has failed in the handshake with %s", connection.peer)
+                stage = "connection" if connection.is_established else "handshake"
+                logger.exception("a callback has failed in the %s with %s", stage, connection.peer)
             if connection.is_established:  # to OpenSSL nothing has happened, so that the peer would hear of nothing
                 attempt(partial(Connection.close, connection), [])
             self._transmit(connection)
