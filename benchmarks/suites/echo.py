@@ -21,7 +21,7 @@ Where the rest goes: saturated, 4 % of an echo's time is the interpreter's in an
 where the protocol is called for each record, and calls back; OpenSSL costs what it costs the C server. Nobody may
 fragment what either of them sends, so the kernel need not number it. At 20,000 and 50,000 a second most records come
 alone: a turn of the loop, made for a batch, is paid for one, with caches that have gone cold meanwhile. At 50,000 the
-interpreter takes 1.5 us of an Endpoint's 11, and 4.1 of asyncio's 13 (perf), half of them for asyncio's own loop. A
+interpreter takes 1.5 us of an Endpoint's 13, and 4.1 of asyncio's 15 (perf), half of them for asyncio's own loop. A
 peer that has been silent for more than 1.5 seconds has given its buffers back, and takes them anew for its next
 record: with 10,000 peers at 20,000 a second that is a good part of what a sample of some seconds sees. What comes
 back is what p50 and p99 are of; what is lost is counted beside them."""

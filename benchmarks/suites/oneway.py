@@ -16,9 +16,9 @@ with sendmmsg and recvmmsg; *C GSO* with UDP_SEGMENT and UDP_GRO as well. *GSO a
 `recv_many` on a system that has neither (a preloaded library refuses them).
 
 Where the rest goes: with UDP_GRO the receiver is the slow one. C's, with our sender, gets as many records a second as
-with its own, and ours, with C's sender, as few: at 64 bytes a record takes it some 400 ns instead of 350. perf finds
-17 of them in the interpreter, for an object of each, and 30 in our C; OpenSSL and libc take what they take in C, and
-the kernel's part is so small that this is what is left to be seen. At 1200 bytes OpenSSL writes into the record's
+with its own, and ours, with C's sender, as few: at 64 bytes a record takes it some 60 ns more than C's 400. perf has
+found 17 of them in the interpreter, for an object of each, and 30 in our C; OpenSSL and libc take what they take in C,
+and the kernel's part is so small that this is what is left to be seen. At 1200 bytes OpenSSL writes into the record's
 object; to make and free one of that size takes malloc 20 ns more than a smaller one takes Python."""
 
 

@@ -309,8 +309,8 @@ int dtlsffi_conn_alert_held(dtlsffi_conn *conn)
 /* Bytes of a handshake message of clients, behind a shared port: OpenSSL keeps ten that are yet to come of each. */
 #define MESSAGE_MAX 32768
 
-/* The newest version that may be spoken where `asked` is (0: any). Behind a port it is 1.2: DTLS 1.3 takes no client that
- * has answered a HelloVerifyRequest (RFC 9147 section 5.3), and has timers after the handshake, too. */
+/* The newest version that may be spoken where `asked` is (0: any). Behind a port it is 1.2: DTLS 1.3 takes no client
+ * that has answered a HelloVerifyRequest (RFC 9147 section 5.3), and has timers after the handshake, too. */
 int dtlsffi_conn_newest(const dtlsffi_conn *conn, int asked)
 {
     bool is_newer = DTLSFFI_HAS_DTLSv1_3 && (asked == 0 || asked == DTLS1_3_VERSION);

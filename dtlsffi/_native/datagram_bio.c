@@ -149,26 +149,27 @@ static void lose(dtlsffi_conn *conn, int number)
         conn->io_errno = number; /* there is no way to it; but where there was one, it may come back */
 }
 
-/* Waits for room in a shared socket's send buffer, but not for long, and not again where the last one has in vain. Lets
- * go of the GIL until the connection is left: see gil.c. */
-static bool wait_for_room(dtlsffi_conn *conn)
+#define SLICE 5 /* milliseconds: poll(2) finds room where half the buffer is free, but what is this small goes before */
+
+/* Waits for room in a shared socket's send buffer, but not for long, and not again where the last one has in vain;
+ * tries meanwhile. Lets go of the GIL until the connection is left: see gil.c. Returns 0, or an errno. */
+static int send_when_room(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 {
     dtlsffi_udp *udp = conn->udp;
     struct pollfd room = {.fd = udp->fd, .events = POLLOUT};
+    int most = __atomic_load_n(&udp->in_vain, __ATOMIC_RELAXED) ? 0 : udp->linger;
     void *gil = dtlsffi_gil_release();
-    int found = 0;
+    int number = EAGAIN;
 
     if (gil != NULL)
         conn->gil = gil;
-    if (!__atomic_load_n(&udp->in_vain, __ATOMIC_RELAXED))
-        do {
-            found = poll(&room, 1, udp->linger);
-        } while (found < 0 && errno == EINTR);
-    __atomic_store_n(&udp->in_vain, found != 1, __ATOMIC_RELAXED);
-    return found == 1;
+    for (int waited = 0; waited < most && dtlsffi_would_block(number); waited += SLICE) {
+        (void)poll(&room, 1, SLICE);
+        number = send_now(conn, data, length);
+    }
+    __atomic_store_n(&udp->in_vain, dtlsffi_would_block(number), __ATOMIC_RELAXED);
+    return number;
 }
-
-#define GOODBYE_TRIES 4 /* others may have the room first */
 
 /* Nobody sends close_notify again: it waits for room where it may. Returns 0, or an errno. */
 static int send_goodbye(dtlsffi_conn *conn, const uint8_t *data, size_t length)
@@ -177,8 +178,8 @@ static int send_goodbye(dtlsffi_conn *conn, const uint8_t *data, size_t length)
 
     if (number == 0 && conn->udp != NULL)
         __atomic_store_n(&conn->udp->in_vain, 0, __ATOMIC_RELAXED);
-    for (int i = 0; i < GOODBYE_TRIES && dtlsffi_would_block(number) && conn->udp != NULL && wait_for_room(conn); i++)
-        number = send_now(conn, data, length);
+    if (dtlsffi_would_block(number) && conn->udp != NULL)
+        number = send_when_room(conn, data, length);
     if (number != 0 && !dtlsffi_would_block(number)) /* of an older datagram, perhaps */
         number = send_now(conn, data, length);
     return number;

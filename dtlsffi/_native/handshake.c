@@ -24,7 +24,9 @@ static bool is_refused_key(const dtlsffi_conn *conn)
 {
     if (SSL_get0_peer_rpk(conn->ssl) == NULL || (SSL_get_verify_mode(conn->ssl) & SSL_VERIFY_PEER) == 0)
         return false;
-    return SSL_get_verify_callback(conn->ssl) != NULL ? conn->distrusted : SSL_get_verify_result(conn->ssl) != X509_V_OK;
+    if (SSL_get_verify_callback(conn->ssl) != NULL)
+        return conn->distrusted;
+    return SSL_get_verify_result(conn->ssl) != X509_V_OK;
 }
 
 /* A suite without certificates must not be the way around them: a pre-shared key not around a pin, and an anonymous

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
@@ -101,6 +102,12 @@ class Port(AwaitedPort):
         waiter = self.loop.create_future()
         self.when_room(lambda: tell([waiter]))
         await waiter
+
+    def has_room(self) -> bool:
+        """Whether the socket's send buffer has room: for close_notify, say, which is sent once."""
+        poller = select.poll()
+        poller.register(self._descriptor, select.POLLOUT)
+        return bool(poller.poll(0))
 
     def when_room(self, call: Callable[[], object]) -> None:
         """Calls when the socket's send buffer has room, or the port has ended: once."""

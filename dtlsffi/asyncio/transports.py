@@ -9,7 +9,7 @@ from asyncio.trsock import TransportSocket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from ..awaiting import AwaitedConnection
 from ..core import errors
@@ -379,8 +379,7 @@ class DTLSTransport(Made, Sending):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """The protocol."""
-        protocol: asyncio.BaseProtocol = self._protocol
-        return protocol
+        return cast(asyncio.BaseProtocol, self._protocol)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Replaces the protocol."""
@@ -398,9 +397,13 @@ class DTLSTransport(Made, Sending):
         self._settle()
 
     def _settle(self) -> None:
-        """Closes at last, if it is to be closed and nothing waits any more."""
-        if self._closing and not self._buffer and not any(peer._backlog for peer in self._peers.values()):
+        """Closes at last, if it is to be closed, nothing waits any more, and there is room for close_notify."""
+        if not self._closing or self._buffer or any(peer._backlog for peer in self._peers.values()):
+            return
+        if self._port.ended or self._port.has_room():
             self._port.end()
+        else:
+            self._port.when_room(self._settle)
 
     def abort(self) -> None:
         """`close`, but what waits is dropped."""

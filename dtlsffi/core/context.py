@@ -168,8 +168,9 @@ class DTLSContext(PreSharedKeys, Credentials, Trust, Stapling, Resumption, Obser
     def retransmission(self) -> tuple[float, float, float]:
         """The retransmission timer of a handshake: first duration in seconds, factor after each loss, longest duration.
 
-        RFC 6347 section 4.2.4.1 proposes the default, `(1.0, 2.0, 60.0)`. OpenSSL gives up where the first
-        try and twelve more are lost. It has to be longer than the path's round trip.
+        RFC 6347 section 4.2.4.1 proposes the default, `(1.0, 2.0, 60.0)`. OpenSSL gives up where the first try and
+        twelve more are lost. Where the path's round trip is longer than that, flights are sent several times, which
+        costs no more than datagrams. Each flight begins with the first duration again.
         """
         return self._timers
 

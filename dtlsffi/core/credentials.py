@@ -31,7 +31,8 @@ class Credentials(Settings):
         `certfile` and `keyfile` are file names (str, PathLike), contents (bytes: PEM or DER), or objects of the package
         `cryptography` (for the chain a list of certificates); without `keyfile` the key is looked for in `certfile`.
         `password` is a str, bytes, bytearray, or a callable that returns one; it is asked only if the key is encrypted.
-        One certificate for each kind of key may be loaded.
+        One certificate for each kind of key may be loaded: RSA or ECDSA (with Ed25519 and Ed448, which load, too, no
+        client finds a cipher suite: OpenSSL has them for TLS, not for DTLS).
 
         Raises `DTLSError` where anything cannot be read or the two do not belong together, OSError where a file cannot
         be read, ValueError where a password is missing; the context is then as it was.

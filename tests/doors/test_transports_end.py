@@ -57,6 +57,34 @@ def test_the_peers_close_is_a_clients_end(
     run(main)
 
 
+def test_close_notify_waits_for_room_in_the_socket(
+    run: Runner,
+    client_context: dtlsffi.DTLSContext,
+    server_context: dtlsffi.DTLSContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is sent once: behind so much that the kernel takes no more it would be lost. Nobody else waits."""
+    found = [False, True]
+
+    async def main() -> None:
+        async with server_with(Listening, server_context) as (server, at_server):
+            client, protocol = await create_dtls_endpoint(
+                Listening, remote_addr=server.get_extra_info("sockname"), context=client_context, server_hostname=HOST
+            )
+            client.sendto(b"here")
+            await until(lambda: bool(at_server.datagrams))
+            monkeypatch.setattr(type(client._port), "has_room", lambda _: found.pop(0))
+            client.close()
+            assert client.is_closing()
+            assert not client._port.ended
+            await until(lambda: bool(protocol.lost))
+            assert (protocol.lost, found) == ([None], [])
+            monkeypatch.undo()
+            await until(lambda: not server._peers)
+
+    run(main)
+
+
 def test_a_failure_is_a_clients_end(
     run: Runner, client_context: dtlsffi.DTLSContext, server_context: dtlsffi.DTLSContext
 ) -> None:
