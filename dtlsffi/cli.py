@@ -132,6 +132,14 @@ def seconds(text: str) -> float:
     return float(number(text, float, "seconds are", 366 * 86400))
 
 
+def ask(words: str) -> str:
+    """A password, from the terminal or stdin; ValueError where there is none."""
+    try:
+        return getpass(words)
+    except EOFError:
+        raise ValueError("the private key is encrypted, and there is nobody to ask for its password") from None
+
+
 def something(text: str) -> str:
     """What a shell's variable that is not set does not give."""
     if not text:
@@ -201,7 +209,7 @@ def adjust(context: DTLSContext, options: argparse.Namespace) -> None:
         raise ValueError("--key FILE is of use with --cert FILE only")
     if options.cert is not None:
         words = f"password of {options.key or options.cert}: "
-        context.load_cert_chain(options.cert, options.key, lambda: getpass(words))
+        context.load_cert_chain(options.cert, options.key, partial(ask, words))
     if options.trace:
         context.trace = lambda _, event: print(event, file=sys.stderr)
     if options.ciphers is not None:

@@ -19,6 +19,14 @@ static bool is_ipv6(int fd)
     return !IN6_IS_ADDR_V4MAPPED(&((struct sockaddr_in6 *)&peer)->sin6_addr);
 }
 
+static bool is_local(int fd)
+{
+    struct sockaddr_storage own;
+    socklen_t size = sizeof(own);
+
+    return fd >= 0 && getsockname(fd, (struct sockaddr *)&own, &size) == 0 && own.ss_family == AF_UNIX;
+}
+
 static void note_alert(const SSL *ssl, int where, int value)
 {
     dtlsffi_conn *conn = SSL_get_app_data(ssl);
@@ -78,6 +86,7 @@ dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *hand
     conn->ctx_data = dtlsffi_ctx_get_data(ctx);
     conn->fd = fd;
     conn->ipv6 = is_ipv6(fd);
+    conn->local_socket = is_local(fd);
     conn->mtu = conn->ctx_data->mtu;
     if (conn->mtu == 0 && fd < 0)
         conn->mtu = DTLSFFI_MTU_DEFAULT;
@@ -204,11 +213,11 @@ const dtlsffi_fault *dtlsffi_conn_fault(const dtlsffi_conn *conn)
     return conn->failed && conn->fault != NULL ? conn->fault : dtlsffi_fault_last();
 }
 
-/* Whether the peer has said close_notify, at whatever level: where it is fatal (TinyDTLS) OpenSSL calls it an error,
- * and has nothing more to say. */
+/* Whether the peer of a connection has said close_notify, at whatever level: where it is fatal (TinyDTLS) OpenSSL calls
+ * it an error, and has nothing more to say. A handshake has failed over that. */
 static bool is_over(dtlsffi_conn *conn)
 {
-    return conn->alert_received == SSL_AD_CLOSE_NOTIFY && dtlsffi_conn_closed(conn);
+    return conn->established && conn->alert_received == SSL_AD_CLOSE_NOTIFY && dtlsffi_conn_closed(conn);
 }
 
 /* What an SSL call that did not succeed means. */

@@ -84,7 +84,7 @@ static size_t take_from_socket(dtlsffi_conn *conn, uint8_t *buffer, size_t size)
     }
     if (!dtlsffi_would_block(errno))
         dtlsffi_conn_hear(conn, errno);
-    else
+    else if (!conn->local_socket)
         dtlsffi_clear_error_queue(conn->fd);
     return 0;
 }
@@ -262,7 +262,7 @@ static bool pack(dtlsffi_conn *conn, const uint8_t *data, size_t length)
     if (conn->packed != NULL && conn->packed_length + length > most)
         dtlsffi_conn_send_packed(conn);
     if (conn->packed == NULL)
-        conn->packed = length < most ? OPENSSL_malloc(most) : NULL;
+        conn->packed = length < most ? OPENSSL_malloc(DTLSFFI_FLIGHT_MAX) : NULL; /* `most` may grow meanwhile */
     if (conn->packed == NULL)
         return put(conn, data, length);
     memcpy(conn->packed + conn->packed_length, data, length);

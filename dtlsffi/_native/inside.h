@@ -274,6 +274,7 @@ struct dtlsffi_conn {
     bool fed;                   /* datagrams come by hand just now, though there is a socket of our own */
     bool detached;              /* there was a socket, and it is gone */
     bool ipv6;
+    bool local_socket;          /* AF_UNIX, which knows no MSG_ERRQUEUE: it would give the next datagram */
     bool alert_is_held;
     bool alert_is_released;
     uint8_t allowed;            /* DTLSFFI_MAY_...: what the methods of its DTLSSocket need not ask for */

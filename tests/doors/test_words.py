@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import socket
 import ssl
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 import dtlsffi
 from dtlsffi import Connection
@@ -226,3 +228,19 @@ def test_the_command_line_says_what_is_wrong(
     with pytest.raises(SystemExit):
         main(arguments)
     assert words in capsys.readouterr().err
+
+
+def test_a_key_whose_password_nobody_gives(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command line asks for it; where there is nobody to be asked, it says so."""
+    identity = authority.issue("device")
+    key = serialization.load_pem_private_key(identity.key, None)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    (tmp_path / "both.pem").write_bytes(identity.certificate + pem)
+    for answer, words in ((b"", "nobody to ask for its password"), (b"wrong\n", "the password is wrong")):
+        monkeypatch.setattr(dtlsffi.cli, "getpass", lambda _, answer=answer: answer.decode() or input())
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        assert main(["server", "0", "--cert", str(tmp_path / "both.pem")]) == 1
+        assert words in capsys.readouterr().err

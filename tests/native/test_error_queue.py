@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -52,3 +54,30 @@ def test_it_wakes_no_port_for_ever(client_context: DTLSContext, udp_pair: tuple[
     assert wakes(port)
     assert not endpoint.pump(time.monotonic())
     assert not wakes(port)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_local_pair_loses_nothing(client_context: DTLSContext, server_context: DTLSContext) -> None:
+    """AF_UNIX has no such queue: asked for it, the kernel gives the next datagram, which may have come just then."""
+    count, received = 20000, 0
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    left.settimeout(10)
+    right.settimeout(10)
+    if (child := os.fork()) == 0:  # only another process sends while this one looks
+        client = client_context.wrap_socket(left, server_hostname=HOST)
+        for number in range(count):
+            client.send(b"x")
+            sum(range(number % 100))  # so that there is nothing now and then
+        client.close()
+        os._exit(0)
+    left.close()
+    with server_context.wrap_socket(right, server_side=True) as server:
+        server.setblocking(False)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while True:
+                with suppress(dtlsffi.DTLSWantReadError):
+                    if not (data := server.recv()):
+                        break
+                    received += len(data)
+    os.waitpid(child, 0)
+    assert received == count

@@ -8,7 +8,7 @@ import pytest
 
 import dtlsffi
 from dtlsffi import AlertReceived, CloseReceived, Connection
-from tests.helpers import records
+from tests.helpers import HOST, record, records, start, wait_for
 from tests.sealing import Sealing
 
 ALERTS, HANDSHAKE, DATA = 21, 22, 23
@@ -76,6 +76,16 @@ def test_close_notify_is_the_end_at_whatever_level(sealing: Sealing, level: int)
         with pytest.raises(dtlsffi.DTLSZeroReturnError, match="the peer has closed the connection"):
             client.send(b"too late")
     client.close()
+
+
+def test_a_fatal_close_notify_ends_a_handshake(client_context: dtlsffi.DTLSContext) -> None:
+    """Which nobody goes on with: there is no timer any more."""
+    client = Connection(client_context, server_hostname=HOST)
+    start(client)
+    client.receive_datagram(record(ALERTS, bytes((FATAL, CLOSE_NOTIFY))))
+    with pytest.raises(dtlsffi.DTLSError, match="ended the handshake: close_notify"):
+        wait_for(client)
+    assert client.get_timer() is None
 
 
 @pytest.mark.parametrize(
