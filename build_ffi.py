@@ -166,14 +166,14 @@ def extension(openssl: OpenSSL) -> dict[str, Any]:
     """The arguments of setuptools' Extension."""
     sources = sorted(path.name for path in (ROOT / NATIVE).glob("*.c") if path.name != "_openssl.c")
     headers = sorted(path.name for path in (ROOT / NATIVE).glob("*.h"))
-    whole = link_time(openssl)
+    flags = [*optimised(), *link_time(openssl)]
     return {
         "sources": [str(NATIVE / name) for name in sources],
         "depends": [str(NATIVE / name) for name in (*headers, "openssl.cdef")],
         "include_dirs": [str(NATIVE)],
         "libraries": ["ssl", "crypto"],
-        "extra_compile_args": ["-Wall", "-Wextra", "-fvisibility=hidden", *optimised(), *whole, *openssl.compile_args],
-        "extra_link_args": [*optimised(), *whole, *openssl.link_args],
+        "extra_compile_args": ["-Wall", "-Wextra", "-fvisibility=hidden", *flags, *openssl.compile_args],
+        "extra_link_args": [*flags, *openssl.link_args],
     }
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from .binding import check_open
-from .core.address import text
+from .core.address import named
 from .core.arguments import checked_max
 from .core.batches import Buffer
 from .core.carrier import WANT_READ, Carrier, equip_socket
@@ -368,5 +368,4 @@ def describe(address: Any, name: str | None) -> str:
     """A peer's address for a message, with the name it goes by."""
     if not isinstance(address, tuple):  # of a local socket
         return name or str(address) or "the peer"
-    where = text(address)
-    return where if name is None or name == address[0] else f"{name} ({where})"
+    return named(address, name)

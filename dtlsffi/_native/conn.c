@@ -19,14 +19,6 @@ static bool is_ipv6(int fd)
     return !IN6_IS_ADDR_V4MAPPED(&((struct sockaddr_in6 *)&peer)->sin6_addr);
 }
 
-static bool is_local(int fd)
-{
-    struct sockaddr_storage own;
-    socklen_t size = sizeof(own);
-
-    return fd >= 0 && getsockname(fd, (struct sockaddr *)&own, &size) == 0 && own.ss_family == AF_UNIX;
-}
-
 static void note_alert(const SSL *ssl, int where, int value)
 {
     dtlsffi_conn *conn = SSL_get_app_data(ssl);
@@ -86,7 +78,7 @@ dtlsffi_conn *dtlsffi_conn_new(SSL_CTX *ctx, int server_side, int fd, void *hand
     conn->ctx_data = dtlsffi_ctx_get_data(ctx);
     conn->fd = fd;
     conn->ipv6 = is_ipv6(fd);
-    conn->local_socket = is_local(fd);
+    conn->local_socket = fd >= 0 && dtlsffi_udp_own_address(fd).any.sa_family == AF_UNIX;
     conn->mtu = conn->ctx_data->mtu;
     if (conn->mtu == 0 && fd < 0)
         conn->mtu = DTLSFFI_MTU_DEFAULT;

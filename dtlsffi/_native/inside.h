@@ -91,6 +91,7 @@ bool dtlsffi_udp_address(const dtlsffi_udp *udp, struct msghdr *message, const d
 void dtlsffi_control_add(struct msghdr *message, dtlsffi_control *space, int level, int type, const void *value,
                          size_t length);
 void dtlsffi_udp_may_fragment(dtlsffi_udp *udp);
+dtlsffi_sockaddr dtlsffi_udp_own_address(int fd);
 bool dtlsffi_udp_refuses_source(int number);
 
 /* scratch.c: memory for the time of a call */

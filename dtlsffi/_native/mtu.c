@@ -92,10 +92,16 @@ void dtlsffi_mtu_refresh(dtlsffi_conn *conn)
     }
 }
 
+/* Whether its ceiling is what the kernel knows of its path. */
+static bool goes_by_kernel(const dtlsffi_conn *conn)
+{
+    return conn->mtu == 0 && own_socket(conn) >= 0;
+}
+
 /* The kernel has said that the path carries less than was sent. */
 void dtlsffi_mtu_follow(dtlsffi_conn *conn)
 {
-    if (conn->mtu == 0 && own_socket(conn) >= 0)
+    if (goes_by_kernel(conn))
         dtlsffi_mtu_refresh(conn);
 }
 
@@ -112,8 +118,8 @@ void dtlsffi_conn_follow_path(dtlsffi_conn *conn)
  * not that a path has become wider, or that there is another. */
 size_t dtlsffi_conn_data_mtu(dtlsffi_conn *conn)
 {
-    if (conn->established && conn->mtu == 0 && own_socket(conn) >= 0)
-        (void)dtlsffi_conn_follow_path(conn);
+    if (conn->established && goes_by_kernel(conn))
+        dtlsffi_conn_follow_path(conn);
     return conn->data_mtu;
 }
 

@@ -90,7 +90,7 @@ void dtlsffi_udp_do_without(int what)
 }
 
 /* Where a socket is; of no family where that cannot be told. */
-static dtlsffi_sockaddr own_address(int fd)
+dtlsffi_sockaddr dtlsffi_udp_own_address(int fd)
 {
     dtlsffi_sockaddr own = {0};
     socklen_t length = sizeof(own);
@@ -183,7 +183,7 @@ void dtlsffi_udp_prepare(dtlsffi_udp *udp, int fd, int connected, int joined)
 
     if (is_parents(udp))
         return;
-    own = own_address(fd);
+    own = dtlsffi_udp_own_address(fd);
     if (udp->born == 0) /* else it may have been found out that the kernel cuts none */
         udp->segments = DTLSFFI_HAS_GSO && (without & DTLSFFI_WITHOUT_GSO) == 0;
     udp->born = dtlsffi_fork_count;

@@ -61,3 +61,9 @@ def text(address: Any) -> str:
     """An address for a message."""
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def named(address: Any, name: str | None) -> str:
+    """The same with the host name that it goes by, if that is another."""
+    where = text(address)
+    return where if name is None or name == address[0] else f"{name} ({where})"

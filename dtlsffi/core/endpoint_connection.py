@@ -67,8 +67,7 @@ class EndpointConnection(Connection):
         return self._address
 
     def _who(self) -> str:
-        where, name = addresses.text(self.address), self._server_hostname
-        return where if name is None or name == self.address[0] else f"{name} ({where})"
+        return addresses.named(self.address, self._server_hostname)
 
     @property
     def received(self) -> list[bytes]:

@@ -49,3 +49,10 @@ def test_what_is_no_address_is_refused(bad: Any, error: type[Exception]) -> None
     """Names are for doors to look up."""
     with pytest.raises(error):
         address.pack(bad)
+
+
+def test_a_host_name_stands_before_its_address() -> None:
+    """Unless it says nothing more."""
+    place = ("::1", 5684, 0, 0)
+    assert address.named(place, "device.example") == "device.example ([::1]:5684)"
+    assert address.named(place, "::1") == address.named(place, None) == "[::1]:5684"

@@ -67,10 +67,10 @@ def test_close_notify_waits_for_room_in_the_socket(
     found = [False, True]
 
     async def main() -> None:
-        async with server_with(Listening, server_context) as (server, at_server):
-            client, protocol = await create_dtls_endpoint(
-                Listening, remote_addr=server.get_extra_info("sockname"), context=client_context, server_hostname=HOST
-            )
+        async with (
+            server_with(Listening, server_context) as (server, at_server),
+            client_of(Listening, server, client_context) as (client, protocol),
+        ):
             client.sendto(b"here")
             await until(lambda: bool(at_server.datagrams))
             monkeypatch.setattr(type(client._port), "has_room", lambda _: found.pop(0))
